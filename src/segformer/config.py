@@ -1,0 +1,312 @@
+"""What a model and a run are made of: frozen dataclasses of JSON values.
+
+A docstring under a field is its help on the command line.
+"""
+
+import difflib
+import types
+from collections.abc import Iterable
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+IGNORE_INDEX = 255
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+ENCODERS = {"mit_b0": 256, "mit_b1": 256, "mit_b2": 768, "mit_b3": 768, "mit_b4": 768, "mit_b5": 768}
+"""Encoders, and the decoder width C that the paper pairs with each (Table 6)."""
+
+T = TypeVar("T")
+Size = tuple[int, int]
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The architecture, except for the classes."""
+
+    encoder: str
+    """mit_b0 ... mit_b5."""
+    decoder: Literal["all_mlp"] = "all_mlp"
+    """How the encoder's four maps become logits."""
+    decoder_channels: int
+    """Width C of the decoder."""
+    in_channels: int = 3
+    """Channels of an image."""
+    drop_path: float = 0.1
+    """Stochastic depth rate of the last block; it rises linearly from 0."""
+    dropout: float = 0.1
+    """Dropout of whole channels before the classifier."""
+    norm_eps: float = 1e-6
+    """LayerNorm eps of blocks and stages."""
+    embed_norm_eps: float = 1e-5
+    """LayerNorm eps after patch embedding and sequence reduction."""
+    align_corners: bool = False
+    """How logits are upsampled to the image."""
+
+    def __post_init__(self) -> None:
+        check_choice("model.encoder", self.encoder, ENCODERS)
+
+    @classmethod
+    def of(cls, encoder: str, **options: Any) -> "ModelConfig":
+        """Return the paper's model with this encoder, and with the fields of ``options`` changed."""
+        check_choice("encoder", encoder, ENCODERS)
+        return from_json(cls, {"encoder": encoder, "decoder_channels": ENCODERS[encoder]} | options, "model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """From an image to the model's input; training, evaluation, prediction and export all read it from here."""
+
+    resize: Literal["fit", "squash", "none"] = "fit"
+    """fit: into (long_side, short_side), aspect kept; squash: to short_side x long_side (height x width); none."""
+    long_side: int = 2048
+    """In pixels."""
+    short_side: int = 512
+    """In pixels."""
+    multiple: int = 32
+    """A second resize takes each side up to a multiple of this (1: off)."""
+    antialias: bool = False
+    """Whether shrinking averages; the released models were trained without."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Per channel, of 255."""
+    std: tuple[float, ...] = IMAGENET_STD
+    """Per channel, of 255."""
+
+    @classmethod
+    def for_channels(cls, in_channels: int, **options: Any) -> "Preprocessing":
+        """Return ImageNet's statistics for three channels; for another count their average, for each channel."""
+        if in_channels == 3:
+            return cls(**options)
+        mean, std = sum(IMAGENET_MEAN) / 3, sum(IMAGENET_STD) / 3
+        return cls(mean=(mean,) * in_channels, std=(std,) * in_channels, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How a preprocessed image becomes a mask at test time."""
+
+    crop: Size | None = None
+    """Height and width of a sliding window; None: the whole image at once."""
+    stride: Size | None = None
+    """Step of the sliding window; None: three quarters of the crop."""
+    scales: tuple[float, ...] = (1.0,)
+    """Sizes at which the image is tested; probabilities are averaged."""
+    flip: bool = False
+    """Whether each scale is tested mirrored as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images and masks, and how training samples are cut from them."""
+
+    dataset: str = "folder"
+    """Layout of the data: folder, toytown."""
+    root: str = ""
+    """Where it lies; toytown is drawn, and needs none."""
+    train_split: str = "train"
+    """Split to train on."""
+    val_split: str = "val"
+    """Split to evaluate on."""
+    resize: Size = (2048, 512)
+    """(long, short) side that an image is fitted into before ``ratio`` is applied."""
+    ratio: tuple[float, float] = (0.5, 2.0)
+    """Bounds of the random factor on ``resize``."""
+    crop: Size = (512, 512)
+    """Height and width of a training sample."""
+    max_class_share: float = 0.75
+    """Largest share of one class in a crop before another is tried (1: off)."""
+    flip: float = 0.5
+    """Probability of mirroring."""
+    photometric: bool = True
+    """Whether brightness, contrast, saturation and hue are distorted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Optimisation."""
+
+    steps: int
+    """Optimizer steps."""
+    batch_size: int
+    """Images per optimizer step, over all devices and accumulated micro-batches."""
+    micro_batch_size: int | None = None
+    """Images per forward pass and device; None: the whole share of a device at once."""
+    lr: float = 6e-5
+    """Peak learning rate of the encoder."""
+    decoder_lr_factor: float = 10.0
+    """The decoder's learning rate over the encoder's."""
+    weight_decay: float = 0.01
+    """Of everything but the encoder's norm layers."""
+    warmup_steps: int = 1500
+    """Steps of linear warm-up."""
+    warmup_ratio: float = 1e-6
+    """First learning rate of the warm-up over the peak."""
+    power: float = 1.0
+    """Of the polynomial decay to 0."""
+    loss_average: Literal["all", "valid"] = "all"
+    """Pixels that the loss is averaged over: all (the released recipes), or only those not ignored."""
+    class_weights: tuple[float, ...] | None = None
+    """Weight of each class in the loss."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Automatic mixed precision of the forward pass."""
+    eval_every: int
+    """Steps between evaluations; the last step is always evaluated."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    workers: int = 2
+    """Processes that load data."""
+    seed: int = 0
+    """Of initialisation, sample order, augmentation and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "eval_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise ValueError(f"train.workers must be 0 or more, got {self.workers}")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise ValueError(f"train.micro_batch_size must be at least 1 or None, got {self.micro_batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything about a training run."""
+
+    name: str
+    """Also the name of its run folder."""
+    description: str
+    """One line: what it is for."""
+    model: ModelConfig
+    """Architecture."""
+    data: DataConfig
+    """Data and augmentation."""
+    preprocessing: Preprocessing
+    """Test transform."""
+    train: TrainConfig
+    """Optimisation."""
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    """Test protocol."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """config.json of a model folder: everything about a model but its weights."""
+
+    model: ModelConfig
+    preprocessing: Preprocessing
+    eval: EvalConfig
+    classes: tuple[str, ...]
+    palette: tuple[Color, ...]
+    provenance: dict[str, Any]
+    """Where the weights come from: recipe, step, figures, versions."""
+    licence: str
+    """Of the weights; "unknown" where nobody said."""
+
+    def __post_init__(self) -> None:
+        if len(self.palette) != len(self.classes):
+            raise ValueError(f"palette must have a colour for each of {len(self.classes)} classes, got {len(self.palette)}")
+
+    @classmethod
+    def of(cls, model: ModelConfig, num_classes: int, preprocessing: Preprocessing) -> "ModelCard":
+        """Return the card of a model whose classes have no names yet."""
+        return cls(
+            model=model,
+            preprocessing=preprocessing,
+            eval=EvalConfig(),
+            classes=tuple(f"class_{k}" for k in range(num_classes)),
+            palette=default_palette(num_classes),
+            provenance={},
+            licence="unknown",
+        )
+
+    def with_(self, **changes: Any) -> "ModelCard":
+        """Return this card with some fields changed."""
+        return replace(self, **changes)
+
+
+def default_palette(num_classes: int) -> tuple[Color, ...]:
+    """Colours that are far from one another for the first few dozen classes.
+
+    Class k gets the bits of k, spread over the high bits of red, green and blue (the colour map of PASCAL VOC),
+    starting at 1 so that no class is black.
+
+    >>> default_palette(2)
+    ((128, 0, 0), (0, 128, 0))
+    """
+
+    def channel(index: int, shift: int) -> int:
+        return sum(((index >> (3 * bit + shift)) & 1) << (7 - bit) for bit in range(8))
+
+    return tuple((channel(k, 0), channel(k, 1), channel(k, 2)) for k in range(1, num_classes + 1))
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise a ValueError that names the closest choice where ``value`` is none of them."""
+    known = list(choices)
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}; got '{value}'{closest(value, known)}")
+
+
+def closest(value: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the most similar known word, or nothing."""
+    similar = difflib.get_close_matches(value, list(known), n=1)
+    return f"; did you mean '{similar[0]}'?" if similar else ""
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Return a config as a JSON object."""
+    return asdict(config)
+
+
+def from_json(cls: type[T], values: Any, where: str = "") -> T:
+    """Build a config from a JSON object; an unknown, missing or mistyped key is a ValueError that names it."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where or cls.__name__} must be an object, got {values!r}")
+    hints = get_type_hints(cls)
+    prefix = f"{where}." if where else ""
+    for key in values:
+        if key not in hints:
+            raise ValueError(f"unknown field '{prefix}{key}'{closest(key, hints)}")
+    missing = [f.name for f in fields(cast(Any, cls)) if _required(f) and f.name not in values]
+    if missing:
+        raise ValueError(f"missing field '{prefix}{missing[0]}'")
+    return cls(**{key: _parse(hints[key], value, prefix + key) for key, value in values.items()})
+
+
+def _required(entry: Any) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """Check a JSON value against a type of a config field, and turn lists into tuples."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (inner,) = [a for a in arguments if a is not type(None)]
+        return _parse(inner, value, where)
+    if is_dataclass(kind):
+        return from_json(cast(type, kind), value, where)
+    if origin is Literal:
+        check_choice(where, value, arguments)
+        return value
+    if origin is tuple:
+        return _parse_tuple(arguments, value, where)
+    if origin is dict:
+        kind = dict
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{where} must be {kind.__name__}, got {value!r}")
+    return value
+
+
+def _parse_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{where} must be a list, got {value!r}")
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        kinds = (kinds[0],) * len(value)
+    if len(kinds) != len(value):
+        raise ValueError(f"{where} must have {len(kinds)} values, got {len(value)}: {value!r}")
+    return tuple(_parse(kind, v, f"{where}[{i}]") for i, (kind, v) in enumerate(zip(kinds, value, strict=True)))

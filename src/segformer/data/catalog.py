@@ -1,0 +1,27 @@
+"""The data sets by name, and what ``--data`` means."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from segformer.config import DataConfig, check_choice
+from segformer.data import folder, toytown
+from segformer.data.dataset import DataSource
+
+DATASETS: dict[str, Callable[[str], DataSource]] = {"folder": folder.open_source, "toytown": toytown.open_source}
+
+
+def open_data(config: DataConfig) -> DataSource:
+    """Find the samples of a data set; raises FileNotFoundError or ValueError that say what is missing."""
+    check_choice("data.dataset", config.dataset, DATASETS)
+    return DATASETS[config.dataset](config.root)
+
+
+def with_data(config: DataConfig, spec: str) -> DataConfig:
+    """Point a config at what ``--data`` says: NAME=ROOT, NAME, or a FOLDER in the generic layout."""
+    name, separator, root = spec.partition("=")
+    if separator and "/" not in name:
+        check_choice("--data", name, DATASETS)
+        return replace(config, dataset=name, root=root)
+    if spec in DATASETS and spec != "folder":
+        return replace(config, dataset=spec, root="")
+    return replace(config, dataset="folder", root=spec)

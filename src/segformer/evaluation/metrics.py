@@ -1,0 +1,103 @@
+"""Scores over a whole data set from one confusion matrix."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from segformer.config import IGNORE_INDEX
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of a confusion matrix (K, K) of pixel counts: rows are labels, columns predictions."""
+
+    confusion: Array
+    classes: tuple[str, ...]
+
+    @cached_property
+    def iou(self) -> Array:
+        """Intersection over union of each class, summed over the whole set; NaN where it never occurs."""
+        union = self.confusion.sum(0) + self.confusion.sum(1) - np.diag(self.confusion)
+        return _divide(np.diag(self.confusion), union)
+
+    @cached_property
+    def accuracy(self) -> Array:
+        """Share of each class's pixels that are found; NaN where it has none."""
+        return _divide(np.diag(self.confusion), self.confusion.sum(1))
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur in label or prediction."""
+        return _mean(self.iou)
+
+    @property
+    def macc(self) -> float:
+        """Mean accuracy over the classes that occur in the labels."""
+        return _mean(self.accuracy)
+
+    @property
+    def aacc(self) -> float:
+        """Share of all labelled pixels that are right."""
+        return float(_divide(np.trace(self.confusion), self.confusion.sum()))
+
+    @cached_property
+    def frequency(self) -> Array:
+        """Share of the labelled pixels of each class."""
+        return _divide(self.confusion.sum(1), self.confusion.sum())
+
+    def summary(self) -> dict[str, float]:
+        """Return mIoU, mAcc, aAcc."""
+        return {"mIoU": self.miou, "mAcc": self.macc, "aAcc": self.aacc}
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Return everything; a class that does not occur has null."""
+        per_class = {
+            name: {"IoU": _or_none(iou), "accuracy": _or_none(accuracy), "share of pixels": _or_none(share)}
+            for name, iou, accuracy, share in zip(self.classes, self.iou, self.accuracy, self.frequency, strict=True)
+        }
+        return {**self.summary(), "classes": per_class, "confusion": self.confusion.tolist()}
+
+
+class ConfusionMatrix:
+    """Pixel counts over a data set, ignored pixels left out; torchmetrics sums them over processes."""
+
+    def __init__(self, classes: tuple[str, ...], device: Any = "cpu") -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchmetrics warns about optional packages on import
+            from torchmetrics.classification import MulticlassConfusionMatrix
+        self.classes = classes
+        # One class would be a binary task for torchmetrics: it is counted beside one that never occurs.
+        self.size = max(2, len(classes))
+        self.metric: nn.Module = MulticlassConfusionMatrix(
+            self.size, ignore_index=IGNORE_INDEX, validate_args=False
+        ).to(device)
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Count class indices (..., H, W) against labels of the same shape."""
+        self.metric.update(prediction, target.to(prediction))  # type: ignore[operator]  # nn.Module is untyped
+
+    def compute(self) -> Scores:
+        """Return the scores of all pixels so far, of all processes."""
+        matrix = self.metric.compute().cpu().numpy()  # type: ignore[operator]
+        return Scores(matrix[: len(self.classes), : len(self.classes)].astype(np.int64), self.classes)
+
+
+def _divide(numerator: Any, denominator: Any) -> Any:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(numerator, dtype=np.float64) / denominator
+
+
+def _mean(values: Array) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,94 @@
+"""All-MLP decoder (Sec. 3.2), computed without its C x 4C fusion."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segformer.models.encoders.mit import init_weights
+
+
+class AllMLPDecoder(nn.Module):
+    """Four linear layers, fusion, norm, classifier: the paper's parameters.  maps -> (B, K, H/4, W/4)
+
+    Upsampling acts on space and a linear layer on channels, so they commute, and a linear layer of a concatenation
+    is a sum of linear layers.  ``forward`` therefore multiplies each projection with its slice of the fusion (a
+    product of two small matrices), applies the result where the map is still small, upsamples and adds.
+    ``forward_literal`` is Equation 4 as printed; tests compare the two.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], num_classes: int, *, channels: int = 256, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.projections = nn.ModuleList(nn.Linear(c, channels) for c in in_channels)
+        self.fuse = nn.Linear(len(in_channels) * channels, channels, bias=False)  # its input: stage 4, 3, 2, 1
+        self.norm = nn.BatchNorm2d(channels)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(channels, num_classes, 1)
+        self.apply(init_weights)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Equal to ``forward_literal`` up to rounding, in training and in inference, gradients included."""
+        fused = merge(maps, *self.merged_projections())
+        return self.classifier(self.dropout(F.relu(self.norm(fused))))  # type: ignore[no-any-return]
+
+    def forward_literal(self, maps: Sequence[Tensor]) -> Tensor:
+        """Equation 4 as printed (with the norm, ReLU and dropout that it leaves out): the reference."""
+        size = maps[0].shape[2:]
+        projected = [
+            upsample(linear(m, projection.weight, projection.bias), size)
+            for m, projection in zip(maps, self.projections, strict=True)
+        ]
+        fused = linear(torch.cat(projected[::-1], dim=1), self.fuse.weight)
+        return self.classifier(self.dropout(F.relu(self.norm(fused))))  # type: ignore[no-any-return]
+
+    def merged_projections(self) -> tuple[list[Tensor], Tensor]:
+        """Weights W_i L_i (C, C_i) of the four maps, stage 1 first, and their one bias, sum of W_i b_i (C,)."""
+        slices = self.fuse.weight.chunk(len(self.projections), dim=1)[::-1]
+        weights = [w @ projection.weight for w, projection in zip(slices, self.projections, strict=True)]
+        biases = [w @ projection.bias for w, projection in zip(slices, self.projections, strict=True)]
+        return weights, torch.stack(biases).sum(dim=0)
+
+    def fused(self) -> "FusedAllMLPDecoder":
+        """Return the inference form: merged projections with the norm folded in."""
+        return FusedAllMLPDecoder(self)
+
+
+class FusedAllMLPDecoder(nn.Module):
+    """Inference form of the All-MLP decoder, its weights merged once.  maps -> (B, K, H/4, W/4)"""
+
+    def __init__(self, decoder: AllMLPDecoder) -> None:
+        super().__init__()
+        norm = decoder.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        with torch.no_grad():
+            weights, bias = decoder.merged_projections()
+            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            self.weights = nn.ParameterList(nn.Parameter(scale[:, None] * w, requires_grad=False) for w in weights)
+            self.bias = nn.Parameter(scale * (bias - norm.running_mean) + norm.bias, requires_grad=False)
+        self.classifier = decoder.classifier
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Compute the same logits as the trainable decoder in evaluation mode, up to rounding."""
+        return self.classifier(F.relu(merge(maps, list(self.weights), self.bias)))  # type: ignore[no-any-return]
+
+
+def merge(maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -> Tensor:
+    """Sum of the maps, each through its (C, C_i) weight and then upsampled to the first one's size.  -> (B, C, h, w)"""
+    merged = linear(maps[0], weights[0], bias)  # the bias is constant in space: it may be added at any one map
+    for features, weight in zip(maps[1:], weights[1:], strict=True):
+        merged = merged + upsample(linear(features, weight), merged.shape[2:])
+    return merged
+
+
+def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply a linear layer at every position of a map.  (B, C_in, H, W) -> (B, C, H, W)"""
+    return F.linear(features.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+def upsample(features: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, align_corners=False, as in every released model."""
+    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)

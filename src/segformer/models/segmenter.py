@@ -1,0 +1,130 @@
+"""Encoder + decoder: the trainable model, and its fused inference form."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from segformer.config import ENCODERS, ModelCard, ModelConfig, Preprocessing
+from segformer.models.decoders.all_mlp import AllMLPDecoder
+from segformer.models.encoders.mit import MIT_SIZES, MixTransformer
+from segformer.ops.upsample_argmax import upsample_argmax
+
+MIN_SIZE = 32
+
+
+class Encoder(Protocol):
+    """(B, C_in, H, W) -> maps of ``channels`` at strides 4, 8, 16, 32."""
+
+    channels: tuple[int, ...]
+
+    def __call__(self, images: Tensor) -> list[Tensor]: ...
+
+
+class Decoder(Protocol):
+    """Maps of an encoder -> (B, K, ceil(H/4), ceil(W/4)) logits; ``fused`` returns its inference form."""
+
+    def __call__(self, maps: Sequence[Tensor]) -> Tensor: ...
+
+    def fused(self) -> nn.Module: ...
+
+
+class Segmenter(nn.Module):
+    """Encoder and decoder with the normalisation of their input.
+
+    Calling it takes normalised floats (B, C_in, H, W) of any height and width from 32 up and gives logits
+    (B, K, ceil(H/4), ceil(W/4)).  ``predict_mask`` takes raw pixel values and gives class indices at full size.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, card: ModelCard) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.card = card
+        for name, values in (("mean", card.preprocessing.mean), ("std", card.preprocessing.std)):
+            self.register_buffer(name, torch.tensor(values, device="cpu").view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised floats (B, C_in, H, W) -> logits (B, K, ceil(H/4), ceil(W/4))."""
+        check_images(images, self.mean.shape[1])
+        return self.decoder(self.encoder(images))  # type: ignore[no-any-return]  # nn.Module is untyped
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Raw pixel values 0-255 -> what ``forward`` takes."""
+        dtype = self.mean.dtype
+        return (images.to(dtype) - self.mean) / self.std
+
+    @torch.inference_mode()
+    def predict_mask(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Class of every pixel.  (B, C_in, H, W) uint8 or float 0-255 -> (B, H, W) int64; ``size``: another (H, W)"""
+        logits = self(self.normalize(images))
+        height, width = size or (images.shape[2], images.shape[3])
+        return upsample_argmax(logits, (height, width), align_corners=self.card.model.align_corners)
+
+    def fuse(self) -> "Segmenter":
+        """Return a separate, inference-only module that computes the same with less: it shares the encoder."""
+        decoder = self.decoder.fused()  # type: ignore[operator]  # nn.Module.__getattr__ hides the protocol
+        return Segmenter(self.encoder, decoder, self.card).to(self.mean.device).eval()
+
+
+def check_images(images: Tensor, in_channels: int) -> None:
+    """Raise a ValueError where the model can not take this batch."""
+    if images.ndim != 4 or images.shape[1] != in_channels:
+        raise ValueError(f"images must be (batch, {in_channels}, height, width), got {tuple(images.shape)}")
+    if min(images.shape[2:]) < MIN_SIZE:
+        raise ValueError(
+            f"images must be at least {MIN_SIZE} pixels high and wide, got {images.shape[2]} x {images.shape[3]}; "
+            f"enlarge them first"
+        )
+
+
+def build_model(
+    encoder: str | ModelConfig,
+    decoder: str = "all_mlp",
+    *,
+    num_classes: int,
+    preprocessing: Preprocessing | None = None,
+    **options: Any,
+) -> Segmenter:
+    """Return a randomly initialised model.
+
+    ``encoder`` is a name, with ``options`` being further fields of :class:`segformer.config.ModelConfig`, or a
+    whole ModelConfig.  Without ``preprocessing`` the model normalises with the mean and std of ImageNet.
+
+    >>> build_model("mit_b0", num_classes=19)(torch.zeros(1, 3, 64, 96)).shape
+    torch.Size([1, 19, 16, 24])
+    """
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    config = encoder if isinstance(encoder, ModelConfig) else ModelConfig.of(encoder, decoder=decoder, **options)
+    pixels = preprocessing or Preprocessing.for_channels(config.in_channels)
+    return build_from_card(ModelCard.of(config, num_classes, pixels))
+
+
+def build_from_card(card: ModelCard) -> Segmenter:
+    """Return the randomly initialised model that a card describes."""
+    config, pixels = card.model, card.preprocessing
+    if not len(pixels.mean) == len(pixels.std) == config.in_channels:
+        raise ValueError(
+            f"preprocessing.mean and .std must have model.in_channels = {config.in_channels} values, "
+            f"got {len(pixels.mean)} and {len(pixels.std)}"
+        )
+    encoder = MixTransformer(
+        MIT_SIZES[config.encoder],
+        in_channels=config.in_channels,
+        drop_path=config.drop_path,
+        norm_eps=config.norm_eps,
+        embed_norm_eps=config.embed_norm_eps,
+    )
+    decoder = AllMLPDecoder(
+        encoder.channels, len(card.classes), channels=config.decoder_channels, dropout=config.dropout
+    )
+    model = Segmenter(encoder, decoder, card)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+assert set(MIT_SIZES) == set(ENCODERS)

@@ -1,0 +1,48 @@
+"""Recipes by name; each differs from another by what it replaces."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from segformer.config import DataConfig, ModelConfig, Preprocessing, Recipe, TrainConfig, check_choice, from_json
+from segformer.files import read_json
+
+FOLDER_B0 = Recipe(
+    name="folder_b0",
+    description="Your own folder of images and masks: MiT-B0 at a short side of 256, from scratch, on any machine.",
+    model=ModelConfig.of("mit_b0"),
+    data=DataConfig(dataset="folder", root="data", resize=(1024, 256), crop=(256, 256)),
+    preprocessing=Preprocessing(long_side=1024, short_side=256),
+    train=TrainConfig(
+        steps=2000, batch_size=8, lr=6e-4, decoder_lr_factor=1.0, warmup_steps=100, loss_average="valid", eval_every=200
+    ),
+)
+
+CAMVID_B0_QUICK = replace(
+    FOLDER_B0,
+    name="camvid_b0_quick",
+    description="CamVid (11 classes) at half size: MiT-B0 from scratch in minutes on two CPU cores.",
+    data=DataConfig(dataset="folder", root="data/camvid11", resize=(240, 180), crop=(176, 240)),
+    preprocessing=Preprocessing(long_side=240, short_side=180),
+    train=replace(FOLDER_B0.train, steps=1000, eval_every=100, warmup_steps=100),
+)
+
+TOYTOWN_B0 = replace(
+    FOLDER_B0,
+    name="toytown_b0",
+    description="Toytown, streets drawn from a seed: MiT-B0 from scratch; what `segformer demo` trains.",
+    data=DataConfig(dataset="toytown", resize=(320, 192), ratio=(0.75, 1.5), crop=(160, 160)),
+    preprocessing=Preprocessing(long_side=320, short_side=192),
+    train=replace(FOLDER_B0.train, steps=400, eval_every=100, warmup_steps=50),
+)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (FOLDER_B0, CAMVID_B0_QUICK, TOYTOWN_B0)}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe by name or from a recipe.json; raises a ValueError that names the closest known one."""
+    if name.endswith(".json"):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"no recipe file '{name}'")
+        return from_json(Recipe, read_json(Path(name)))
+    check_choice("RECIPE", name, RECIPES)
+    return RECIPES[name]

@@ -1,0 +1,139 @@
+"""What a prediction is: a mask with its classes, and the pictures and shapes made from it."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segformer.files import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Array = NDArray[Any]
+Output = Literal["mask", "overlay", "polygons", "scores"]
+SUFFIXES: dict[str, str] = {
+    "mask": ".png",
+    "overlay": "_overlay.png",
+    "polygons": "_polygons.json",
+    "scores": "_scores.npz",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Classes of one image's pixels.
+
+    ``mask`` (H, W) uint8 class indices (uint16 beyond 256 classes); ``image`` (H, W, 3) uint8, what was segmented;
+    ``scores`` (K, H, W) float32 class probabilities, where asked for.
+    """
+
+    mask: Array
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    image: Array | None = None
+    scores: Array | None = None
+
+    def shares(self) -> dict[str, float]:
+        """Share of the pixels of each class that occurs, largest first."""
+        counts = np.bincount(self.mask.ravel(), minlength=len(self.classes)) / self.mask.size
+        return {self.classes[k]: float(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k] > 0}
+
+    def colors(self) -> Array:
+        """Return the mask in the palette's colours, (H, W, 3) uint8."""
+        return colorize(self.mask, self.palette)
+
+    def overlay(self, opacity: float = 0.55) -> Array:
+        """Return the image with its classes' colours laid over it and their borders drawn, (H, W, 3) uint8."""
+        if self.image is None:
+            raise ValueError("overlay needs the image, and this Segmentation was made without one; pass image=")
+        if not 0.0 <= opacity <= 1.0:
+            raise ValueError(f"opacity must be within 0 and 1, got {opacity}")
+        colors = self.colors().astype(np.float32)
+        blended = self.image * (1 - opacity) + colors * opacity
+        border = np.zeros(self.mask.shape, dtype=bool)
+        border[:, 1:] |= self.mask[:, 1:] != self.mask[:, :-1]
+        border[1:] |= self.mask[1:] != self.mask[:-1]
+        blended[border] = 0.35 * blended[border] + 0.65 * 255
+        return blended.round().astype(np.uint8)
+
+    def polygons(self, min_area: float = 16.0) -> list[dict[str, Any]]:
+        """Outlines of each connected region: class, area, polygon (x, y pairs) and holes, in pixels."""
+        try:
+            import cv2
+        except ImportError as error:
+            raise ValueError("polygons need OpenCV: pip install 'segformer[polygons]'") from error
+        regions = []
+        for index in np.unique(self.mask):
+            binary = (self.mask == index).astype(np.uint8)
+            contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+            for i, contour in enumerate(contours):
+                is_hole = hierarchy[0][i][3] >= 0
+                if is_hole or cv2.contourArea(contour) < min_area:
+                    continue
+                holes = [c for c, h in zip(contours, hierarchy[0], strict=True) if h[3] == i]
+                regions.append(
+                    {
+                        "class": self.classes[index],
+                        "area": float(cv2.contourArea(contour) - sum(cv2.contourArea(h) for h in holes)),
+                        "polygon": contour[:, 0].tolist(),
+                        "holes": [hole[:, 0].tolist() for hole in holes],
+                    }
+                )
+        return regions
+
+    def save(self, path: str | Path, outputs: Sequence[Output] = ("mask",)) -> list[Path]:
+        """Write the outputs as ``<path>.png`` (index PNG with palette), ``<path>_overlay.png`` ...; return their paths."""
+        base = Path(path)
+        base = base.with_suffix("") if base.suffix.lower() == ".png" else base
+        written = []
+        for output in outputs:
+            target = base.with_name(base.name + SUFFIXES[output])
+            self._write(target, output)
+            written.append(target)
+        return written
+
+    def _write(self, target: Path, output: Output) -> None:
+        if output == "mask":
+            write_bytes(target, png(index_image(self.mask, self.palette)))
+        elif output == "overlay":
+            write_bytes(target, png(self.overlay()))
+        elif output == "polygons":
+            write_json(target, self.polygons())
+        elif self.scores is None:
+            raise ValueError("scores were not computed; ask for them with Predictor(model, scores=True)")
+        else:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, scores=self.scores.astype(np.float16))
+            write_bytes(target, buffer.getvalue())
+
+
+def colorize(mask: Array, palette: Sequence[Sequence[int]]) -> Array:
+    """Colours of class indices; indices beyond the palette (ignored pixels) are black.  (H, W) -> (H, W, 3) uint8"""
+    table = np.zeros((max(256, len(palette)), 3), dtype=np.uint8)
+    table[: len(palette)] = palette
+    return table[mask]
+
+
+def index_image(mask: Array, palette: Sequence[Sequence[int]]) -> "Image.Image":
+    """Class indices as an image whose colours are for looking only: 8-bit with palette, or 16-bit grey."""
+    from PIL import Image
+
+    if mask.dtype != np.uint8:
+        return Image.fromarray(mask.astype(np.uint16))
+    image = Image.fromarray(mask)
+    image.putpalette([value for color in palette for value in color])
+    return image
+
+
+def png(image: "Array | Image.Image") -> bytes:
+    """Encode an image, (H, W, 3) uint8 or Pillow's, as PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,104 @@
+"""What a run tells while it goes: a progress bar or plain lines, metrics.jsonl, TensorBoard."""
+
+import math
+import time
+from types import TracebackType
+
+from lightning_fabric.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from segformer.config import TrainConfig
+from segformer.evaluation.metrics import Scores
+from segformer.training.run_folder import RunFolder
+
+LINE_SECONDS = 30.0  # between lines where the output is no terminal
+
+
+class Journal:
+    """Reports a run's steps and evaluations; a context manager that owns the progress bar."""
+
+    def __init__(self, folder: RunFolder, config: TrainConfig, *, start: int, console: Console) -> None:
+        self.folder = folder
+        self.config = config
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("train", total=config.steps, completed=start, figures="", left="")
+        self.evaluation: TaskID | None = None
+        self.tensorboard = TensorBoardLogger(root_dir=folder.path, name="tensorboard", version="")
+        self.miou = math.nan
+        self.seconds_per_step: float | None = None
+        self.started = self.printed = time.perf_counter()
+
+    def __enter__(self) -> "Journal":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.bar.stop()
+        self.tensorboard.finalize("")
+
+    def begin(self) -> None:
+        """Start the clock of a step."""
+        self.started = time.perf_counter()
+
+    def step(self, step: int, loss: float | None, lr: float) -> None:
+        """Take note of a finished step; ``loss`` is given where it is to be logged."""
+        seconds = time.perf_counter() - self.started
+        # The first step also pays for warming up: it must not weigh on the time left for long.
+        old = self.seconds_per_step
+        self.seconds_per_step = seconds if old is None or step < 5 else 0.95 * old + 0.05 * seconds
+        rate = self.config.batch_size / self.seconds_per_step
+        left = self.seconds_per_step * (self.config.steps - step)
+        if loss is not None:
+            self._log(step, {"loss": loss, "lr": lr, "images_per_second": rate})
+            best = "" if math.isnan(self.miou) else f"  mIoU {self.miou:.3f}"
+            figures = f"loss {loss:.3f}{best}  {rate:.1f} img/s"
+            self.bar.update(self.task, figures=figures)
+            self._print_now_and_then(f"step {step}/{self.config.steps}  {figures}  {clock(left)} left")
+        self.bar.update(self.task, completed=step, left=f"{clock(left)} left")
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Show the progress of an evaluation."""
+        if self.evaluation is None:
+            self.evaluation = self.bar.add_task("evaluate", total=total, figures="", left="")
+        self.bar.update(self.evaluation, completed=done)
+
+    def evaluated(self, step: int, scores: Scores) -> None:
+        """Take note of a finished evaluation."""
+        if self.evaluation is not None:
+            self.bar.remove_task(self.evaluation)
+            self.evaluation = None
+        self.miou = scores.miou
+        self._log(step, {f"val/{name}": value for name, value in scores.summary().items()})
+        self.console.print(f"step {step}: " + "  ".join(f"{k} {v:.4f}" for k, v in scores.summary().items()))
+
+    def _log(self, step: int, values: dict[str, float]) -> None:
+        self.folder.log({"step": step, **values})
+        self.tensorboard.log_metrics(values, step)
+
+    def _print_now_and_then(self, line: str) -> None:
+        now = time.perf_counter()
+        if not self.console.is_terminal and now - self.printed > LINE_SECONDS:
+            self.printed = now
+            self.console.print(line)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss.
+
+    >>> clock(3671)
+    '1:01:11'
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

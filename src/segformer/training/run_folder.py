@@ -1,0 +1,142 @@
+"""The folder of a run: recipe.json, manifest.json, metrics.jsonl, last/ (resumable), best/ (a model folder)."""
+
+import io
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segformer.checkpoint import save, write_model
+from segformer.config import Recipe, from_json, to_json
+from segformer.files import disk_errors, read_json, recover_folder, write_bytes, write_folder, write_json
+from segformer.models.segmenter import Segmenter
+
+RECIPE, MANIFEST, METRICS, TRAINER = "recipe.json", "manifest.json", "metrics.jsonl", "trainer.pt"
+PACKAGES = ("segformer", "torch", "torchvision", "lightning-fabric", "torchmetrics", "numpy")
+
+
+class RunFolder:
+    """Reads and writes one run; ``resume`` says whether it may and must exist already."""
+
+    def __init__(self, path: Path, recipe: Recipe, *, resume: bool) -> None:
+        self.path = path
+        if resume:
+            check_same(read_recipe(path / RECIPE), recipe, path)
+        elif path.exists() and any(path.iterdir()):
+            raise FileExistsError(f"{path} exists already; go on with --resume, or give another --run-dir")
+        else:
+            write_json(path / RECIPE, to_json(recipe))
+
+    @property
+    def best(self) -> Path:
+        """Model folder of the best evaluation."""
+        return self.path / "best"
+
+    @property
+    def last(self) -> Path:
+        """Resumable state of the last evaluation or interruption; also a model folder."""
+        return self.path / "last"
+
+    def write_manifest(self, facts: dict[str, Any]) -> None:
+        """Record versions, hardware and what the caller adds."""
+        write_json(self.path / MANIFEST, {**environment(), **facts})
+
+    def save_last(self, model: Segmenter, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+        """Write model, optimizer and progress, all or nothing."""
+        buffer = io.BytesIO()
+        torch.save({"optimizer": optimizer.state_dict(), "progress": progress}, buffer)
+
+        def write(partial: Path) -> None:
+            write_model(model, partial)
+            write_bytes(partial / TRAINER, buffer.getvalue())
+
+        write_folder(self.last, write)
+
+    def load_trainer(self) -> dict[str, Any] | None:
+        """Return {"optimizer", "progress"} of ``last``, or None where the run was never saved."""
+        recover_folder(self.last)
+        if not self.last.exists():
+            return None
+        state: dict[str, Any] = torch.load(self.last / TRAINER, map_location="cpu", weights_only=True)
+        return state
+
+    def save_best(self, model: Segmenter) -> None:
+        """Replace the best model."""
+        save(model, self.best)
+
+    def log(self, values: dict[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        path = self.path / METRICS
+        with disk_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines of metrics.jsonl beyond a step, which a resumed run will write again, and a torn last line."""
+        lines = [json.dumps(line) for line in read_metrics(self.path) if line["step"] <= step]
+        write_bytes(self.path / METRICS, "".join(line + "\n" for line in lines).encode())
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.json; raises FileNotFoundError, or a ValueError that names the field at fault."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe at '{path}'; leave out --resume to start a new run")
+    try:
+        return from_json(Recipe, read_json(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl; a last line that a kill tore is left out."""
+    path = run / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    parsed = []
+    for line in lines:
+        try:
+            parsed.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return parsed
+
+
+def check_same(old: Recipe, new: Recipe, path: Path) -> None:
+    """Raise a ValueError that names the fields in which a run's recipe was changed."""
+    before, after = flat(to_json(old)), flat(to_json(new))
+    changed = [f"{key} was {before[key]}, is {after[key]}" for key in before if before[key] != after[key]]
+    if changed:
+        raise ValueError(
+            f"{path}: --resume goes on with the run's own recipe, but {'; '.join(changed[:3])}; "
+            f"undo that (or leave RECIPE and options out), or start a new run with --run-dir"
+        )
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return result
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "commit": commit(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def commit() -> str | None:
+    """Git commit of the working folder, or None where there is none."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None
