@@ -36,7 +36,7 @@ _HOMES = {
     "Segmentation": "segmentation",
     "train": "training.loop",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  # the table is the list
+__all__ = ["__version__", *_HOMES]  # the table is the list
 
 
 def __getattr__(name: str) -> Any:

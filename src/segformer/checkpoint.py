@@ -57,7 +57,9 @@ def read_card(path: Path) -> ModelCard:
     """Read a config.json; raises a ValueError that names the file and the field at fault."""
     values = read_json(path)
     if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
-        raise ValueError(f"{path}: expected a segformer model config (format_version {FORMAT_VERSION}), got another JSON")
+        raise ValueError(
+            f"{path}: expected a segformer model's config (format_version {FORMAT_VERSION}), got other JSON"
+        )
     try:
         return from_json(ModelCard, values)
     except ValueError as error:
@@ -67,7 +69,7 @@ def read_card(path: Path) -> ModelCard:
 def read_state(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; raises a ValueError that names it where it is damaged."""
     try:
-        return load_file(path)  # type: ignore[no-any-return]  # safetensors is untyped
+        return load_file(path)
     except (SafetensorError, struct.error) as error:
         raise ValueError(f"{path}: damaged or no safetensors file ({error}); copy or train it again") from error
 

@@ -205,7 +205,7 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         if len(self.palette) != len(self.classes):
-            raise ValueError(f"palette must have a colour for each of {len(self.classes)} classes, got {len(self.palette)}")
+            raise ValueError(f"palette must have {len(self.classes)} colours, one a class, got {len(self.palette)}")
 
     @classmethod
     def of(cls, model: ModelConfig, num_classes: int, preprocessing: Preprocessing) -> "ModelCard":
@@ -250,7 +250,8 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
 
 def closest(value: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the most similar known word, or nothing."""
-    similar = difflib.get_close_matches(value, list(known), n=1)
+    words = list(known)
+    similar = difflib.get_close_matches(value, words, n=1) or [word for word in words if value and value in word]
     return f"; did you mean '{similar[0]}'?" if similar else ""
 
 
@@ -268,7 +269,7 @@ def from_json(cls: type[T], values: Any, where: str = "") -> T:
     for key in values:
         if key not in hints:
             raise ValueError(f"unknown field '{prefix}{key}'{closest(key, hints)}")
-    missing = [f.name for f in fields(cast(Any, cls)) if _required(f) and f.name not in values]
+    missing = [f.name for f in fields(cast("Any", cls)) if _required(f) and f.name not in values]
     if missing:
         raise ValueError(f"missing field '{prefix}{missing[0]}'")
     return cls(**{key: _parse(hints[key], value, prefix + key) for key, value in values.items()})
@@ -287,7 +288,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         (inner,) = [a for a in arguments if a is not type(None)]
         return _parse(inner, value, where)
     if is_dataclass(kind):
-        return from_json(cast(type, kind), value, where)
+        return from_json(cast("type", kind), value, where)
     if origin is Literal:
         check_choice(where, value, arguments)
         return value

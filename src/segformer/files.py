@@ -73,5 +73,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise
         free = shutil.disk_usage(path.parent).free / 2**20
         raise OSError(
-            error.errno, f"no space to write this file ({free:.1f} MiB free); free some space and run it again", str(path)
+            error.errno,
+            f"no space to write this file ({free:.1f} MiB free); free some space and run it again",
+            str(path),
         ) from error

@@ -9,7 +9,6 @@ Every block returns an HTML fragment and escapes the text it is given:
 import base64
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from segformer.files import write_bytes
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -42,13 +43,8 @@ def page(title: str, subtitle: str, *sections: str) -> str:
 
 
 def write_page(path: Path, html: str) -> None:
-    """Replace the file in one step: a reader, or a crash, finds the old page or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write the page, all of it or nothing."""
+    write_bytes(path, html.encode())
 
 
 def section(title: str, *fragments: str) -> str:

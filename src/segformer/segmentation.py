@@ -87,7 +87,7 @@ class Segmentation:
         return regions
 
     def save(self, path: str | Path, outputs: Sequence[Output] = ("mask",)) -> list[Path]:
-        """Write the outputs as ``<path>.png`` (index PNG with palette), ``<path>_overlay.png`` ...; return their paths."""
+        """Write ``<path>.png`` (index PNG with palette), ``<path>_overlay.png`` ... and return their paths."""
         base = Path(path)
         base = base.with_suffix("") if base.suffix.lower() == ".png" else base
         written = []

@@ -5,7 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from segformer.data.toytown import CLASSES, PALETTE, draw_scene
+from segformer.data.street_scene import draw_scene
+from segformer.data.toytown import CLASSES, PALETTE, SPLITS, Scene, open_source
 
 BANDS = {  # per cent of the pixels, averaged over many scenes
     "sky": (12, 25),
@@ -36,7 +37,8 @@ def test_same_seed_draws_the_same_scene() -> None:
 
 
 def test_another_process_draws_the_same_scene() -> None:
-    code = "import sys; from segformer.data.toytown import draw_scene as d; sys.stdout.buffer.write(d(3, (64, 80))[0])"
+    code = "import sys; from segformer.data.street_scene import draw_scene; image, _ = draw_scene(3, (64, 80)); "
+    code += "sys.stdout.buffer.write(image)"
     drawn = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
     assert drawn == draw_scene(3, (64, 80))[0].tobytes()
 
@@ -110,3 +112,18 @@ def test_colour_alone_does_not_solve_it() -> None:
     for name in ("car", "person", "sign"):
         assert iou[CLASSES.index(name)] < 0.15, name
     assert iou.mean() < 0.45
+
+
+def test_splits_share_no_scene() -> None:
+    seeds = [seed for split in SPLITS.values() for seed in split]
+    assert len(set(seeds)) == len(seeds)
+    source = open_source("")
+    image, mask = source.samples("val")[0].read()
+    assert image.shape == (192, 320, 3)
+    np.testing.assert_array_equal(mask, draw_scene(SPLITS["val"][0])[1])
+    assert Scene(3).name == "scene_000003"
+
+
+def test_a_root_is_refused() -> None:
+    with pytest.raises(ValueError, match="toytown is drawn"):
+        open_source("/data")

@@ -1,10 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers_parity import relative_difference, twins
 
 from segformer.config import ENCODERS
 from segformer.models.segmenter import build_model
+from transformers_parity import relative_difference, twins
+
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_logits_equal_those_of_transformers(encoder: str) -> None:
@@ -112,7 +113,7 @@ def test_bad_images(shape: tuple[int, ...]) -> None:
 def test_bad_architecture() -> None:
     with pytest.raises(ValueError, match="did you mean 'mit_b3'"):
         build_model("mitb3", num_classes=4)
-    with pytest.raises(ValueError, match="unknown field 'model.in_chanels'; did you mean 'in_channels'"):
+    with pytest.raises(ValueError, match=r"unknown field 'model\.in_chanels'; did you mean 'in_channels'"):
         build_model("mit_b0", num_classes=4, in_chanels=4)
     with pytest.raises(ValueError, match="num_classes must be at least 1"):
         build_model("mit_b0", num_classes=0)

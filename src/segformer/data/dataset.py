@@ -24,7 +24,9 @@ class Sample(Protocol):
     """An image with its mask, not read yet."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What to call it in messages."""
+        ...
 
     def read(self) -> tuple[Array, Array]:
         """Return the image (H, W, C) uint8 and the mask (H, W) of raw label ids."""
@@ -111,7 +113,9 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
     An item is asked for by (epoch, index): the transform's random numbers are a function of (seed, epoch, index).
     """
 
-    def __init__(self, samples: Sequence[Sample], table: LabelTable, transform: Transform | None, seed: int = 0) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], table: LabelTable, transform: Transform | None, seed: int = 0
+    ) -> None:
         self.samples = samples
         self.table = table
         self.transform = transform

@@ -40,7 +40,9 @@ def find_splits(folder: Path) -> tuple[dict[str, list[Pair]], list[str]]:
     splits = {name: find_pairs(folder, name) for name in names}
     if loose := [p for p in list_images(folder / IMAGES) if p.parent == folder / IMAGES]:
         if splits:
-            raise ValueError(f"{folder / IMAGES}: expected folders of splits or images, found both, e.g. {loose[0].name}")
+            raise ValueError(
+                f"{folder / IMAGES}: expected folders of splits or images, found both, e.g. {loose[0].name}"
+            )
         return hash_splits(find_pairs(folder, "."))
     if not any(splits.values()):
         raise ValueError(f"{folder / IMAGES}: no images found")
@@ -63,7 +65,7 @@ def find_pairs(folder: Path, split: str) -> list[Pair]:
     images, masks = folder / IMAGES / split, folder / MASKS / split
     found = {path.relative_to(images).with_suffix("").as_posix(): path for path in list_images(images)}
     listing = folder / f"{split}.txt"
-    names = [line.strip() for line in listing.read_text().splitlines() if line.strip()] if listing.is_file() else list(found)
+    names = listing.read_text(encoding="utf-8").split() if listing.is_file() else list(found)
     pairs = []
     for name in names:
         mask = masks / f"{name}.png"
@@ -82,27 +84,31 @@ def describe(folder: Path, pairs: Sequence[Pair]) -> tuple[tuple[Any, Any], Labe
         values = read_json(path)
         classes = values.get("classes") if isinstance(values, dict) else None
         if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-            raise ValueError(f"{path}: expected \"classes\", a list of names")
+            raise ValueError(f'{path}: expected "classes", a list of names')
         palette = values.get("palette", default_palette(len(classes)))
         if len(palette) != len(classes) or not all(_is_color(color) for color in palette):
-            raise ValueError(f"{path}: expected \"palette\" to hold {len(classes)} colours [red, green, blue] of 0-255")
+            raise ValueError(f'{path}: expected "palette" to hold {len(classes)} colours [red, green, blue] of 0-255')
         ignore = values.get("ignore_index", IGNORE_INDEX)
         table = LabelTable.identity(len(classes), ignore)
         return (tuple(classes), tuple(tuple(color) for color in palette)), table, []
     num_classes = count_classes(pairs)
-    note = f"no {DESCRIPTION} found: {num_classes} classes counted in the masks, named class_0 ... class_{num_classes - 1}"
+    note = (
+        f"no {DESCRIPTION} found: {num_classes} classes counted in the masks, named class_0 ... class_{num_classes - 1}"
+    )
     names = tuple(f"class_{k}" for k in range(num_classes))
     return (names, default_palette(num_classes)), LabelTable.identity(num_classes), [note]
 
 
 def count_classes(pairs: Sequence[Pair]) -> int:
-    """One more than the highest id in the masks, 255 apart; raises a ValueError that names a mask with too high an id."""
+    """One more than the highest id in the masks, 255 apart; raises a ValueError that names a mask beyond that."""
     highest = 0
     for pair in pairs:
         ids = np.unique(read_mask(pair.mask))
         ids = ids[ids != IGNORE_INDEX]
         if len(ids) and ids[-1] >= MAX_CLASSES:
-            raise ValueError(f"{pair.mask}: expected labels 0-{MAX_CLASSES - 1} or {IGNORE_INDEX} (ignored), got {ids[-1]}")
+            raise ValueError(
+                f"{pair.mask}: expected labels 0-{MAX_CLASSES - 1} or {IGNORE_INDEX} (ignored), got {ids[-1]}"
+            )
         highest = max(highest, int(ids[-1]) if len(ids) else 0)
     return highest + 1
 

@@ -41,7 +41,9 @@ def read_mask(path: str | Path) -> Array:
 def open_image(path: str | Path) -> Image.Image:
     """Decode a file completely, so that damage shows here and is reported with the file's name."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: expected an image file, found {'a folder' if Path(path).is_dir() else 'nothing'}")
+        raise FileNotFoundError(
+            f"{path}: expected an image file, found {'a folder' if Path(path).is_dir() else 'nothing'}"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -79,7 +81,9 @@ def image_array(pixels: Array) -> Array:
     if pixels.dtype == np.uint16:
         pixels = scale_to_8_bits(pixels)
     if pixels.dtype != np.uint8:
-        raise ValueError(f"an image array must be uint8 or uint16, got {pixels.dtype}; scale floats to 0-255 and convert")
+        raise ValueError(
+            f"an image array must be uint8 or uint16, got {pixels.dtype}; scale floats to 0-255 and convert"
+        )
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))) or 0 in pixels.shape:
@@ -102,7 +106,9 @@ def expand_inputs(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:
         if given.is_dir():
             found = list_images(given)
             if not found:
-                raise ValueError(f"{given}: no images in this folder; expected files such as {', '.join(IMAGE_SUFFIXES[:4])}")
+                raise ValueError(
+                    f"{given}: no images in this folder; expected files such as {', '.join(IMAGE_SUFFIXES[:4])}"
+                )
             expanded += [(path, path.relative_to(given)) for path in found]
         elif given.exists():
             expanded.append((given, Path(given.name)))

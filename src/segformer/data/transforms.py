@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as T  # noqa: N812  # the field's name for it
+from torchvision.transforms.v2 import functional as T  # the field's name for it
 
 from segformer.config import IGNORE_INDEX, DataConfig, Preprocessing
 
@@ -110,7 +110,9 @@ def shift_saturation_and_hue(pixels: Tensor, saturation: float, hue: float) -> T
     chroma = value - low
     safe = chroma.clamp(min=1e-6)
     sector = torch.where(
-        value == red, (green - blue) / safe, torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
     # S = chroma / value is at most 1, so the scaled chroma is at most the value.
     chroma = torch.minimum(chroma * saturation, value)
@@ -128,12 +130,14 @@ def pad(tensor: Tensor, size: tuple[int, int], value: float) -> Tensor:
 
 def resize_image(image: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
     """Resize bilinearly.  (C, H, W) -> (C, *size)"""
-    return T.resize(image, list(size), InterpolationMode.BILINEAR, antialias=antialias)
+    resized: Tensor = T.resize(image, list(size), InterpolationMode.BILINEAR, antialias=antialias)
+    return resized
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Take the nearest label (NEAREST; NEAREST_EXACT gives another mask).  (H, W) -> size"""
-    return T.resize(mask[None], list(size), InterpolationMode.NEAREST)[0]
+    resized: Tensor = T.resize(mask[None], list(size), InterpolationMode.NEAREST)
+    return resized[0]
 
 
 def fitted_size(size: tuple[int, int], long_side: float, short_side: float) -> tuple[int, int]:

@@ -53,7 +53,7 @@ def load_whole(source: DataSource, samples: Sequence[Any], workers: int) -> Iter
     loader = DataLoader(
         dataset,
         batch_size=None,
-        sampler=cast(Any, [(0, i) for i in range(len(samples))]),
+        sampler=cast("Any", [(0, i) for i in range(len(samples))]),
         num_workers=min(workers, len(samples)),
     )
     yield from loader

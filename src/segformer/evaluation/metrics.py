@@ -90,9 +90,9 @@ class ConfusionMatrix:
         return Scores(matrix[: len(self.classes), : len(self.classes)].astype(np.int64), self.classes)
 
 
-def _divide(numerator: Any, denominator: Any) -> Any:
+def _divide(numerator: Any, denominator: Any) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(numerator, dtype=np.float64) / denominator
+        return np.asarray(np.asarray(numerator, dtype=np.float64) / denominator)
 
 
 def _mean(values: Array) -> float:

@@ -19,15 +19,21 @@ class Encoder(Protocol):
 
     channels: tuple[int, ...]
 
-    def __call__(self, images: Tensor) -> list[Tensor]: ...
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Compute the maps, finest first."""
+        ...
 
 
 class Decoder(Protocol):
-    """Maps of an encoder -> (B, K, ceil(H/4), ceil(W/4)) logits; ``fused`` returns its inference form."""
+    """Maps of an encoder -> (B, K, ceil(H/4), ceil(W/4)) logits."""
 
-    def __call__(self, maps: Sequence[Tensor]) -> Tensor: ...
+    def __call__(self, maps: Sequence[Tensor]) -> Tensor:
+        """Compute the logits."""
+        ...
 
-    def fused(self) -> nn.Module: ...
+    def fused(self) -> nn.Module:
+        """Return the inference form."""
+        ...
 
 
 class Segmenter(nn.Module):
@@ -124,7 +130,7 @@ def build_from_card(card: ModelCard) -> Segmenter:
         encoder.channels, len(card.classes), channels=config.decoder_channels, dropout=config.dropout
     )
     model = Segmenter(encoder, decoder, card)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 assert set(MIT_SIZES) == set(ENCODERS)

@@ -17,7 +17,7 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool =
     """
     check_size(logits, size)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    batch, num_classes, height, width = logits.shape
+    _, num_classes, height, width = logits.shape
     top, bottom, down = axis(height, size[0], align_corners, logits)
     left, right, across = axis(width, size[1], align_corners, logits)
 
@@ -31,7 +31,7 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool =
     mask = winners[:, top[:, None], left]
     batches, ys, xs = mixed[:, top[:, None], left].nonzero(as_tuple=True)
     scores = logits.permute(0, 2, 3, 1).reshape(-1, num_classes)  # channels-last: a pixel's scores lie together
-    for part in torch.arange(len(ys), device=logits.device).split(max(1, CHUNK // num_classes)):
+    for part in torch.split(torch.arange(len(ys), device=logits.device), max(1, CHUNK // num_classes)):
         b, y, x = batches[part], ys[part], xs[part]
         upper, lower = (b * height + top[y]) * width, (b * height + bottom[y]) * width
         v, u = down[y, None], across[x, None]

@@ -31,7 +31,7 @@ def upsample_cross_entropy(
     if target.ndim != 3 or target.shape[0] != logits.shape[0]:
         raise ValueError(f"target must be ({logits.shape[0]}, height, width), got {tuple(target.shape)}")
     weights = None if class_weights is None else class_weights.to(logits.device)
-    total: Tensor = _BandedCrossEntropy.apply(logits, target, ignore_index, weights, align_corners)  # type: ignore[no-untyped-call]
+    total: Tensor = _BandedCrossEntropy.apply(logits, target, ignore_index, weights, align_corners)
     return total / denominator(target, ignore_index, class_weights, average).to(total)
 
 
@@ -76,7 +76,8 @@ class _BandedCrossEntropy(torch.autograd.Function):
         needs_gradient = logits.requires_grad
         gradient = torch.zeros_like(logits, dtype=dtype) if needs_gradient else None
         total = torch.zeros((), dtype=dtype, device=logits.device)
-        for band in torch.arange(rows, device=logits.device).split(max(1, BAND // (batch * num_classes * columns))):
+        height_of_band = max(1, BAND // (batch * num_classes * columns))
+        for band in torch.split(torch.arange(rows, device=logits.device), height_of_band):
             upper, lower, v = top[band], bottom[band], down[band][:, None]
             scores = torch.lerp(logits[:, :, upper].to(dtype), logits[:, :, lower].to(dtype), v)
             wide = F.interpolate(scores, size=(len(band), columns), mode="bilinear", align_corners=align_corners)

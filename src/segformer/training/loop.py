@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -42,7 +42,12 @@ class TrainResult:
 
 
 def train(
-    recipe: Recipe, run_dir: str | Path | None = None, *, resume: bool = False, device: str = "auto", console: Console | None = None
+    recipe: Recipe,
+    run_dir: str | Path | None = None,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    console: Console | None = None,
 ) -> TrainResult:
     """Train as the recipe says; the run folder is ``runs/<recipe>`` unless given.
 
@@ -118,7 +123,8 @@ def optimizer_step(
     config, align_corners = recipe.train, recipe.model.align_corners
     size = config.micro_batch_size or len(images)
     # Mean over devices of the local counts: together with the mean of the gradients, a mean over the global batch.
-    count = fabric.all_reduce(denominator(masks, IGNORE_INDEX, class_weights, config.loss_average), reduce_op="mean")
+    local = denominator(masks, IGNORE_INDEX, class_weights, config.loss_average)
+    count = cast("Tensor", fabric.all_reduce(local, reduce_op="mean"))
     total = torch.zeros((), device=fabric.device)
     for start in range(0, len(images), size):
         part = slice(start, start + size)
@@ -132,16 +138,14 @@ def optimizer_step(
         total += loss.detach()
     optimizer.step()
     optimizer.zero_grad()
-    return fabric.all_reduce(total, reduce_op="mean")  # type: ignore[return-value]  # a tensor in, a tensor out
+    return cast("Tensor", fabric.all_reduce(total, reduce_op="mean"))
 
 
 def evaluate_and_keep(
     recipe: Recipe, folder: RunFolder, source: DataSource, model: Segmenter, journal: Journal, progress: dict[str, Any]
 ) -> None:
     """Evaluate; keep the model where it is the best so far."""
-    scores = evaluate(
-        model, source, recipe.data.val_split, workers=recipe.train.workers, progress=journal.evaluating
-    )
+    scores = evaluate(model, source, recipe.data.val_split, workers=recipe.train.workers, progress=journal.evaluating)
     journal.evaluated(progress["step"], scores)
     model.card = model.card.with_(
         provenance=model.card.provenance | {"step": progress["step"], recipe.data.val_split: scores.summary()}

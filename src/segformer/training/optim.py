@@ -36,7 +36,7 @@ def build_optimizer(model: Segmenter, config: TrainConfig) -> torch.optim.Optimi
 
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Encoder's learning rate at a step counted from 0: polynomial decay times linear warm-up."""
-    decayed = config.lr * (1 - step / config.steps) ** config.power
+    decayed: float = config.lr * (1 - step / config.steps) ** config.power
     if step >= config.warmup_steps:
         return decayed
     return decayed * (1 - (1 - step / config.warmup_steps) * (1 - config.warmup_ratio))

@@ -1,10 +1,10 @@
 import pytest
 import torch
 from torch import nn
-from transformers_parity import relative_difference
 
 from segformer.models.decoders.all_mlp import AllMLPDecoder
 from segformer.ops.upsample_cross_entropy import upsample_cross_entropy
+from transformers_parity import relative_difference
 
 CHANNELS = (32, 64, 160, 256)
 

@@ -1,12 +1,13 @@
 """All-MLP decoder (Sec. 3.2), computed without its C x 4C fusion."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segformer.models.encoders.mit import init_weights
+from segformer.models.layers import as_map, as_tokens, init_weights
 
 
 class AllMLPDecoder(nn.Module):
@@ -38,7 +39,7 @@ class AllMLPDecoder(nn.Module):
         """Equation 4 as printed (with the norm, ReLU and dropout that it leaves out): the reference."""
         size = maps[0].shape[2:]
         projected = [
-            upsample(linear(m, projection.weight, projection.bias), size)
+            upsample(as_map(projection(as_tokens(m)), (m.shape[2], m.shape[3])), size)
             for m, projection in zip(maps, self.projections, strict=True)
         ]
         fused = linear(torch.cat(projected[::-1], dim=1), self.fuse.weight)
@@ -47,8 +48,9 @@ class AllMLPDecoder(nn.Module):
     def merged_projections(self) -> tuple[list[Tensor], Tensor]:
         """Weights W_i L_i (C, C_i) of the four maps, stage 1 first, and their one bias, sum of W_i b_i (C,)."""
         slices = self.fuse.weight.chunk(len(self.projections), dim=1)[::-1]
-        weights = [w @ projection.weight for w, projection in zip(slices, self.projections, strict=True)]
-        biases = [w @ projection.bias for w, projection in zip(slices, self.projections, strict=True)]
+        rows = list(zip(slices, self.projections, strict=True))
+        weights = [w @ cast("Tensor", projection.weight) for w, projection in rows]
+        biases = [w @ cast("Tensor", projection.bias) for w, projection in rows]
         return weights, torch.stack(biases).sum(dim=0)
 
     def fused(self) -> "FusedAllMLPDecoder":

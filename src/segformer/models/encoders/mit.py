@@ -1,12 +1,13 @@
 """Mix Transformer encoders MiT-B0 ... B5 (Sec. 3.1 and the appendix's Table 6)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from segformer.models.layers import as_map, as_tokens, init_weights
 
 NUM_HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)  # per side; the paper's R is the square: 64, 16, 4, 1
@@ -30,16 +31,6 @@ MIT_SIZES = {
     "mit_b4": MiTSize(channels=(64, 128, 320, 512), depths=(3, 8, 27, 3)),
     "mit_b5": MiTSize(channels=(64, 128, 320, 512), depths=(3, 6, 40, 3)),
 }
-
-
-def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """View tokens as a map that is channels-last in memory, without a copy.  (B, H*W, C) -> (B, C, H, W)"""
-    return tokens.unflatten(1, size).permute(0, 3, 1, 2)
-
-
-def as_tokens(features: Tensor) -> Tensor:
-    """View a channels-last map as tokens, without a copy.  (B, C, H, W) -> (B, H*W, C)"""
-    return features.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class OverlapPatchEmbed(nn.Module):
@@ -80,7 +71,7 @@ class EfficientSelfAttention(nn.Module):
         return self.output(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # nn.Module is untyped
 
     def _heads(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return tokens.view(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 class MixFFN(nn.Module):
@@ -191,14 +182,3 @@ class MixTransformer(nn.Module):
             features = stage(features)
             maps.append(features)
         return maps
-
-
-def init_weights(module: nn.Module) -> None:
-    """Initialise one layer as the authors do: linear N(0, 0.02) truncated, convolution N(0, 2 / fan_out), norm 1 / 0."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-    elif isinstance(module, nn.Conv2d):
-        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
-    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
-        nn.init.zeros_(module.bias)

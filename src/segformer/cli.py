@@ -1,0 +1,340 @@
+"""The command line: one short function per command; heavy imports inside it."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import tyro
+from tyro.conf import Positional, arg
+
+from segformer.config import DataConfig, EvalConfig, ModelConfig, Preprocessing, Recipe, TrainConfig
+from segformer.recipes import RECIPES, find_recipe
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from segformer.evaluation.metrics import Scores
+    from segformer.models.segmenter import Segmenter
+
+PROGRAM = "segformer"
+Output = Literal["mask", "overlay", "polygons", "scores"]
+ModelArgument = Annotated[str, arg(metavar="FOLDER", help="Model folder, such as runs/<recipe>/best.")]
+DataArgument = Annotated[
+    str, arg(metavar="NAME=ROOT|FOLDER", help="toytown, or a folder with images/ and masks/ (see the README).")
+]
+DeviceArgument = Annotated[str, arg(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")]
+
+
+def predict(
+    images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGES...", help="Images, or folders of images.")],
+    /,
+    *,
+    model: ModelArgument,
+    out: Annotated[Path, arg(metavar="DIR", help="Where results go; made if it is missing.")],
+    save: Annotated[tuple[Output, ...], arg(help="What to write for each image.")] = ("mask", "overlay"),
+    device: DeviceArgument = "auto",
+    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+) -> None:
+    """Segment images: writes DIR/<path>.png (class indices, with a palette), DIR/<path>_overlay.png, ...
+
+    A damaged image is reported and the others are still segmented; the exit status is then 2.
+    """
+    from segformer.deploy.batch import plan_outputs
+    from segformer.deploy.predictor import Predictor
+
+    if not images:
+        raise ValueError("predict needs at least one image or folder; see segformer predict --help")
+    planned = plan_outputs(images, out, save)
+    predictor = Predictor(load_model(model, device, threads), scores="scores" in save)
+    failures = []
+    with progress_bar() as bar:
+        for path, target in bar.track(planned, description="predict"):
+            try:
+                predictor(path).save(target, save)
+            except ValueError as error:
+                failures.append(str(error))
+    print(f"{len(planned) - len(failures)} of {len(planned)} images segmented into {out}")
+    if failures:
+        fail("\n".join(failures))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a model as a recipe says; every field of the recipe is an option.
+
+    Writes runs/RECIPE: recipe.json, metrics.jsonl, TensorBoard events, best/ (the model to use) and last/ (to go on
+    from). Ctrl-C saves before it stops; --resume goes on.
+    """
+
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE", help="Name (see --list) or recipe.json; comes first.")]
+    data: Annotated[str | None, arg(metavar="NAME=ROOT|FOLDER", help="Data to train on; None: the recipe's.")] = None
+    run_dir: Annotated[Path | None, arg(metavar="DIR", help="Run folder; None: runs/RECIPE.")] = None
+    resume: bool = False
+    """Go on with an existing run folder; without RECIPE its own recipe is used."""
+    list: bool = False
+    """Show the recipes and stop."""
+    device: DeviceArgument = "auto"
+    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0
+    train_: Annotated[TrainConfig, arg(name="train")]
+    data_: Annotated[DataConfig, arg(name="data")]
+    model_: Annotated[ModelConfig, arg(name="model")]
+    preprocessing: Preprocessing
+    eval: EvalConfig
+
+    @classmethod
+    def of(cls, recipe: Recipe, name: str) -> "Train":
+        """Return the command whose defaults are a recipe."""
+        return cls(
+            recipe=name,
+            train_=recipe.train,
+            data_=recipe.data,
+            model_=recipe.model,
+            preprocessing=recipe.preprocessing,
+            eval=recipe.eval,
+        )
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train a model as a recipe says."""
+    named = bool(arguments) and not arguments[0].startswith("-")
+    name = arguments[0] if named else "folder_b0"
+    base = find_recipe(name) if named else resumed_recipe(arguments) or RECIPES[name]
+    command = tyro.cli(Train, default=Train.of(base, name), args=arguments, prog=f"{PROGRAM} train", config=FLAGS)
+    if command.recipe != name:
+        raise ValueError(f"RECIPE comes first: segformer train {command.recipe} ...")
+    if command.list:
+        print_recipes()
+    elif named or command.data or command.resume:
+        run_training(command, base)
+    else:
+        raise ValueError("train needs a RECIPE (see segformer train --list) or --data FOLDER")
+
+
+def run_training(command: Train, base: Recipe) -> None:
+    """Train, and end with a plain line."""
+    from segformer.data.catalog import with_data
+    from segformer.training.loop import train as run
+
+    recipe = replace(
+        base,
+        data=command.data_ if command.data is None else with_data(command.data_, command.data),
+        model=command.model_,
+        preprocessing=command.preprocessing,
+        train=command.train_,
+        eval=command.eval,
+    )
+    set_threads(command.threads)
+    result = run(recipe, command.run_dir, resume=command.resume, device=command.device)
+    if result.interrupted:
+        print(f"saved at step {result.step}; go on with: segformer train --run-dir {result.run_dir} --resume")
+        sys.exit(128 + result.interrupted)
+    print(f"best model: {result.run_dir / 'best'} (step {result.best_step})")
+    print(f"mIoU {result.best_miou:.4f}")
+
+
+def resumed_recipe(arguments: Sequence[str]) -> Recipe | None:
+    """Recipe of the run folder that is to be resumed, where the command line names one."""
+    if "--resume" not in arguments or "--run-dir" not in arguments[:-1]:
+        return None
+    return find_recipe(str(Path(arguments[arguments.index("--run-dir") + 1]) / "recipe.json"))
+
+
+def evaluate(
+    model: Annotated[Positional[str], arg(metavar="MODEL", help="Model folder, such as runs/<recipe>/best.")],
+    /,
+    *,
+    data: DataArgument,
+    split: str = "val",
+    protocol: Annotated[
+        Literal["own", "whole", "slide", "multiscale"], arg(help="Test protocol; own: the one the model carries.")
+    ] = "own",
+    limit: Annotated[int | None, arg(help="Only the first N images.")] = None,
+    out: Annotated[Path | None, arg(metavar="DIR", help="Write scores.json there.")] = None,
+    device: DeviceArgument = "auto",
+    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+) -> None:
+    """Score a model on a data set: IoU and accuracy of each class, mIoU, mAcc, aAcc, at the labels' own size."""
+    from segformer.data.catalog import open_data, with_data
+    from segformer.evaluation.evaluate import evaluate as run
+    from segformer.evaluation.evaluate import with_protocol
+    from segformer.files import write_json
+
+    source = open_data(with_data(DataConfig(), data))
+    loaded = load_model(model, device, threads)
+    card = loaded.card
+    config = card.eval if protocol == "own" else with_protocol(card.eval, protocol, card.preprocessing.short_side)
+    with progress_bar() as bar:
+        task = bar.add_task("evaluate", total=None)
+        scores = run(
+            loaded,
+            source,
+            split,
+            config=config,
+            limit=limit,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print_scores(scores, f"{model} on {source.name}, {split}")
+    if out:
+        write_json(out / "scores.json", scores.to_json())
+    print(f"mIoU {scores.miou:.4f}")
+
+
+def info(model: Annotated[Positional[str], arg(metavar="MODEL", help="Model folder.")], /) -> None:
+    """Say what a model is: architecture, parameters, classes, preprocessing, test protocol, where it comes from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from segformer.checkpoint import load
+    from segformer.config import to_json
+
+    loaded = load(model)
+    card = loaded.card
+    encoder, decoder = (sum(p.numel() for p in m.parameters()) for m in (loaded.encoder, loaded.decoder))
+    table = Table(title=model, show_header=False, title_justify="left")
+    table.add_row("parameters", f"{encoder + decoder:,} (encoder {encoder:,}, decoder {decoder:,})")
+    for name, values in (("model", card.model), ("preprocessing", card.preprocessing), ("eval", card.eval)):
+        table.add_row(name, ", ".join(f"{key} {value}" for key, value in to_json(values).items()))
+    table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
+    table.add_row("provenance", ", ".join(f"{key} {value}" for key, value in card.provenance.items()) or "unknown")
+    table.add_row("licence", card.licence)
+    Console().print(table)
+
+
+def demo(
+    *,
+    out: Annotated[Path, arg(metavar="DIR", help="Where everything goes; an earlier demo there is replaced.")] = Path(
+        "demo"
+    ),
+    steps: Annotated[int | None, arg(help="Optimizer steps; None: the recipe's.")] = None,
+) -> None:
+    """Train, evaluate and predict on streets drawn on the spot, and write a report: minutes on two CPU cores."""
+    from segformer.demo import run_demo
+
+    run_demo(out, steps)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": demo,
+    "train": Train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "info": info,
+}
+FLAGS = (tyro.conf.FlagCreatePairsOff,)
+DESCRIPTION = """Semantic segmentation with SegFormer: train, evaluate, predict.
+
+segformer demo shows everything on drawn streets. segformer COMMAND --help explains a command."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; what a user can mend is one line on standard error and exit status 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        if arguments == ["--version"]:
+            print(f"{PROGRAM} {version(PROGRAM)}")
+        elif arguments[0] == "train":
+            train(arguments[1:])
+        else:
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, args=arguments, prog=PROGRAM, description=DESCRIPTION, config=FLAGS, sort_subcommands=False
+            )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        if os.environ.get("SEGFORMER_TRACEBACK"):
+            raise
+        fail(message_of(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error and exit with status 2."""
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def message_of(error: Exception) -> str:
+    """One line that says what went wrong, and with which file."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def load_model(folder: str, device: str, threads: int) -> "Segmenter":
+    """Load a model on the chosen device."""
+    from segformer.checkpoint import load
+
+    set_threads(threads)
+    return load(folder, choose_device(device))
+
+
+def choose_device(name: str) -> str:
+    """Return the device that a name means; raises a ValueError where this machine has none such."""
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available.get(name.split(":")[0], False):
+        present = ", ".join(kind for kind, there in available.items() if there)
+        raise ValueError(f"--device {name} is not available on this machine, which has {present}; leave --device out")
+    return name
+
+
+def set_threads(threads: int) -> None:
+    """Limit the CPU threads; 0 leaves torch's choice."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def progress_bar() -> "Progress":
+    """Return a progress bar on standard error, so that standard output stays clean."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+
+
+def print_recipes() -> None:
+    """Show the recipes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Recipes", title_justify="left")
+    for heading in ("recipe", "what for", "encoder", "steps", "batch", "crop"):
+        table.add_column(heading)
+    for name, recipe in RECIPES.items():
+        crop = f"{recipe.data.crop[0]}x{recipe.data.crop[1]}"
+        figures = (recipe.model.encoder, str(recipe.train.steps), str(recipe.train.batch_size), crop)
+        table.add_row(name, recipe.description, *figures)
+    Console().print(table)
+
+
+def print_scores(scores: "Scores", title: str) -> None:
+    """Show the scores of each class and their means."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading in ("class", "IoU", "accuracy", "pixels"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for name, *values in zip(scores.classes, scores.iou, scores.accuracy, scores.frequency, strict=True):
+        iou, accuracy, share = ("-" if value != value else f"{100 * value:.2f}" for value in values)
+        table.add_row(name, iou, accuracy, f"{share} %")
+    Console().print(table)
+    print("  ".join(f"{name} {value:.4f}" for name, value in scores.summary().items()))

@@ -1,0 +1,41 @@
+"""Where the results of many images go."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from segformer.data.images import expand_inputs
+from segformer.segmentation import SUFFIXES
+
+
+def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Images with the path, less its ending, that their results get below ``out``.
+
+    a.jpg becomes a; where that would make two results the same file, all of those keep their ending (a.jpg, a.png).
+    Raises a ValueError where two inputs still share a result, or a result would replace an input.
+    """
+    images = list({path.resolve(): (path, relative) for path, relative in expand_inputs(inputs)}.values())
+    bases = [relative.with_suffix("") for _, relative in images]
+    for index in _clashing(bases, outputs):
+        bases[index] = images[index][1]
+    if clashing := _clashing(bases, outputs):
+        first, second = (images[index][0] for index in clashing[:2])
+        raise ValueError(
+            f"{first} and {second} would get the same result below {out}; segment them one after the other"
+        )
+    sources = {path.resolve() for path, _ in images}
+    for base in bases:
+        for target in _targets(out / base, outputs):
+            if target.resolve() in sources:
+                raise ValueError(f"{target}: the result would replace an input image; give another --out")
+    return [(path, out / base) for (path, _), base in zip(images, bases, strict=True)]
+
+
+def _targets(base: Path, outputs: Sequence[str]) -> list[Path]:
+    return [base.with_name(base.name + SUFFIXES[output]) for output in outputs]
+
+
+def _clashing(bases: Sequence[Path], outputs: Sequence[str]) -> list[int]:
+    """Return the indices of inputs of which some result is also that of another input."""
+    times = Counter(target for base in bases for target in _targets(base, outputs))
+    return [i for i, base in enumerate(bases) if any(times[target] > 1 for target in _targets(base, outputs))]

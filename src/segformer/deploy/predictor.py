@@ -1,0 +1,56 @@
+"""Image, path, array or folder in, Segmentation out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from segformer.config import EvalConfig
+from segformer.data.images import expand_inputs, image_array, read_image, to_rgb
+from segformer.evaluation.inference import predict_mask, predict_scores
+from segformer.models.segmenter import Segmenter
+from segformer.segmentation import Segmentation
+
+
+class Predictor:
+    """Segments images with a model, by the model's own preprocessing and test protocol (or ``config``).
+
+    The model itself is left as it is: a fused copy does the work.  ``scores`` adds class probabilities at the
+    image's size, which take K times its memory.
+    """
+
+    def __init__(self, model: Segmenter, *, config: EvalConfig | None = None, scores: bool = False) -> None:
+        self.model = model.fuse()
+        self.config = config or model.card.eval
+        self.scores = scores
+
+    def __call__(self, image: str | Path | NDArray[Any] | Image.Image) -> Segmentation:
+        """Segment one image: a path, a Pillow image, or an array (H, W), (H, W, 3 | 4) of uint8 or uint16."""
+        if isinstance(image, str | Path):
+            pixels = read_image(image)
+        elif isinstance(image, Image.Image):
+            pixels = to_rgb(image)
+        else:
+            pixels = image_array(image)
+        return self.segment(pixels)
+
+    def folder(self, folder: str | Path) -> Iterator[tuple[Path, Segmentation]]:
+        """Segment every image below a folder, one after the other, with its path relative to the folder."""
+        for path, relative in expand_inputs([folder]):
+            yield relative, self(path)
+
+    def segment(self, pixels: NDArray[Any]) -> Segmentation:
+        """(H, W, 3) uint8 -> Segmentation"""
+        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        card = self.model.card
+        if self.scores:
+            probabilities = predict_scores(self.model, image, self.config)
+            mask, scores = probabilities.argmax(dim=0), probabilities.float().cpu().numpy()
+        else:
+            mask, scores = predict_mask(self.model, image, self.config), None
+        dtype = np.uint8 if len(card.classes) <= 256 else np.uint16
+        return Segmentation(mask.cpu().numpy().astype(dtype), card.classes, card.palette, pixels, scores)
