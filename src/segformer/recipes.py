@@ -41,8 +41,17 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (FOLDER_B0, CAMV
 def find_recipe(name: str) -> Recipe:
     """Return a recipe by name or from a recipe.json; raises a ValueError that names the closest known one."""
     if name.endswith(".json"):
-        if not Path(name).is_file():
-            raise FileNotFoundError(f"no recipe file '{name}'")
-        return from_json(Recipe, read_json(Path(name)))
+        return read_recipe(Path(name))
     check_choice("RECIPE", name, RECIPES)
     return RECIPES[name]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.json; raises FileNotFoundError, or a ValueError that names the file and the field at fault."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such recipe")
+    values = read_json(path)
+    try:
+        return from_json(Recipe, values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

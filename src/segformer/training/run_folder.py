@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from segformer.checkpoint import save, write_model
-from segformer.config import Recipe, from_json, to_json
-from segformer.files import disk_errors, read_json, recover_folder, write_bytes, write_folder, write_json
+from segformer.config import Recipe, to_json
+from segformer.files import disk_errors, recover_folder, write_bytes, write_folder, write_json
 from segformer.models.segmenter import Segmenter
+from segformer.recipes import read_recipe
 
 RECIPE, MANIFEST, METRICS, TRAINER = "recipe.json", "manifest.json", "metrics.jsonl", "trainer.pt"
 PACKAGES = ("segformer", "torch", "torchvision", "lightning-fabric", "torchmetrics", "numpy")
@@ -25,6 +26,8 @@ class RunFolder:
     def __init__(self, path: Path, recipe: Recipe, *, resume: bool) -> None:
         self.path = path
         if resume:
+            if not (path / RECIPE).is_file():
+                raise FileNotFoundError(f"{path}: no run to go on with; leave out --resume to start a new one")
             check_same(read_recipe(path / RECIPE), recipe, path)
         elif path.exists() and any(path.iterdir()):
             raise FileExistsError(f"{path} exists already; go on with --resume, or give another --run-dir")
@@ -78,16 +81,6 @@ class RunFolder:
         """Drop lines of metrics.jsonl beyond a step, which a resumed run will write again, and a torn last line."""
         lines = [json.dumps(line) for line in read_metrics(self.path) if line["step"] <= step]
         write_bytes(self.path / METRICS, "".join(line + "\n" for line in lines).encode())
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe.json; raises FileNotFoundError, or a ValueError that names the field at fault."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no recipe at '{path}'; leave out --resume to start a new run")
-    try:
-        return from_json(Recipe, read_json(path))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
