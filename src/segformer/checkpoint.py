@@ -11,7 +11,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from segformer.config import ModelCard, from_json, to_json
-from segformer.files import read_json, recover_folder, write_bytes, write_folder, write_json
+from segformer.files import read_json, write_bytes, write_folder, write_json
 from segformer.models.segmenter import Segmenter, build_from_card
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -36,7 +36,6 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
     Raises FileNotFoundError where there is none, ValueError where its files do not hold what they should.
     """
     folder = Path(source)
-    recover_folder(folder)
     if not folder.exists():
         raise FileNotFoundError(f"no model at '{source}'; give a model folder such as runs/<recipe>/best")
     for name in (CONFIG, WEIGHTS):
@@ -45,11 +44,16 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
                 f"'{source}' is no model folder: it has no {name}; give a folder such as runs/<recipe>/best"
             )
     card = read_card(folder / CONFIG)
-    with torch.device("meta"):
-        model = build_from_card(card)
-    state = read_state(folder / WEIGHTS)
-    check_state(state, model.state_dict(), folder / WEIGHTS)
-    model.load_state_dict(state, assign=True)
+    try:
+        with torch.device("meta"):
+            model = build_from_card(card)
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG}: {error}") from error
+    state, expected = read_state(folder / WEIGHTS), model.state_dict()
+    check_state(state, expected, folder / WEIGHTS)
+    # A copy: the file's tensors lie anywhere in memory, and kernels on aligned ones are faster.
+    aligned = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in state.items()}
+    model.load_state_dict(aligned, assign=True)
     return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
 

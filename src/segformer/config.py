@@ -95,6 +95,13 @@ class EvalConfig:
     flip: bool = False
     """Whether each scale is tested mirrored as well."""
 
+    def __post_init__(self) -> None:
+        for name in ("crop", "stride", "scales"):
+            if min(getattr(self, name) or (1,)) <= 0 or getattr(self, name) == ():
+                raise ValueError(f"eval.{name} must be positive, got {getattr(self, name)}")
+        if self.crop and self.stride and (self.stride[0] > self.crop[0] or self.stride[1] > self.crop[1]):
+            raise ValueError(f"eval.stride must be at most eval.crop {self.crop}, got {self.stride}; lower it")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -163,8 +170,9 @@ class TrainConfig:
         for name in ("steps", "batch_size", "eval_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
-        if self.workers < 0:
-            raise ValueError(f"train.workers must be 0 or more, got {self.workers}")
+        for name in ("workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"train.{name} must be 0 or more, got {getattr(self, name)}")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ValueError(f"train.micro_batch_size must be at least 1 or None, got {self.micro_batch_size}")
 
@@ -290,7 +298,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         return from_json(cast("type", kind), value, where)
     if origin is Literal:
-        check_choice(where, value, arguments)
+        check_choice(where, value if isinstance(value, str) else repr(value), arguments)
         return value
     if origin is tuple:
         return _parse_tuple(arguments, value, where)

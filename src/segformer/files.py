@@ -12,16 +12,17 @@ from typing import Any
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file under a temporary name beside it, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with disk_errors(path), partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -39,6 +40,7 @@ def read_json(path: Path) -> Any:
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary folder, then put it in the place of ``path``."""
+    recover_folder(path)
     partial, old = path.with_name(f".{path.name}.partial"), _previous(path)
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -48,8 +50,9 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
         if path.exists():
             path.rename(old)
         partial.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
+        recover_folder(path)
+        shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
 
 

@@ -1,6 +1,7 @@
 """What a prediction is: a mask with its classes, and the pictures and shapes made from it."""
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from segformer.files import write_bytes, write_json
+from segformer.config import check_choice
+from segformer.files import write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,7 +42,7 @@ class Segmentation:
 
     def shares(self) -> dict[str, float]:
         """Share of the pixels of each class that occurs, largest first."""
-        counts = np.bincount(self.mask.ravel(), minlength=len(self.classes)) / self.mask.size
+        counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))[: len(self.classes)] / self.mask.size
         return {self.classes[k]: float(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k] > 0}
 
     def colors(self) -> Array:
@@ -61,55 +63,57 @@ class Segmentation:
         blended[border] = 0.35 * blended[border] + 0.65 * 255
         return blended.round().astype(np.uint8)
 
-    def polygons(self, min_area: float = 16.0) -> list[dict[str, Any]]:
+    def polygons(self, min_area: int = 16) -> list[dict[str, Any]]:
         """Outlines of each connected region: class, area, polygon (x, y pairs) and holes, in pixels."""
         try:
             import cv2
         except ImportError as error:
             raise ValueError("polygons need OpenCV: pip install 'segformer[polygons]'") from error
         regions = []
-        for index in np.unique(self.mask):
+        for index, name in enumerate(self.classes):
             binary = (self.mask == index).astype(np.uint8)
+            _, regions_of_pixels = cv2.connectedComponents(binary, connectivity=8)
+            areas = np.bincount(regions_of_pixels.ravel())
             contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-            for i, contour in enumerate(contours):
-                is_hole = hierarchy[0][i][3] >= 0
-                if is_hole or cv2.contourArea(contour) < min_area:
-                    continue
-                holes = [c for c, h in zip(contours, hierarchy[0], strict=True) if h[3] == i]
-                regions.append(
-                    {
-                        "class": self.classes[index],
-                        "area": float(cv2.contourArea(contour) - sum(cv2.contourArea(h) for h in holes)),
-                        "polygon": contour[:, 0].tolist(),
-                        "holes": [hole[:, 0].tolist() for hole in holes],
-                    }
-                )
+            parents = hierarchy[0, :, 3].tolist() if len(contours) else []
+            for i, (contour, parent) in enumerate(zip(contours, parents, strict=True)):
+                area = int(areas[regions_of_pixels[contour[0, 0, 1], contour[0, 0, 0]]])
+                if parent < 0 and area >= min_area:
+                    holes = [c[:, 0].tolist() for c, p in zip(contours, parents, strict=True) if p == i]
+                    regions.append({"class": name, "area": area, "polygon": contour[:, 0].tolist(), "holes": holes})
         return regions
 
     def save(self, path: str | Path, outputs: Sequence[Output] = ("mask",)) -> list[Path]:
         """Write ``<path>.png`` (index PNG with palette), ``<path>_overlay.png`` ... and return their paths."""
-        base = Path(path)
-        base = base.with_suffix("") if base.suffix.lower() == ".png" else base
-        written = []
         for output in outputs:
-            target = base.with_name(base.name + SUFFIXES[output])
-            self._write(target, output)
-            written.append(target)
-        return written
+            check_choice("output", output, SUFFIXES)
+        encoded = {target_of(Path(path), output): self._encode(output) for output in outputs}
+        for target, data in encoded.items():
+            write_bytes(target, data)
+        return list(encoded)
 
-    def _write(self, target: Path, output: Output) -> None:
+    def _encode(self, output: Output) -> bytes:
         if output == "mask":
-            write_bytes(target, png(index_image(self.mask, self.palette)))
-        elif output == "overlay":
-            write_bytes(target, png(self.overlay()))
-        elif output == "polygons":
-            write_json(target, self.polygons())
-        elif self.scores is None:
+            return png(index_image(self.mask, self.palette))
+        if output == "overlay":
+            return png(self.overlay())
+        if output == "polygons":
+            return json.dumps(self.polygons()).encode()
+        if self.scores is None:
             raise ValueError("scores were not computed; ask for them with Predictor(model, scores=True)")
-        else:
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, scores=self.scores.astype(np.float16))
-            write_bytes(target, buffer.getvalue())
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, scores=self.scores.astype(np.float16))
+        return buffer.getvalue()
+
+
+def target_of(path: Path, output: str) -> Path:
+    """Return the file that an output of ``path`` goes to; a trailing .png of ``path`` does not count.
+
+    >>> target_of(Path("out/photo"), "overlay").as_posix()
+    'out/photo_overlay.png'
+    """
+    base = path.with_suffix("") if path.suffix.lower() == ".png" else path
+    return base.with_name(base.name + SUFFIXES[output])
 
 
 def colorize(mask: Array, palette: Sequence[Sequence[int]]) -> Array:
@@ -126,7 +130,7 @@ def index_image(mask: Array, palette: Sequence[Sequence[int]]) -> "Image.Image":
     if mask.dtype != np.uint8:
         return Image.fromarray(mask.astype(np.uint16))
     image = Image.fromarray(mask)
-    image.putpalette([value for color in palette for value in color])
+    image.putpalette(np.pad(np.asarray(palette, dtype=np.uint8), ((0, 256 - len(palette)), (0, 0))).tobytes())
     return image
 
 

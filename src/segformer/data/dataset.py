@@ -71,12 +71,13 @@ class LabelTable:
 
     def apply(self, mask: Array, name: object) -> Array:
         """Raw ids (H, W) -> class indices (H, W) uint8; raises a ValueError that names the mask and the id."""
-        inside = np.minimum(mask, len(self.values) - 1)
+        mask = mask.astype(np.int32)
+        inside = mask.clip(0, len(self.values) - 1)
         classes = self.values[inside]
         wrong = (classes == INVALID) | (mask != inside)
         if wrong.any():
             raise ValueError(self._message(mask, wrong, name))
-        return classes.astype(np.uint8)
+        return np.asarray(classes, dtype=np.uint8)
 
     def _message(self, mask: Array, wrong: Array, name: object) -> str:
         known = np.flatnonzero((self.values != INVALID) & (self.values != IGNORE_INDEX))
@@ -141,6 +142,6 @@ def generator_of(*key: int) -> torch.Generator:
 
 
 def seed_of(*key: int) -> int:
-    """Mix integers into a seed; neighbouring keys give unrelated ones."""
-    (state,) = np.random.SeedSequence(key).generate_state(1, np.uint64)
+    """Mix integers, 0 or more, into a seed; neighbouring keys give unrelated ones, and so do keys of other lengths."""
+    (state,) = np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)
     return int(state) >> 1  # torch takes 63 bits

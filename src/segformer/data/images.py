@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def read_mask(path: str | Path) -> Array:
     """
     image = open_image(path)
     if image.mode == "1":
-        image = image.convert("L")
-    if image.mode not in ("L", "P", "I", "I;16"):
+        return np.asarray(image).astype(np.uint8)
+    if image.mode not in ("L", "P", "I", "I;16", "I;16B"):
         raise ValueError(
             f"{path}: expected an index mask (one channel: grey or palette), got an image of mode {image.mode}; "
             f"save the class index of every pixel as a grey PNG"
@@ -47,8 +48,8 @@ def open_image(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-            image.load()
+            with Image.open(path) as image:
+                image.load()
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: expected an image, got a file of another kind; replace or remove it") from error
     except Image.DecompressionBombError as error:
@@ -60,7 +61,8 @@ def open_image(path: str | Path) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Array:
     """Return any Pillow image as (H, W, 3) uint8."""
-    image = ImageOps.exif_transpose(image)
+    with suppress(SyntaxError):  # an EXIF block that can not be read says nothing of the orientation
+        image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         return np.repeat(scale_to_8_bits(np.asarray(image))[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -93,7 +95,8 @@ def image_array(pixels: Array) -> Array:
 
 def list_images(folder: Path) -> list[Path]:
     """Image files below a folder, sorted by path; hidden ones left out."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not _hidden(p, folder))
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not _hidden(p, folder))
+    return sorted(path for path in found if path.is_file())
 
 
 def expand_inputs(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:

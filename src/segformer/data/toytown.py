@@ -1,6 +1,7 @@
 """Toytown: street scenes with masks, drawn from a seed; nothing to download."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -36,7 +37,16 @@ class Scene:
 
     def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Draw the image (192, 320, 3) uint8 and the mask (192, 320) uint8."""
-        return draw_scene(self.seed)
+        return drawn(self.seed)
+
+
+@lru_cache(maxsize=512)
+def drawn(seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Image and mask of a scene, kept (240 kB each): a run sees every training scene many times."""
+    image, mask = draw_scene(seed)
+    image.setflags(write=False)
+    mask.setflags(write=False)
+    return image, mask
 
 
 def open_source(root: str) -> DataSource:

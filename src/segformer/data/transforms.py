@@ -163,7 +163,7 @@ def sizes_at_test(size: tuple[int, int], preprocessing: Preprocessing, scale: fl
     elif preprocessing.resize == "squash":
         sizes = [(int(short_side + 0.5), int(long_side + 0.5))]
     else:
-        sizes = [(int(size[0] * scale + 0.5), int(size[1] * scale + 0.5))]
+        sizes = [(max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5)))]
     height, width = (-(-side // preprocessing.multiple) * preprocessing.multiple for side in sizes[0])
     return [*sizes, (height, width)]
 

@@ -5,19 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segformer.data.images import expand_inputs
-from segformer.segmentation import SUFFIXES
+from segformer.segmentation import target_of
 
 
 def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]) -> list[tuple[Path, Path]]:
     """Images with the path, less its ending, that their results get below ``out``.
 
-    a.jpg becomes a; where that would make two results the same file, all of those keep their ending (a.jpg, a.png).
+    a.jpg becomes a; where that would make two results the same file, all of those keep their ending (a_jpg, a_png).
     Raises a ValueError where two inputs still share a result, or a result would replace an input.
     """
     images = list({path.resolve(): (path, relative) for path, relative in expand_inputs(inputs)}.values())
     bases = [relative.with_suffix("") for _, relative in images]
     for index in _clashing(bases, outputs):
-        bases[index] = images[index][1]
+        relative = images[index][1]
+        bases[index] = relative.with_name(f"{relative.stem}_{relative.suffix[1:]}")
     if clashing := _clashing(bases, outputs):
         first, second = (images[index][0] for index in clashing[:2])
         raise ValueError(
@@ -32,7 +33,7 @@ def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]
 
 
 def _targets(base: Path, outputs: Sequence[str]) -> list[Path]:
-    return [base.with_name(base.name + SUFFIXES[output]) for output in outputs]
+    return [target_of(base, output) for output in outputs]
 
 
 def _clashing(bases: Sequence[Path], outputs: Sequence[str]) -> list[int]:

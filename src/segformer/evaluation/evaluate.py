@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from segformer.config import EvalConfig
+from segformer.config import EvalConfig, check_choice
 from segformer.data.dataset import DataSource, SegmentationDataset
 from segformer.evaluation.inference import predict_mask
 from segformer.evaluation.metrics import ConfusionMatrix, Scores
@@ -32,18 +32,18 @@ def evaluate(
     Raises a ValueError where the model's classes are not those of the data.
     """
     check_classes(model, source)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
     samples = source.samples(split)[:limit]
     if not samples:
         raise ValueError(f"{source.name}: no images in the split '{split}'")
-    was_training = model.training
-    fused = model.eval().fuse()
+    fused = model.fuse()
     matrix = ConfusionMatrix(source.classes, model.mean.device)
     for done, (image, label) in enumerate(load_whole(source, samples, workers), start=1):
         prediction = predict_mask(fused, image, config or model.card.eval)
         matrix.update(prediction, label.to(prediction.device))
         if progress:
             progress(done, len(samples))
-    model.train(was_training)
     return matrix.compute()
 
 
@@ -77,6 +77,7 @@ def check_classes(model: Segmenter, source: DataSource) -> None:
 
 def with_protocol(config: EvalConfig, protocol: str, short_side: int) -> EvalConfig:
     """Change a test protocol to whole, slide, or multiscale (with flip); numbers it has already are kept."""
+    check_choice("protocol", protocol, ("whole", "slide", "multiscale"))
     if protocol == "whole":
         return EvalConfig()
     if protocol == "slide":

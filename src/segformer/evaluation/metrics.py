@@ -63,7 +63,8 @@ class Scores:
             name: {"IoU": _or_none(iou), "accuracy": _or_none(accuracy), "share of pixels": _or_none(share)}
             for name, iou, accuracy, share in zip(self.classes, self.iou, self.accuracy, self.frequency, strict=True)
         }
-        return {**self.summary(), "classes": per_class, "confusion": self.confusion.tolist()}
+        means = {name: _or_none(value) for name, value in self.summary().items()}
+        return {**means, "classes": per_class, "confusion": self.confusion.tolist()}
 
 
 class ConfusionMatrix:

@@ -1,5 +1,6 @@
 """Encoder + decoder: the trainable model, and its fused inference form."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -72,9 +73,11 @@ class Segmenter(nn.Module):
         return upsample_argmax(logits, (height, width), align_corners=self.card.model.align_corners)
 
     def fuse(self) -> "Segmenter":
-        """Return a separate, inference-only module that computes the same with less: it shares the encoder."""
+        """Return a separate, inference-only module that computes the same with less and shares the parameters."""
         decoder = self.decoder.fused()  # type: ignore[operator]  # nn.Module.__getattr__ hides the protocol
-        return Segmenter(self.encoder, decoder, self.card).to(self.mean.device).eval()
+        shared = {id(parameter): parameter for parameter in self.parameters()}
+        encoder, decoder = copy.deepcopy((self.encoder, decoder), shared)  # a copy has a training mode of its own
+        return Segmenter(encoder, decoder, self.card).to(self.mean.device).eval()
 
 
 def check_images(images: Tensor, in_channels: int) -> None:

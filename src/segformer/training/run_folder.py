@@ -61,7 +61,8 @@ class RunFolder:
 
     def load_trainer(self) -> dict[str, Any] | None:
         """Return {"optimizer", "progress"} of ``last``, or None where the run was never saved."""
-        recover_folder(self.last)
+        for folder in (self.last, self.best):
+            recover_folder(folder)
         if not self.last.exists():
             return None
         state: dict[str, Any] = torch.load(self.last / TRAINER, map_location="cpu", weights_only=True)

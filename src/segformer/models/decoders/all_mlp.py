@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segformer.models.layers import as_map, as_tokens, init_weights
+from segformer.models.layers import as_map, as_tokens
 
 
 class AllMLPDecoder(nn.Module):
@@ -28,7 +28,6 @@ class AllMLPDecoder(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
-        self.apply(init_weights)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Equal to ``forward_literal`` up to rounding, in training and in inference, gradients included."""

@@ -1,5 +1,6 @@
 """Mix Transformer encoders MiT-B0 ... B5 (Sec. 3.1 and the appendix's Table 6)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segformer.models.layers import as_map, as_tokens, init_weights
+from segformer.models.layers import as_map, as_tokens
 
 NUM_HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)  # per side; the paper's R is the square: 64, 16, 4, 1
@@ -182,3 +183,14 @@ class MixTransformer(nn.Module):
             features = stage(features)
             maps.append(features)
         return maps
+
+
+def init_weights(module: nn.Module) -> None:
+    """Initialise a layer as the authors do: linear N(0, 0.02) truncated, convolution N(0, 2 / fan_out), norm 1 / 0."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)

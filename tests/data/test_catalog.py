@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from segformer.config import DataConfig
+from segformer.data.catalog import open_data, with_data
+
+CONFIG = DataConfig(dataset="folder", root="/before", crop=(64, 96))
+
+
+@pytest.mark.parametrize(
+    ("spec", "dataset", "root"),
+    [
+        ("toytown", "toytown", ""),
+        ("toytown=", "toytown", ""),
+        ("folder=/x", "folder", "/x"),
+        ("folder=/x/lr=0.1", "folder", "/x/lr=0.1"),
+        ("/x/y", "folder", "/x/y"),
+        ("x", "folder", "x"),
+        ("/x/lr=0.1/data", "folder", "/x/lr=0.1/data"),
+        ("./lr=0.1", "folder", "./lr=0.1"),
+        ("./toytown", "folder", "./toytown"),
+        ("folder", "folder", "folder"),
+    ],
+)
+def test_data_is_a_name_a_name_with_a_root_or_a_folder(spec: str, dataset: str, root: str) -> None:
+    config = with_data(CONFIG, spec)
+    assert (config.dataset, config.root) == (dataset, root)
+    assert config.crop == (64, 96)
+
+
+def test_a_root_from_before_is_not_kept() -> None:
+    assert open_data(with_data(CONFIG, "toytown")).name == "toytown"
+
+
+def test_an_unknown_name_with_a_root_is_an_error_that_lists_the_known() -> None:
+    with pytest.raises(ValueError, match=r"--data must be one of .*folder.*toytown.*got 'nosuch'"):
+        with_data(CONFIG, "nosuch=/x")
+
+
+def test_a_misspelt_name_is_guessed() -> None:
+    with pytest.raises(ValueError, match="did you mean 'folder'"):
+        with_data(CONFIG, "foldr=/x")
+
+
+def test_an_unknown_dataset_is_an_error_that_lists_the_known() -> None:
+    with pytest.raises(ValueError, match=r"data\.dataset must be one of .*got 'toytwon'; did you mean 'toytown'"):
+        open_data(DataConfig(dataset="toytwon"))
+
+
+def test_a_missing_folder_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="/no/such/folder"):
+        open_data(with_data(CONFIG, "/no/such/folder"))
+
+
+def test_no_folder_given_is_said_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    monkeypatch.chdir(tmp_path)  # the current folder is not what nobody asked for
+    with pytest.raises((ValueError, FileNotFoundError), match="--data"):
+        open_data(DataConfig())

@@ -1,0 +1,42 @@
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import segformer
+from conftest import draw_pair
+from segformer.config import ENCODERS
+from segformer.recipes import RECIPES
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
+def test_python_in_the_readme_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    segformer.save(segformer.build_model("mit_b0", num_classes=11), "runs/camvid_b0_quick/best")
+    Image.fromarray(draw_pair(0)[0]).save("photo.jpg")
+    exec(compile(code.replace("1024, 2048", "64, 96"), "README.md", "exec"), {})  # a large image takes long
+
+
+def test_the_readme_shows_python() -> None:
+    assert len(BLOCKS) >= 2
+
+
+def test_names_in_the_readme_exist() -> None:
+    for name in re.findall(r"segformer train (\w+)", README):
+        assert name in RECIPES
+    for name in re.findall(r'build_model\("(\w+)"', README):
+        assert name in ENCODERS
+    for path in re.findall(r"`(tests/[\w/]+\.py)`", README):
+        assert (Path(__file__).parents[1] / path).is_file()
+
+
+def test_public_names_load() -> None:
+    for name in segformer.__all__:
+        assert getattr(segformer, name) is not None
+    assert set(segformer.__all__) <= set(dir(segformer))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        segformer.nothing  # noqa: B018  # the attribute access is the test
