@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 from PIL import Image
 
 import segformer
-from conftest import draw_pair
+from conftest import draw_pair, write_folder
 from segformer.config import ENCODERS
 from segformer.recipes import RECIPES
 
@@ -18,6 +19,8 @@ def test_python_in_the_readme_runs(code: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     segformer.save(segformer.build_model("mit_b0", num_classes=11), "runs/camvid_b0_quick/best")
     Image.fromarray(draw_pair(0)[0]).save("photo.jpg")
+    data = write_folder(tmp_path / "camvid", {"test": 1})
+    (data / "dataset.json").write_text(json.dumps({"classes": [f"class_{k}" for k in range(11)]}))
     exec(compile(code.replace("1024, 2048", "64, 96"), "README.md", "exec"), {})  # a large image takes long
 
 

@@ -158,12 +158,14 @@ def evaluate(
     threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
 ) -> None:
     """Score a model on a data set: IoU and accuracy of each class, mIoU, mAcc, aAcc, at the labels' own size."""
-    from segformer.data.catalog import open_data, with_data
+    from segformer.data.catalog import open_data
     from segformer.evaluation.evaluate import evaluate as run
     from segformer.evaluation.evaluate import with_protocol
     from segformer.files import write_json
 
-    source = open_data(with_data(DataConfig(), data))
+    source = open_data(data)
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
     loaded = load_model(model, device, threads)
     card = loaded.card
     config = card.eval if protocol == "own" else with_protocol(card.eval, protocol, card.preprocessing.short_side)
@@ -197,9 +199,9 @@ def info(model: Annotated[Positional[str], arg(metavar="MODEL", help="Model fold
     table = Table(title=model, show_header=False, title_justify="left")
     table.add_row("parameters", f"{encoder + decoder:,} (encoder {encoder:,}, decoder {decoder:,})")
     for name, values in (("model", card.model), ("preprocessing", card.preprocessing), ("eval", card.eval)):
-        table.add_row(name, ", ".join(f"{key} {value}" for key, value in to_json(values).items()))
+        table.add_row(name, listed(to_json(values)))
     table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
-    table.add_row("provenance", ", ".join(f"{key} {value}" for key, value in card.provenance.items()) or "unknown")
+    table.add_row("provenance", listed(card.provenance) or "unknown")
     table.add_row("licence", card.licence)
     Console().print(table)
 
@@ -308,6 +310,21 @@ def progress_bar() -> "Progress":
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+
+
+def listed(values: dict[str, Any]) -> str:
+    """Write a config on one line.
+
+    >>> listed({"step": 9, "val": {"mIoU": 0.51234}})
+    'step 9, val (mIoU 0.5123)'
+    """
+    return ", ".join(f"{key} {_shown(value)}" for key, value in values.items())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({listed(value)})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def print_recipes() -> None:

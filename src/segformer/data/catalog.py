@@ -10,8 +10,15 @@ from segformer.data.dataset import DataSource
 DATASETS: dict[str, Callable[[str], DataSource]] = {"folder": folder.open_source, "toytown": toytown.open_source}
 
 
-def open_data(config: DataConfig) -> DataSource:
-    """Find the samples of a data set; raises FileNotFoundError or ValueError that say what is missing."""
+def open_data(data: DataConfig | str) -> DataSource:
+    """Find the samples of a data set, given as ``--data`` takes it or as a config.
+
+    Raises FileNotFoundError or ValueError that say what is missing.
+
+    >>> len(open_data("toytown").samples("val"))
+    60
+    """
+    config = with_data(DataConfig(), data) if isinstance(data, str) else data
     check_choice("data.dataset", config.dataset, DATASETS)
     return DATASETS[config.dataset](config.root)
 

@@ -58,6 +58,8 @@ def train(
     console = console or Console()
     source = open_data(recipe.data)
     dataset = training_set(recipe, source)
+    for note in source.notes:
+        console.print(f"note: {note}", soft_wrap=True)
     folder = RunFolder(Path(run_dir or Path("runs") / recipe.name), recipe, resume=resume)
     fabric = Fabric(accelerator=device, devices=1, precision=PRECISIONS[recipe.train.precision])
     with torch.random.fork_rng():
@@ -175,7 +177,7 @@ def describe(recipe: Recipe, source: DataSource) -> ModelCard:
         eval=recipe.eval,
         classes=source.classes,
         palette=source.palette,
-        provenance={"source": "trained with segformer", "recipe": recipe.name, "data": source.name},
+        provenance={"source": "trained with segformer", "recipe": recipe.name, "data": Path(source.name).name},
         licence="unknown",
     )
 
