@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -131,7 +132,7 @@ def test_config_holds_the_whole_schema(saved: Path) -> None:
 
 def test_saving_replaces_the_folder(model: Segmenter, folder: Path) -> None:
     (folder / "stray.txt").write_text("left over")
-    model_of_two = randomized(CARD.with_(classes=("a", "b"), palette=CARD.palette[:2]))
+    model_of_two = randomized(replace(CARD, classes=("a", "b"), palette=CARD.palette[:2]))
     save(model_of_two, folder)
     assert load(folder).card.classes == ("a", "b")
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
@@ -143,7 +144,7 @@ def full_disk(*_: object) -> NoReturn:
 
 
 def test_a_full_disk_leaves_the_old_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = randomized(CARD.with_(licence="other"))
+    other = randomized(replace(CARD, licence="other"))
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="MiB free"):
         save(other, folder)

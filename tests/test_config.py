@@ -183,7 +183,7 @@ def test_a_card_has_a_colour_for_each_class() -> None:
     assert card.classes == ("class_0", "class_1", "class_2")
     assert from_json(ModelCard, json.loads(json.dumps(to_json(card)))) == card
     with pytest.raises(ValueError, match="palette must have 2 colours, one a class, got 3"):
-        card.with_(classes=("a", "b"))
+        replace(card, classes=("a", "b"))
 
 
 def test_configs_are_frozen_and_take_keywords_only() -> None:

@@ -49,12 +49,20 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
             model = build_from_card(card)
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from error
+    load_weights(model, folder, assign=True)
+    return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+def load_weights(model: Segmenter, folder: Path, *, assign: bool = False) -> None:
+    """Load the weights of a model folder; ``assign`` puts them in the place of the model's tensors.
+
+    Raises a ValueError where they are damaged or not this model's.
+    """
     state, expected = read_state(folder / WEIGHTS), model.state_dict()
     check_state(state, expected, folder / WEIGHTS)
     # A copy: the file's tensors lie anywhere in memory, and kernels on aligned ones are faster.
     aligned = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in state.items()}
-    model.load_state_dict(aligned, assign=True)
-    return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    model.load_state_dict(aligned, assign=assign)
 
 
 def read_card(path: Path) -> ModelCard:

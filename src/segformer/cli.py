@@ -128,7 +128,7 @@ def run_training(command: Train, base: Recipe) -> None:
         eval=command.eval,
     )
     set_threads(command.threads)
-    result = run(recipe, command.run_dir, resume=command.resume, device=command.device)
+    result = run(recipe, command.run_dir, resume=command.resume, device=choose_device(command.device))
     if result.interrupted:
         print(f"saved at step {result.step}; go on with: segformer train --run-dir {result.run_dir} --resume")
         sys.exit(128 + result.interrupted)

@@ -6,7 +6,7 @@ A docstring under a field is its help on the command line.
 import difflib
 import types
 from collections.abc import Iterable
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 IGNORE_INDEX = 255
@@ -227,10 +227,6 @@ class ModelCard:
             provenance={},
             licence="unknown",
         )
-
-    def with_(self, **changes: Any) -> "ModelCard":
-        """Return this card with some fields changed."""
-        return replace(self, **changes)
 
 
 def default_palette(num_classes: int) -> tuple[Color, ...]:

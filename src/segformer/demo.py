@@ -80,9 +80,9 @@ def demo_page(recipe: str, run_dir: Path, scores: Scores, untrained: Scores, row
     curve = {name: [(m["step"], m[name]) for m in metrics if name in m] for name in ("loss", "val/mIoU")}
     headline = {
         "mIoU": f"{scores.miou:.3f}",
-        "before training": f"{untrained.miou:.3f}",
+        "mIoU untrained": f"{untrained.miou:.3f}",
         "pixel accuracy": f"{scores.aacc:.3f}",
-        "unseen scenes": f"{len(open_data(TOYTOWN_B0.data).samples('test'))}",
+        "unseen scenes": str(len(open_data(TOYTOWN_B0.data).samples("test"))),
         "minutes": f"{minutes:.1f}",
     }
     columns = {"IoU": scores.iou.tolist(), "accuracy": scores.accuracy.tolist(), "pixels": scores.frequency.tolist()}

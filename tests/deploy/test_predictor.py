@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,7 @@ def test_the_cards_protocol_unless_another_is_given(model: Segmenter, pixels: np
     sliding = EvalConfig(crop=(32, 32), stride=(32, 32))
     whole = Predictor(model)(pixels).mask
     given = Predictor(model, config=sliding)(pixels).mask
-    model.card = model.card.with_(eval=sliding)
+    model.card = replace(model.card, eval=sliding)
     np.testing.assert_array_equal(Predictor(model)(pixels).mask, given)
     assert (given != whole).any()
 

@@ -45,7 +45,7 @@ def model() -> Segmenter:
     """An untrained model that sees images of 64 x 96."""
     torch.manual_seed(0)
     card = ModelCard.of(ModelConfig.of("mit_b0"), 3, Preprocessing(long_side=128, short_side=64))
-    return build_from_card(card.with_(classes=CLASSES)).eval()
+    return build_from_card(replace(card, classes=CLASSES)).eval()
 
 
 def confusion_by_hand(predictor: Predictor, root: Path, indices: range) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_scores_are_those_of_masks_at_the_labels_size(
 
 def test_the_models_own_protocol_is_the_default(model: Segmenter, source: DataSource) -> None:
     config = EvalConfig(crop=(32, 32), stride=(32, 32))
-    model.card = model.card.with_(eval=config)
+    model.card = replace(model.card, eval=config)
     own = evaluate(model, source, workers=0).confusion
     np.testing.assert_array_equal(own, evaluate(model, source, config=config, workers=0).confusion)
     assert (own != evaluate(model, source, config=EvalConfig(), workers=0).confusion).any()

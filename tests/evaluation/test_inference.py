@@ -204,7 +204,7 @@ def test_whole_image_masks_have_more_than_one_class() -> None:
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_logits_are_upsampled_as_the_card_says(align_corners: bool) -> None:
     model, _ = stub()
-    model.card = model.card.with_(model=replace(model.card.model, align_corners=align_corners))
+    model.card = replace(model.card, model=replace(model.card.model, align_corners=align_corners))
     pixels = image(64, 90)
     full = F.interpolate(whole_logits(model, pixels), (64, 90), mode="bilinear", align_corners=align_corners)
     np.testing.assert_allclose(predict_scores(model, pixels, EvalConfig()).numpy(), softmax(full), atol=1e-5)

@@ -220,3 +220,35 @@ def test_a_bad_mask_in_a_worker_names_the_file(small_data: Path, tmp_path: Path)
     os.truncate(path, 40)
     with pytest.raises(ValueError, match=r"003\.png"):
         train(recipe_for(small_data, workers=2), tmp_path / "run", console=QUIET)
+
+
+def test_an_evaluation_that_a_signal_interrupts_is_made_up_for(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_for(small_data)
+    whole = train(recipe, tmp_path / "whole", console=QUIET)
+    evaluating = loop.Journal.evaluating
+
+    def interrupted(journal: loop.Journal, done: int, total: int) -> None:
+        evaluating(journal, done, total)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Journal, "evaluating", interrupted)
+        result = train(recipe, tmp_path / "parts", console=QUIET)
+    assert (result.step, result.interrupted) == (4, signal.SIGTERM)
+    assert not (tmp_path / "parts" / "best").exists()
+    resumed = train(recipe, tmp_path / "parts", resume=True, console=QUIET)
+    assert (resumed.best_miou, resumed.best_step) == (whole.best_miou, whole.best_step)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_that_failed_before_its_first_save_may_be_started_again(small_data: Path, tmp_path: Path) -> None:
+    mask = small_data / "masks" / "train" / "003.png"
+    good = mask.read_bytes()
+    os.truncate(mask, 40)
+    recipe = recipe_for(small_data)
+    with pytest.raises(ValueError, match=r"003\.png"):
+        train(recipe, tmp_path / "run", console=QUIET)
+    mask.write_bytes(good)
+    assert train(recipe, tmp_path / "run", console=QUIET).step == 8

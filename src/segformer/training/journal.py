@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from segformer.config import TrainConfig
 from segformer.evaluation.metrics import Scores
-from segformer.training.run_folder import RunFolder
+from segformer.training.run_folder import TENSORBOARD, RunFolder
 
 LINE_SECONDS = 30.0  # between lines where the output is no terminal
 
@@ -34,7 +34,7 @@ class Journal:
         )
         self.task = self.bar.add_task("train", total=config.steps, completed=start, figures="", left="")
         self.evaluation: TaskID | None = None
-        self.tensorboard = TensorBoardLogger(root_dir=folder.path, name="tensorboard", version="")
+        self.tensorboard = TensorBoardLogger(root_dir=folder.path, name=TENSORBOARD, version="")
         self.miou = math.nan
         self.seconds_per_step: float | None = None
         self.started = self.printed = time.perf_counter()

@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor
 
+from segformer.checkpoint import load_weights
 from segformer.config import IGNORE_INDEX, ModelCard, Recipe
 from segformer.data.catalog import open_data
 from segformer.data.dataset import DataSource, SegmentationDataset, seed_of
@@ -56,60 +57,112 @@ def train(
     user can mend.
     """
     console = console or Console()
+    kind, _, number = device.partition(":")
+    fabric = Fabric(
+        accelerator=kind, devices=[int(number)] if number else 1, precision=PRECISIONS[recipe.train.precision]
+    )
     source = open_data(recipe.data)
     dataset = training_set(recipe, source)
     for note in source.notes:
         console.print(f"note: {note}", soft_wrap=True)
     folder = RunFolder(Path(run_dir or Path("runs") / recipe.name), recipe, resume=resume)
-    fabric = Fabric(accelerator=device, devices=1, precision=PRECISIONS[recipe.train.precision])
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), stop_signals() as stop:
         torch.manual_seed(recipe.train.seed)
-        model = build_from_card(describe(recipe, source))
-        return run(fabric, recipe, folder, source, dataset, model, console)
+        run = Run(fabric, recipe, folder, source, build_from_card(describe(recipe, source)), stop)
+        with Journal(folder, recipe.train, start=run.progress["step"], console=console) as journal:
+            run.steps(dataset, journal)
+    return run.result()
 
 
-def run(
-    fabric: Fabric,
-    recipe: Recipe,
-    folder: RunFolder,
-    source: DataSource,
-    dataset: SegmentationDataset,
-    model: Segmenter,
-    console: Console,
-) -> TrainResult:
-    """Take the steps that are left, with an evaluation every so often."""
-    config = recipe.train
-    optimizer = build_optimizer(model, config)
-    wrapped, optimizer = fabric.setup(model, optimizer)
-    progress: dict[str, Any] = {"step": 0, "best_miou": -1.0, "best_step": 0}
-    if (state := folder.load_trainer()) is not None:
-        progress = restore(state, folder, model, optimizer)
-    folder.forget_after(progress["step"])
-    folder.write_manifest({"data": describe_data(source), "started_at_step": progress["step"], "seed": config.seed})
-    batches = StepBatches(
-        len(dataset), config, start=progress["step"], rank=fabric.global_rank, world=fabric.world_size
-    )
-    weights = None if config.class_weights is None else torch.tensor(config.class_weights, device=fabric.device)
-    model.train()
-    with stop_signals() as stop, Journal(folder, config, start=progress["step"], console=console) as journal:
+class Run:
+    """A model on its way: what is trained, how far it has come, and where that is kept."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        recipe: Recipe,
+        folder: RunFolder,
+        source: DataSource,
+        model: Segmenter,
+        stop: list[signal.Signals],
+    ) -> None:
+        self.fabric = fabric
+        self.recipe = recipe
+        self.folder = folder
+        self.source = source
+        self.model = model.train()
+        self.stop = stop
+        self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, recipe.train))
+        self.progress: dict[str, Any] = {"step": 0, "evaluated": 0, "best_miou": -1.0, "best_step": 0}
+        if (state := folder.load_trainer()) is not None:
+            load_weights(model, folder.last)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.progress = state["progress"]
+        folder.forget_after(self.progress["step"])
+        folder.write_manifest({"data": describe_data(source), "started_at_step": self.progress["step"]})
+
+    def steps(self, dataset: SegmentationDataset, journal: Journal) -> None:
+        """Take the steps that are left, with an evaluation every so often."""
+        config, start = self.recipe.train, self.progress["step"]
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        weights = None if config.class_weights is None else torch.tensor(config.class_weights).to(self.fabric.device)
+        self.evaluate_if_due(journal)  # a run that was stopped during an evaluation owes it
+        batches = StepBatches(len(dataset), config, start=start, rank=rank, world=world)
         journal.begin()
-        for step, (images, masks) in enumerate(build_loader(dataset, batches), start=progress["step"]):
-            set_learning_rate(optimizer, lr := learning_rate(step, config))
-            torch.manual_seed(seed_of(config.seed, step, fabric.global_rank))  # dropout: a function of the step
-            loss = optimizer_step(fabric, wrapped, optimizer, fabric.to_device((images, masks)), recipe, weights)
-            progress["step"] = done = step + 1
-            logged = check_finite(loss.item(), step, folder) if done % config.log_every == 0 else None
+        for step, batch in enumerate(build_loader(dataset, batches), start=start):
+            set_learning_rate(self.optimizer, lr := learning_rate(step, config))
+            torch.manual_seed(seed_of(config.seed, step, rank))  # dropout: a function of the step
+            batch = self.fabric.to_device(batch)
+            loss = optimizer_step(self.fabric, self.wrapped, self.optimizer, batch, self.recipe, weights)
+            self.progress["step"] = done = step + 1
+            logged = check_finite(loss.item(), step, self.folder) if done % config.log_every == 0 else None
             journal.step(done, logged, lr)
-            is_last = done == config.steps
-            if is_last or (done % config.eval_every == 0 and not stop):
-                evaluate_and_keep(recipe, folder, source, model, journal, progress)
-            if is_last or stop or done % config.eval_every == 0:
-                folder.save_last(model, optimizer, progress)
-            if stop:
+            self.evaluate_if_due(journal)
+            if self.stop:
+                self.folder.save_last(self.model, self.optimizer, self.progress)
                 break
             journal.begin()
-    interrupted = stop[0] if stop and progress["step"] < config.steps else None
-    return TrainResult(folder.path, progress["step"], progress["best_miou"], progress["best_step"], interrupted)
+
+    def evaluate_if_due(self, journal: Journal) -> None:
+        """Evaluate and save where the step asks for it, unless the run is to stop; keep the model if it is the best."""
+        step, config = self.progress["step"], self.recipe.train
+        due = step == config.steps or step % config.eval_every == 0
+        if not due or step == self.progress["evaluated"]:
+            return
+        split = self.recipe.data.val_split
+
+        def watch(done: int, total: int) -> None:
+            journal.evaluating(done, total)
+            if self.stop:
+                raise Stopped
+
+        try:
+            scores = evaluate(self.model, self.source, split, workers=config.workers, progress=watch)
+        except Stopped:
+            return
+        journal.evaluated(step, scores)
+        provenance = self.model.card.provenance | {"step": step, split: scores.summary()}
+        self.model.card = replace(self.model.card, provenance=provenance)
+        self.progress["evaluated"] = step
+        if scores.miou > self.progress["best_miou"]:
+            self.progress |= {"best_miou": scores.miou, "best_step": step}
+            self.folder.save_best(self.model)
+        self.folder.save_last(self.model, self.optimizer, self.progress)
+
+    def result(self) -> TrainResult:
+        """Return what the run came to."""
+        finished = self.progress["evaluated"] == self.recipe.train.steps
+        return TrainResult(
+            run_dir=self.folder.path,
+            step=self.progress["step"],
+            best_miou=self.progress["best_miou"],
+            best_step=self.progress["best_step"],
+            interrupted=self.stop[0] if self.stop and not finished else None,
+        )
+
+
+class Stopped(Exception):  # noqa: N818  # no error
+    """Leaves an evaluation that a signal interrupts."""
 
 
 def optimizer_step(
@@ -141,20 +194,6 @@ def optimizer_step(
     optimizer.step()
     optimizer.zero_grad()
     return cast("Tensor", fabric.all_reduce(total, reduce_op="mean"))
-
-
-def evaluate_and_keep(
-    recipe: Recipe, folder: RunFolder, source: DataSource, model: Segmenter, journal: Journal, progress: dict[str, Any]
-) -> None:
-    """Evaluate; keep the model where it is the best so far."""
-    scores = evaluate(model, source, recipe.data.val_split, workers=recipe.train.workers, progress=journal.evaluating)
-    journal.evaluated(progress["step"], scores)
-    model.card = model.card.with_(
-        provenance=model.card.provenance | {"step": progress["step"], recipe.data.val_split: scores.summary()}
-    )
-    if scores.miou > progress["best_miou"]:
-        progress |= {"best_miou": scores.miou, "best_step": progress["step"]}
-        folder.save_best(model)
 
 
 def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
@@ -189,20 +228,6 @@ def describe_data(source: DataSource) -> dict[str, Any]:
         "classes": list(source.classes),
         "images": {split: len(samples) for split, samples in source.splits.items()},
     }
-
-
-def restore(
-    state: dict[str, Any], folder: RunFolder, model: Segmenter, optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
-    """Put model and optimizer back where they were; returns the progress."""
-    from segformer.checkpoint import WEIGHTS, check_state, read_state
-
-    weights = read_state(folder.last / WEIGHTS)
-    check_state(weights, model.state_dict(), folder.last / WEIGHTS)
-    model.load_state_dict(weights)
-    optimizer.load_state_dict(state["optimizer"])
-    progress: dict[str, Any] = state["progress"]
-    return progress
 
 
 def check_finite(loss: float, step: int, folder: RunFolder) -> float:

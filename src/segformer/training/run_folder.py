@@ -3,6 +3,7 @@
 import io
 import json
 import platform
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,8 @@ from segformer.files import disk_errors, recover_folder, write_bytes, write_fold
 from segformer.models.segmenter import Segmenter
 from segformer.recipes import read_recipe
 
-RECIPE, MANIFEST, METRICS, TRAINER = "recipe.json", "manifest.json", "metrics.jsonl", "trainer.pt"
+RECIPE, MANIFEST, METRICS, TENSORBOARD = "recipe.json", "manifest.json", "metrics.jsonl", "tensorboard"
+TRAINER = "trainer.pt"
 PACKAGES = ("segformer", "torch", "torchvision", "lightning-fabric", "torchmetrics", "numpy")
 
 
@@ -29,10 +31,10 @@ class RunFolder:
             if not (path / RECIPE).is_file():
                 raise FileNotFoundError(f"{path}: no run to go on with; leave out --resume to start a new one")
             check_same(read_recipe(path / RECIPE), recipe, path)
-        elif path.exists() and any(path.iterdir()):
-            raise FileExistsError(f"{path} exists already; go on with --resume, or give another --run-dir")
-        else:
-            write_json(path / RECIPE, to_json(recipe))
+            return
+        if path.exists():
+            clear_unsaved(path)
+        write_json(path / RECIPE, to_json(recipe))
 
     @property
     def best(self) -> Path:
@@ -82,6 +84,13 @@ class RunFolder:
         """Drop lines of metrics.jsonl beyond a step, which a resumed run will write again, and a torn last line."""
         lines = [json.dumps(line) for line in read_metrics(self.path) if line["step"] <= step]
         write_bytes(self.path / METRICS, "".join(line + "\n" for line in lines).encode())
+
+
+def clear_unsaved(path: Path) -> None:
+    """Remove a run that failed before its first save; raises FileExistsError where anything of worth is there."""
+    if {p.name for p in path.iterdir()} - {RECIPE, MANIFEST, METRICS, TENSORBOARD}:
+        raise FileExistsError(f"{path} exists already; go on with --resume, or give another --run-dir")
+    shutil.rmtree(path)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
