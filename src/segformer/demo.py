@@ -104,9 +104,7 @@ def summarize(console: Console, out: Path, scores: Scores, untrained: Scores, mi
     """Say what came out and where it lies."""
     for name, iou in zip(scores.classes, scores.iou, strict=True):
         console.print(f"  {name:<10} IoU {iou:.3f}")
-    console.print(
-        f"mIoU {scores.miou:.4f} on unseen scenes, {untrained.miou:.4f} before training; {minutes:.1f} minutes"
-    )
+    console.print(f"mIoU {scores.miou:.4f} on unseen scenes, {untrained.miou:.4f} untrained; {minutes:.1f} minutes")
     for what, where in (
         ("report", out / "report.html"),
         ("model", out / "run" / "best"),

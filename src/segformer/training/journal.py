@@ -1,6 +1,5 @@
 """What a run tells while it goes: a progress bar or plain lines, metrics.jsonl, TensorBoard."""
 
-import math
 import time
 from types import TracebackType
 
@@ -35,7 +34,7 @@ class Journal:
         self.task = self.bar.add_task("train", total=config.steps, completed=start, figures="", left="")
         self.evaluation: TaskID | None = None
         self.tensorboard = TensorBoardLogger(root_dir=folder.path, name=TENSORBOARD, version="")
-        self.miou = math.nan
+        self.figures = {"loss": "", "mIoU": "", "img/s": ""}
         self.seconds_per_step: float | None = None
         self.started = self.printed = time.perf_counter()
 
@@ -61,10 +60,8 @@ class Journal:
         left = self.seconds_per_step * (self.config.steps - step)
         if loss is not None:
             self._log(step, {"loss": loss, "lr": lr, "images_per_second": rate})
-            best = "" if math.isnan(self.miou) else f"  mIoU {self.miou:.3f}"
-            figures = f"loss {loss:.3f}{best}  {rate:.1f} img/s"
-            self.bar.update(self.task, figures=figures)
-            self._print_now_and_then(f"step {step}/{self.config.steps}  {figures}  {clock(left)} left")
+            self._show({"loss": f"loss {loss:.3f}", "img/s": f"{rate:.1f} img/s"})
+            self._print_now_and_then(f"step {step}/{self.config.steps}  {self._figures()}  {clock(left)} left")
         self.bar.update(self.task, completed=step, left=f"{clock(left)} left")
 
     def evaluating(self, done: int, total: int) -> None:
@@ -78,9 +75,16 @@ class Journal:
         if self.evaluation is not None:
             self.bar.remove_task(self.evaluation)
             self.evaluation = None
-        self.miou = scores.miou
+        self._show({"mIoU": f"mIoU {scores.miou:.3f}"})
         self._log(step, {f"val/{name}": value for name, value in scores.summary().items()})
         self.console.print(f"step {step}: " + "  ".join(f"{k} {v:.4f}" for k, v in scores.summary().items()))
+
+    def _show(self, figures: dict[str, str]) -> None:
+        self.figures |= figures
+        self.bar.update(self.task, figures=self._figures())
+
+    def _figures(self) -> str:
+        return "  ".join(filter(None, self.figures.values()))
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         self.folder.log({"step": step, **values})
