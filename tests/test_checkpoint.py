@@ -175,9 +175,14 @@ def test_no_folder(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
 
 
-def test_a_file_is_no_model_folder(folder: Path) -> None:
-    with pytest.raises((FileNotFoundError, ValueError), match=r"model\.safetensors' is no model folder"):
-        load(folder / "model.safetensors")
+def test_the_file_in_a_folder_means_the_folder(folder: Path) -> None:
+    assert load(folder / "model.safetensors").card == load(folder).card
+
+
+def test_another_projects_config_beside_our_weights(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(FOREIGN))
+    with pytest.raises(ValueError, match="model: no SegFormer checkpoint of a known layout"):
+        load(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -293,7 +298,7 @@ def test_a_config_that_is_no_json(folder: Path, text: str) -> None:
 FOREIGN = {"model_type": "segformer", "architectures": ["SegformerForSemanticSegmentation"], "depths": [2, 2, 2, 2]}
 
 
-@pytest.mark.parametrize("values", [FOREIGN, [], "text", None, {"format_version": 2, "model": {}}, {}])
+@pytest.mark.parametrize("values", [[], "text", None, {"format_version": 2, "model": {}}, {}])
 def test_json_of_something_else(folder: Path, values: Any) -> None:
     (folder / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"model/config\.json: expected a segformer model's config"):

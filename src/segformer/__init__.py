@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segformer.checkpoint import convert as convert
     from segformer.checkpoint import load as load
+    from segformer.checkpoint import push_to_hub as push_to_hub
     from segformer.checkpoint import save as save
     from segformer.config import ModelConfig as ModelConfig
     from segformer.config import Recipe as Recipe
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "convert": "checkpoint",
     "load": "checkpoint",
+    "push_to_hub": "checkpoint",
     "save": "checkpoint",
     "ModelConfig": "config",
     "Recipe": "config",

@@ -1,26 +1,61 @@
 """Model folders: config.json (a ModelCard) beside model.safetensors."""
 
-import struct
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from segformer.config import ModelCard, from_json, to_json
+from segformer.config import ModelCard, ModelConfig, check_choice, from_json, to_json
 from segformer.files import read_json, write_bytes, write_folder, write_json
-from segformer.models.segmenter import Segmenter, build_from_card
+from segformer.formats.files import FOLDER_FILES, PICKLES, SAFETENSORS, read_checkpoint, read_file
+from segformer.formats.foreign import translate
+from segformer.formats.writing import WRITERS, losses
+from segformer.hub import download, is_id
+from segformer.models.segmenter import Segmenter, build_from_card, build_model
+
+log = logging.getLogger(__name__)
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT_VERSION = 1
+STEM = "encoder.stages.0.embed.project.weight"
 
 
 def save(model: Segmenter, folder: str | Path) -> None:
     """Write a model folder; an existing one is replaced as a whole, or not at all."""
     write_folder(Path(folder), lambda partial: write_model(model, partial))
+
+
+def convert(source: str | Path, target: str | Path, to: str) -> list[str]:
+    """Write any model that ``load`` reads as "segformer", "hf", "smp" or "nvlabs"; returns what was lost on the way.
+
+    Raises FileExistsError where there is something at ``target`` already.
+    """
+    check_choice("--to", to, ("segformer", *WRITERS))
+    if Path(target).exists():
+        raise FileExistsError(f"{target} exists already; give another name")
+    model = load(source)
+    notes = list(read_weights(source).notes)
+    if to == "segformer":
+        save(model, target)
+        return notes
+    layout, write = WRITERS[to]
+    write_folder(Path(target), lambda partial: write(model.state_dict(), model.card, partial))
+    return notes + losses(layout, model.card)
+
+
+def push_to_hub(model: Segmenter, repo_id: str, **options: Any) -> str:
+    """Upload a model folder to the hub; ``options`` are those of ``huggingface_hub.ModelHubMixin.push_to_hub``."""
+    from huggingface_hub import ModelHubMixin
+
+    class Upload(ModelHubMixin, library_name="segformer", tags=["image-segmentation", "segformer"]):
+        def _save_pretrained(self, save_directory: Path) -> None:
+            write_model(model, save_directory)
+
+    return str(Upload().push_to_hub(repo_id, **options))
 
 
 def write_model(model: Segmenter, folder: Path) -> None:
@@ -30,18 +65,81 @@ def write_model(model: Segmenter, folder: Path) -> None:
     write_bytes(folder / WEIGHTS, serialize(state, metadata={"format": "pt"}))
 
 
-def load(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
-    """Load a model folder; the model comes back in evaluation mode.
+@dataclass(frozen=True)
+class Weights:
+    """Weights in our names, and what is known about them; ``card`` is None for an encoder alone."""
 
-    Raises FileNotFoundError where there is none, ValueError where its files do not hold what they should.
+    source: str
+    config: ModelConfig
+    card: ModelCard | None
+    state: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+def load(source: str | Path, device: str | torch.device = "cpu", *, num_classes: int | None = None) -> Segmenter:
+    """Load a model from a model folder, another project's file or folder, or the hub (owner/name[@revision]).
+
+    The model comes back in evaluation mode.  ``num_classes`` is for fine-tuning: a head for another number of
+    classes is replaced by a random one, and so is a missing decoder.  Raises FileNotFoundError where there is
+    nothing, ValueError where the files do not hold what they should.
     """
-    folder = Path(source)
-    if not folder.exists():
-        raise FileNotFoundError(f"no model at '{source}'; give a model folder such as runs/<recipe>/best")
+    weights = read_weights(source)
+    for note in weights.notes:
+        log.info("%s: %s", source, note)
+    if num_classes is None and weights.card is None:
+        raise ValueError(
+            f"{source} holds an encoder alone, which can not segment; train from it (train.init_from), "
+            f"or load it with num_classes="
+        )
+    if num_classes is None or (weights.card and len(weights.card.classes) == num_classes):
+        assert weights.card is not None
+        with torch.device("meta"):
+            model = build_from_card(weights.card)
+        model.load_state_dict(weights.state, assign=True)
+    else:
+        preprocessing = weights.card.preprocessing if weights.card else None
+        model = build_model(weights.config, num_classes=num_classes, preprocessing=preprocessing)
+        for note in initialize(model, weights):
+            log.warning("%s: %s", source, note)
+    return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+def read_weights(source: str | Path) -> Weights:
+    """Read weights of any layout into our names and float32; raises as ``load`` does."""
+    path = Path(source)
+    if not path.exists():
+        if not is_id(str(source)):
+            raise FileNotFoundError(
+                f"no model at '{source}'; give a model folder such as runs/<recipe>/best, a checkpoint of another "
+                f"project, or a hub id such as owner/name"
+            )
+        path = download(str(source))
+    if path.name in FOLDER_FILES and (path.parent / CONFIG).is_file():
+        path = path.parent  # the file means its folder, whose config.json says more
+    if is_model_folder(path):
+        return read_own(path)
+    foreign = translate(read_checkpoint(path))
+    state = {name: tensor if tensor.ndim == 0 else tensor.float() for name, tensor in foreign.state.items()}
+    card = foreign.card and replace(foreign.card, provenance={**foreign.card.provenance, "source": str(source)})
+    return Weights(str(source), foreign.config, card, state, foreign.notes)
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a path is a folder that this package wrote, or what is left of one."""
+    if not path.is_dir():
+        return False
+    if not (path / CONFIG).is_file():
+        return not any(file.suffix in SAFETENSORS + PICKLES and file.name != WEIGHTS for file in path.iterdir())
+    values = read_json(path / CONFIG)
+    return not (isinstance(values, dict) and {"model_type", "encoder_name"} & values.keys())
+
+
+def read_own(folder: Path) -> Weights:
+    """Read a model folder."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"'{source}' is no model folder: it has no {name}; give a folder such as runs/<recipe>/best"
+                f"'{folder}' is no model folder: it has no {name}; give a folder such as runs/<recipe>/best"
             )
     card = read_card(folder / CONFIG)
     try:
@@ -49,20 +147,46 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
             model = build_from_card(card)
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from error
-    load_weights(model, folder, assign=True)
-    return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return Weights(str(folder), card.model, card, matching_state(folder / WEIGHTS, model.state_dict()))
 
 
-def load_weights(model: Segmenter, folder: Path, *, assign: bool = False) -> None:
-    """Load the weights of a model folder; ``assign`` puts them in the place of the model's tensors.
+def initialize(model: Segmenter, weights: Weights) -> list[str]:
+    """Fine-tuning: take over what fits, and say what does not: another head, other input channels.
 
-    Raises a ValueError where they are damaged or not this model's.
+    Raises a ValueError where the encoders differ.
     """
-    state, expected = read_state(folder / WEIGHTS), model.state_dict()
-    check_state(state, expected, folder / WEIGHTS)
-    # A copy: the file's tensors lie anywhere in memory, and kernels on aligned ones are faster.
-    aligned = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in state.items()}
-    model.load_state_dict(aligned, assign=assign)
+    if weights.config.encoder != model.card.model.encoder:
+        raise ValueError(f"{weights.source} holds {weights.config.encoder}, the model is {model.card.model.encoder}")
+    state, notes = dict(weights.state), list(weights.notes)
+    channels = model.card.model.in_channels
+    if weights.config.in_channels != channels:
+        state[STEM] = adapt_channels(state[STEM], channels)
+        notes.append(f"adapted the first convolution from {weights.config.in_channels} to {channels} channels")
+    expected = model.state_dict()
+    kept = {name: tensor for name, tensor in state.items() if expected[name].shape == tensor.shape}
+    fresh = sorted({name.rsplit(".", 1)[0] for name in expected.keys() - kept.keys()})
+    if fresh:
+        notes.append(f"random from here on: {', '.join(fresh)}")
+    model.load_state_dict(kept, strict=False)
+    return notes
+
+
+def adapt_channels(weight: Tensor, channels: int) -> Tensor:
+    """Average a convolution over its input channels, and share that among any number of them: same scale of output."""
+    mean = weight.mean(dim=1, keepdim=True) * (weight.shape[1] / channels)
+    return mean.repeat(1, channels, 1, 1)
+
+
+def load_weights(model: Segmenter, folder: Path) -> None:
+    """Load a model folder's weights into a model; raises a ValueError where they are damaged or not this model's."""
+    model.load_state_dict(matching_state(folder / WEIGHTS, model.state_dict()))
+
+
+def matching_state(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
+    """Read the tensors of a model, in its types; raises a ValueError where they are damaged or not its own."""
+    state = read_file(path)
+    check_state(state, expected, path)
+    return {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
 
 
 def read_card(path: Path) -> ModelCard:
@@ -76,14 +200,6 @@ def read_card(path: Path) -> ModelCard:
         return from_json(ModelCard, values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; raises a ValueError that names it where it is damaged."""
-    try:
-        return load_file(path)
-    except (SafetensorError, struct.error) as error:
-        raise ValueError(f"{path}: damaged or no safetensors file ({error}); copy or train it again") from error
 
 
 def check_state(state: dict[str, Tensor], expected: dict[str, Any], path: Path) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "segformer"
 Output = Literal["mask", "overlay", "polygons", "scores"]
-ModelArgument = Annotated[str, arg(metavar="FOLDER", help="Model folder, such as runs/<recipe>/best.")]
+ANY_MODEL = "Model folder such as runs/<recipe>/best, another project's checkpoint, or a hub id."
+ModelArgument = Annotated[str, arg(metavar="MODEL", help=ANY_MODEL)]
 DataArgument = Annotated[
     str, arg(metavar="NAME=ROOT|FOLDER", help="toytown, or a folder with images/ and masks/ (see the README).")
 ]
@@ -144,7 +145,7 @@ def resumed_recipe(arguments: Sequence[str]) -> Recipe | None:
 
 
 def evaluate(
-    model: Annotated[Positional[str], arg(metavar="MODEL", help="Model folder, such as runs/<recipe>/best.")],
+    model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)],
     /,
     *,
     data: DataArgument,
@@ -185,7 +186,25 @@ def evaluate(
     print(f"mIoU {scores.miou:.4f}")
 
 
-def info(model: Annotated[Positional[str], arg(metavar="MODEL", help="Model folder.")], /) -> None:
+def convert(
+    source: Annotated[Positional[str], arg(metavar="SRC", help="Any checkpoint: file, folder or hub id.")],
+    target: Annotated[Positional[Path], arg(metavar="DST", help="Folder to write; it must not exist.")],
+    /,
+    *,
+    to: Annotated[Literal["segformer", "hf", "smp", "nvlabs"], arg(help="Layout to write.")] = "segformer",
+) -> None:
+    """Convert a checkpoint: reads NVlabs, mmsegmentation (encoder), transformers, SMP, TAO and model folders.
+
+    Says what was left out and what the target can not hold.
+    """
+    from segformer.checkpoint import convert as run
+
+    for note in run(source, target, to):
+        print(f"note: {note}", file=sys.stderr)
+    print(f"wrote {target} ({to})")
+
+
+def info(model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)], /) -> None:
     """Say what a model is: architecture, parameters, classes, preprocessing, test protocol, where it comes from."""
     from rich.console import Console
     from rich.table import Table
@@ -225,6 +244,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "predict": predict,
     "info": info,
+    "convert": convert,
 }
 FLAGS = (tyro.conf.FlagCreatePairsOff,)
 DESCRIPTION = """Semantic segmentation with SegFormer: train, evaluate, predict.

@@ -163,6 +163,8 @@ class TrainConfig:
     """Steps between lines of metrics.jsonl."""
     workers: int = 2
     """Processes that load data."""
+    init_from: str | None = None
+    """Weights to start from: any model or encoder that can be loaded; None: random."""
     seed: int = 0
     """Of initialisation, sample order, augmentation and dropout."""
 

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor
 
-from segformer.checkpoint import load_weights
+from segformer.checkpoint import CONFIG, initialize, load_weights, read_card, read_weights
 from segformer.config import IGNORE_INDEX, ModelCard, Recipe
 from segformer.data.catalog import open_data
 from segformer.data.dataset import DataSource, SegmentationDataset, seed_of
@@ -68,7 +68,7 @@ def train(
     folder = RunFolder(Path(run_dir or Path("runs") / recipe.name), recipe, resume=resume)
     with torch.random.fork_rng(), stop_signals() as stop:
         torch.manual_seed(recipe.train.seed)
-        run = Run(fabric, recipe, folder, source, build_from_card(describe(recipe, source)), stop)
+        run = Run(fabric, recipe, folder, source, build_initialized(recipe, source, folder, console), stop)
         with Journal(folder, recipe.train, start=run.progress["step"], console=console) as journal:
             run.steps(dataset, journal)
     return run.result()
@@ -206,6 +206,25 @@ def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
         raise ValueError(f"train.class_weights must have {len(source.classes)} values, got {len(weights)}")
     transform = TrainTransform(recipe.data, recipe.preprocessing)
     return SegmentationDataset(source.samples(recipe.data.train_split), source.table, transform, recipe.train.seed)
+
+
+def build_initialized(recipe: Recipe, source: DataSource, folder: RunFolder, console: Console) -> Segmenter:
+    """Return the model to train: that of a run that goes on, one like ``train.init_from``, or a random one.
+
+    LayerNorm's eps is a property of the weights: it is taken over with them.
+    """
+    card = describe(recipe, source)
+    if folder.last.exists():
+        return build_from_card(read_card(folder.last / CONFIG))
+    if recipe.train.init_from is None:
+        return build_from_card(card)
+    weights = read_weights(recipe.train.init_from)
+    config = replace(card.model, norm_eps=weights.config.norm_eps, embed_norm_eps=weights.config.embed_norm_eps)
+    provenance = card.provenance | {"init_from": recipe.train.init_from}
+    model = build_from_card(replace(card, model=config, provenance=provenance))
+    for note in initialize(model, weights):
+        console.print(f"note: {recipe.train.init_from}: {note}", soft_wrap=True)
+    return model
 
 
 def describe(recipe: Recipe, source: DataSource) -> ModelCard:

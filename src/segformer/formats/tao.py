@@ -1,0 +1,19 @@
+"""NVIDIA TAO: the authors' names, with a bias on the fusion."""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from segformer.formats.layout import State
+from segformer.formats.nvlabs import NVLABS
+
+BIAS = "decode_head.linear_fuse.conv.bias"
+MEAN = "decode_head.linear_fuse.bn.running_mean"
+TAO = replace(NVLABS, name="NVIDIA TAO", signature=(*NVLABS.signature, BIAS))
+
+
+def fold_bias(state: State) -> dict[str, Tensor]:
+    """Subtract the fusion's bias from the mean of the norm that follows: the same function, without the bias."""
+    folded = dict(state)
+    folded[MEAN] = folded[MEAN] - folded.pop(BIAS)
+    return folded
