@@ -13,9 +13,10 @@ from segformer.config import ModelCard, ModelConfig, check_choice, from_json, to
 from segformer.files import read_json, write_bytes, write_folder, write_json
 from segformer.formats.files import FOLDER_FILES, PICKLES, SAFETENSORS, read_checkpoint, read_file
 from segformer.formats.foreign import translate
+from segformer.formats.layout import State, expected_state
 from segformer.formats.writing import WRITERS, losses
 from segformer.hub import download, is_id
-from segformer.models.segmenter import Segmenter, build_from_card, build_model
+from segformer.models.segmenter import Segmenter, build_from_card, build_model, check_channels
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, num_classes:
         model = build_model(weights.config, num_classes=num_classes, preprocessing=preprocessing)
         for note in initialize(model, weights):
             log.warning("%s: %s", source, note)
-    return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return model.to(device).eval()
 
 
 def read_weights(source: str | Path) -> Weights:
@@ -142,12 +143,9 @@ def read_own(folder: Path) -> Weights:
                 f"'{folder}' is no model folder: it has no {name}; give a folder such as runs/<recipe>/best"
             )
     card = read_card(folder / CONFIG)
-    try:
-        with torch.device("meta"):
-            model = build_from_card(card)
-    except ValueError as error:
-        raise ValueError(f"{folder / CONFIG}: {error}") from error
-    return Weights(str(folder), card.model, card, matching_state(folder / WEIGHTS, model.state_dict()))
+    state, expected = read_file(folder / WEIGHTS), expected_state(card.model, len(card.classes))
+    check_state(state, expected, folder / WEIGHTS)
+    return Weights(str(folder), card.model, card, {name: state[name].to(expected[name].dtype) for name in expected})
 
 
 def initialize(model: Segmenter, weights: Weights) -> list[str]:
@@ -177,18 +175,6 @@ def adapt_channels(weight: Tensor, channels: int) -> Tensor:
     return mean.repeat(1, channels, 1, 1)
 
 
-def load_weights(model: Segmenter, folder: Path) -> None:
-    """Load a model folder's weights into a model; raises a ValueError where they are damaged or not this model's."""
-    model.load_state_dict(matching_state(folder / WEIGHTS, model.state_dict()))
-
-
-def matching_state(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
-    """Read the tensors of a model, in its types; raises a ValueError where they are damaged or not its own."""
-    state = read_file(path)
-    check_state(state, expected, path)
-    return {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
-
-
 def read_card(path: Path) -> ModelCard:
     """Read a config.json; raises a ValueError that names the file and the field at fault."""
     values = read_json(path)
@@ -197,12 +183,14 @@ def read_card(path: Path) -> ModelCard:
             f"{path}: expected a segformer model's config (format_version {FORMAT_VERSION}), got other JSON"
         )
     try:
-        return from_json(ModelCard, values)
+        card = from_json(ModelCard, values)
+        check_channels(card)
+        return card
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def check_state(state: dict[str, Tensor], expected: dict[str, Any], path: Path) -> None:
+def check_state(state: dict[str, Tensor], expected: State, path: Path) -> None:
     """Raise a ValueError that names the first tensor that is missing, unknown or of another shape."""
     for name, tensor in expected.items():
         if name not in state:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import tyro
 from tyro.conf import Positional, arg
 
+from segformer.analysis.tables import NAMES as TABLES
 from segformer.config import DataConfig, EvalConfig, ModelConfig, Preprocessing, Recipe, TrainConfig
 from segformer.recipes import RECIPES, find_recipe
 
@@ -209,19 +210,25 @@ def info(model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)]
     from rich.console import Console
     from rich.table import Table
 
-    from segformer.checkpoint import load
+    from segformer.analysis.complexity import describe
+    from segformer.checkpoint import read_weights
     from segformer.config import to_json
 
-    loaded = load(model)
-    card = loaded.card
-    encoder, decoder = (sum(p.numel() for p in m.parameters()) for m in (loaded.encoder, loaded.decoder))
+    weights = read_weights(model)
     table = Table(title=model, show_header=False, title_justify="left")
-    table.add_row("parameters", f"{encoder + decoder:,} (encoder {encoder:,}, decoder {decoder:,})")
-    for name, values in (("model", card.model), ("preprocessing", card.preprocessing), ("eval", card.eval)):
-        table.add_row(name, listed(to_json(values)))
-    table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
-    table.add_row("provenance", listed(card.provenance) or "unknown")
-    table.add_row("licence", card.licence)
+    card = weights.card
+    if card is None:
+        table.add_row("model", f"an encoder alone: {listed(to_json(weights.config))}")
+    else:
+        for row in describe(card.model, len(card.classes), (512, 512)).items():
+            table.add_row(*row)
+        for name, values in (("model", card.model), ("preprocessing", card.preprocessing), ("eval", card.eval)):
+            table.add_row(name, listed(to_json(values)))
+        table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
+        table.add_row("provenance", listed(card.provenance) or "unknown")
+        table.add_row("licence", card.licence)
+    for note in weights.notes:
+        table.add_row("note", note)
     Console().print(table)
 
 
@@ -238,6 +245,16 @@ def demo(
     run_demo(out, steps)
 
 
+def reproduce(
+    table: Annotated[Positional[Literal[TABLES]], arg(metavar="|".join(TABLES), help="Which one.")],  # type: ignore[valid-type]
+    /,
+) -> None:
+    """Print a table of the paper beside what this package counts, and how to fill the columns that need data."""
+    from segformer.analysis.tables import reproduce as run
+
+    run(table)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
     "train": Train,
@@ -245,6 +262,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "predict": predict,
     "info": info,
     "convert": convert,
+    "reproduce": reproduce,
 }
 FLAGS = (tyro.conf.FlagCreatePairsOff,)
 DESCRIPTION = """Semantic segmentation with SegFormer: train, evaluate, predict.

@@ -150,7 +150,7 @@ def architecture(layout: Layout, state: State) -> tuple[ModelConfig, int]:
     return config, classes
 
 
-def expected_state(config: ModelConfig, num_classes: int) -> State:
+def expected_state(config: ModelConfig, num_classes: int) -> dict[str, Tensor]:
     """Return our names and shapes for an architecture, without memory."""
     with torch.device("meta"):
         return build_model(config, num_classes=max(num_classes, 1)).state_dict()

@@ -116,12 +116,8 @@ def build_model(
 
 def build_from_card(card: ModelCard) -> Segmenter:
     """Return the randomly initialised model that a card describes."""
-    config, pixels = card.model, card.preprocessing
-    if not len(pixels.mean) == len(pixels.std) == config.in_channels:
-        raise ValueError(
-            f"preprocessing.mean and .std must have model.in_channels = {config.in_channels} values, "
-            f"got {len(pixels.mean)} and {len(pixels.std)}"
-        )
+    check_channels(card)
+    config = card.model
     encoder = MixTransformer(
         MIT_SIZES[config.encoder],
         in_channels=config.in_channels,
@@ -132,8 +128,17 @@ def build_from_card(card: ModelCard) -> Segmenter:
     decoder = AllMLPDecoder(
         encoder.channels, len(card.classes), channels=config.decoder_channels, dropout=config.dropout
     )
-    model = Segmenter(encoder, decoder, card)
-    return model.to(memory_format=torch.channels_last)
+    return Segmenter(encoder, decoder, card)
+
+
+def check_channels(card: ModelCard) -> None:
+    """Raise a ValueError where the statistics of the pixels are not those of the model's channels."""
+    channels, pixels = card.model.in_channels, card.preprocessing
+    if not len(pixels.mean) == len(pixels.std) == channels:
+        raise ValueError(
+            f"preprocessing.mean and .std must have model.in_channels = {channels} values, "
+            f"got {len(pixels.mean)} and {len(pixels.std)}"
+        )
 
 
 assert set(MIT_SIZES) == set(ENCODERS)

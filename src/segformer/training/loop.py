@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor
 
-from segformer.checkpoint import CONFIG, initialize, load_weights, read_card, read_weights
+from segformer.checkpoint import CONFIG, initialize, read_card, read_own, read_weights
 from segformer.config import IGNORE_INDEX, ModelCard, Recipe
 from segformer.data.catalog import open_data
 from segformer.data.dataset import DataSource, SegmentationDataset, seed_of
@@ -95,7 +95,7 @@ class Run:
         self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, recipe.train))
         self.progress: dict[str, Any] = {"step": 0, "evaluated": 0, "best_miou": -1.0, "best_step": 0}
         if (state := folder.load_trainer()) is not None:
-            load_weights(model, folder.last)
+            model.load_state_dict(read_own(folder.last).state)
             self.optimizer.load_state_dict(state["optimizer"])
             self.progress = state["progress"]
         folder.forget_after(self.progress["step"])

@@ -187,6 +187,8 @@ class MixTransformer(nn.Module):
 
 def init_weights(module: nn.Module) -> None:
     """Initialise a layer as the authors do: linear N(0, 0.02) truncated, convolution N(0, 2 / fan_out), norm 1 / 0."""
+    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return  # there is nothing to initialise, which takes torch a while
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):
