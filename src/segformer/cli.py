@@ -16,9 +16,6 @@ from segformer.config import DataConfig, EvalConfig, ModelConfig, Preprocessing,
 from segformer.recipes import RECIPES, find_recipe
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from segformer.evaluation.metrics import Scores
     from segformer.models.segmenter import Segmenter
 
 PROGRAM = "segformer"
@@ -47,6 +44,7 @@ def predict(
     """
     from segformer.deploy.batch import plan_outputs
     from segformer.deploy.predictor import Predictor
+    from segformer.terminal import progress_bar
 
     if not images:
         raise ValueError("predict needs at least one image or folder; see segformer predict --help")
@@ -109,6 +107,8 @@ def train(arguments: Sequence[str]) -> None:
     if command.recipe != name:
         raise ValueError(f"RECIPE comes first: segformer train {command.recipe} ...")
     if command.list:
+        from segformer.terminal import print_recipes
+
         print_recipes()
     elif named or command.data or command.resume:
         run_training(command, base)
@@ -164,6 +164,7 @@ def evaluate(
     from segformer.evaluation.evaluate import evaluate as run
     from segformer.evaluation.evaluate import with_protocol
     from segformer.files import write_json
+    from segformer.terminal import print_scores, progress_bar
 
     source = open_data(data)
     for note in source.notes:
@@ -207,29 +208,10 @@ def convert(
 
 def info(model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)], /) -> None:
     """Say what a model is: architecture, parameters, classes, preprocessing, test protocol, where it comes from."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from segformer.analysis.complexity import describe
     from segformer.checkpoint import read_weights
-    from segformer.config import to_json
+    from segformer.terminal import print_info
 
-    weights = read_weights(model)
-    table = Table(title=model, show_header=False, title_justify="left")
-    card = weights.card
-    if card is None:
-        table.add_row("model", f"an encoder alone: {listed(to_json(weights.config))}")
-    else:
-        for row in describe(card.model, len(card.classes), (512, 512)).items():
-            table.add_row(*row)
-        for name, values in (("model", card.model), ("preprocessing", card.preprocessing), ("eval", card.eval)):
-            table.add_row(name, listed(to_json(values)))
-        table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
-        table.add_row("provenance", listed(card.provenance) or "unknown")
-        table.add_row("licence", card.licence)
-    for note in weights.notes:
-        table.add_row("note", note)
-    Console().print(table)
+    print_info(model, read_weights(model))
 
 
 def demo(
@@ -331,65 +313,3 @@ def set_threads(threads: int) -> None:
 
     if threads:
         torch.set_num_threads(threads)
-
-
-def progress_bar() -> "Progress":
-    """Return a progress bar on standard error, so that standard output stays clean."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
-
-
-def listed(values: dict[str, Any]) -> str:
-    """Write a config on one line.
-
-    >>> listed({"step": 9, "val": {"mIoU": 0.51234}})
-    'step 9, val (mIoU 0.5123)'
-    """
-    return ", ".join(f"{key} {_shown(value)}" for key, value in values.items())
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"({listed(value)})"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def print_recipes() -> None:
-    """Show the recipes."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Recipes", title_justify="left")
-    for heading in ("recipe", "what for", "encoder", "steps", "batch", "crop"):
-        table.add_column(heading)
-    for name, recipe in RECIPES.items():
-        crop = f"{recipe.data.crop[0]}x{recipe.data.crop[1]}"
-        figures = (recipe.model.encoder, str(recipe.train.steps), str(recipe.train.batch_size), crop)
-        table.add_row(name, recipe.description, *figures)
-    Console().print(table)
-
-
-def print_scores(scores: "Scores", title: str) -> None:
-    """Show the scores of each class and their means."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for heading in ("class", "IoU", "accuracy", "pixels"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    for name, *values in zip(scores.classes, scores.iou, scores.accuracy, scores.frequency, strict=True):
-        iou, accuracy, share = ("-" if value != value else f"{100 * value:.2f}" for value in values)
-        table.add_row(name, iou, accuracy, f"{share} %")
-    Console().print(table)
-    print("  ".join(f"{name} {value:.4f}" for name, value in scores.summary().items()))

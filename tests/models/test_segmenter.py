@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from segformer.config import ENCODERS
 from segformer.models.segmenter import build_model
@@ -120,25 +119,6 @@ def test_bad_architecture() -> None:
         build_model("mit_b0", num_classes=4, in_chanels=4)
     with pytest.raises(ValueError, match="num_classes must be at least 1"):
         build_model("mit_b0", num_classes=0)
-
-
-def multiply_accumulates(encoder: str, *, literal: bool) -> int:
-    """Of one 512 x 512 image and 150 classes; on meta, where the counter sees attention's products too."""
-    with torch.device("meta"):
-        model = build_model(encoder, num_classes=150).eval()
-        images = torch.empty(1, 3, 512, 512)
-    decoder = model.decoder.forward_literal if literal else model.decoder.fused()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        decoder(model.encoder(images))
-    return counter.get_total_flops() // 2
-
-
-@pytest.mark.parametrize(("encoder", "paper", "removed"), [("mit_b0", 8.4, 0.51), ("mit_b2", 62.4, 0.62)])
-def test_share_of_the_arithmetic_that_disappears(encoder: str, paper: float, removed: float) -> None:
-    """The paper's Table 1a, and the share that the README states."""
-    literal, merged = (multiply_accumulates(encoder, literal=form) for form in (True, False))
-    assert literal / 1e9 == pytest.approx(paper, abs=0.1)
-    assert 1 - merged / literal == pytest.approx(removed, abs=0.005)
 
 
 def test_an_untrained_model_is_undecided() -> None:

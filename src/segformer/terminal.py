@@ -1,0 +1,86 @@
+"""What the terminal shows: progress, recipes, scores, models."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from segformer.config import to_json
+from segformer.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from segformer.checkpoint import Weights
+    from segformer.evaluation.metrics import Scores
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar on standard error, so that standard output stays clean."""
+    from rich.console import Console
+    from rich.progress import (
+        Progress,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+
+
+def listed(values: dict[str, Any]) -> str:
+    """Write a config on one line.
+
+    >>> listed({"step": 9, "val": {"mIoU": 0.51234}})
+    'step 9, val (mIoU 0.5123)'
+    """
+    return ", ".join(f"{key} {_shown(value)}" for key, value in values.items())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({listed(value)})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_recipes() -> None:
+    """Show the recipes."""
+    table = Table(title="Recipes", title_justify="left")
+    for heading in ("recipe", "what for", "encoder", "steps", "batch", "crop"):
+        table.add_column(heading)
+    for name, recipe in RECIPES.items():
+        crop = f"{recipe.data.crop[0]}x{recipe.data.crop[1]}"
+        figures = (recipe.model.encoder, str(recipe.train.steps), str(recipe.train.batch_size), crop)
+        table.add_row(name, recipe.description, *figures)
+    Console().print(table)
+
+
+def print_scores(scores: "Scores", title: str) -> None:
+    """Show the scores of each class and their means."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("class", "IoU", "accuracy", "pixels"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for name, *values in zip(scores.classes, scores.iou, scores.accuracy, scores.frequency, strict=True):
+        iou, accuracy, share = ("-" if value != value else f"{100 * value:.2f}" for value in values)
+        table.add_row(name, iou, accuracy, f"{share} %")
+    Console().print(table)
+    print("  ".join(f"{name} {value:.4f}" for name, value in scores.summary().items()))
+
+
+def print_info(name: str, weights: "Weights") -> None:
+    """Show what a model is; of an encoder alone, its architecture."""
+    from segformer.analysis.complexity import describe
+
+    table = Table(title=name, show_header=False, title_justify="left")
+    card = weights.card
+    if card is None:
+        table.add_row("model", f"an encoder alone: {listed(to_json(weights.config))}")
+    else:
+        for row in describe(card.model, len(card.classes), (512, 512)).items():
+            table.add_row(*row)
+        for field, values in (("model", card.model), ("preprocessing", card.preprocessing), ("eval", card.eval)):
+            table.add_row(field, listed(to_json(values)))
+        table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
+        table.add_row("provenance", listed(card.provenance) or "unknown")
+        table.add_row("licence", card.licence)
+    for note in weights.notes:
+        table.add_row("note", note)
+    Console().print(table)
