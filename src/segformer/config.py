@@ -111,6 +111,10 @@ class DataConfig:
     """Layout of the data: folder, toytown."""
     root: str = ""
     """Where it lies; toytown is drawn, and needs none."""
+    masks: str = ""
+    """Where masks lie, if not in masks/ below the root (generic folders only)."""
+    relabel: tuple[tuple[str, str], ...] = ()
+    """Pairs of a class and its new name: the same name merges classes, "" ignores one."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"

@@ -1,7 +1,9 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from conftest import write_folder
 from segformer.config import DataConfig
 from segformer.data.catalog import open_data, with_data
 
@@ -59,3 +61,17 @@ def test_no_folder_given_is_said_as_such(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)  # the current folder is not what nobody asked for
     with pytest.raises((ValueError, FileNotFoundError), match="--data"):
         open_data(DataConfig())
+
+
+def test_masks_in_another_tree_and_relabelled_classes(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", {"train": 2, "val": 1})
+    (data / "masks").rename(tmp_path / "elsewhere")
+    config = DataConfig(root=str(data), masks=str(tmp_path / "elsewhere"), relabel=(("disc", ""), ("ground", "land")))
+    source = open_data(config)
+    assert source.classes == ("land", "square")
+    _, raw = source.samples("train")[0].read()
+    assert set(np.unique(source.table.apply(raw, "mask"))) <= {0, 1, 255}
+    with pytest.raises(ValueError, match="found no"):
+        open_data(DataConfig(root=str(data)))
+    with pytest.raises(ValueError, match=r"data\.masks is for generic folders"):
+        open_data(DataConfig(dataset="toytown", masks="x"))

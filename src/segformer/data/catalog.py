@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from segformer.config import DataConfig, check_choice
 from segformer.data import folder, toytown
-from segformer.data.dataset import DataSource
+from segformer.data.dataset import DataSource, relabel
 
 DATASETS: dict[str, Callable[[str], DataSource]] = {"folder": folder.open_source, "toytown": toytown.open_source}
 
@@ -20,7 +20,13 @@ def open_data(data: DataConfig | str) -> DataSource:
     """
     config = with_data(DataConfig(), data) if isinstance(data, str) else data
     check_choice("data.dataset", config.dataset, DATASETS)
-    return DATASETS[config.dataset](config.root)
+    if config.masks and config.dataset != "folder":
+        raise ValueError(f"data.masks is for generic folders; {config.dataset} has masks of its own")
+    if config.dataset == "folder":
+        source = folder.open_source(config.root, config.masks)
+    else:
+        source = DATASETS[config.dataset](config.root)
+    return relabel(source, config.relabel) if config.relabel else source
 
 
 def with_data(config: DataConfig, spec: str) -> DataConfig:

@@ -1,7 +1,7 @@
 """Samples, the label table, and the one Dataset class."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from segformer.config import IGNORE_INDEX, Color
+from segformer.config import IGNORE_INDEX, Color, check_choice
 from segformer.data.images import read_image, read_mask
 
 Array = NDArray[Any]
@@ -44,12 +44,31 @@ class Pair:
     def read(self) -> tuple[Array, Array]:
         """Decode both; raises a ValueError that names the files where their sizes differ."""
         image, mask = read_image(self.image), read_mask(self.mask)
-        if image.shape[:2] != mask.shape:
-            raise ValueError(
-                f"{self.mask}: expected a mask of its image's size {image.shape[0]} x {image.shape[1]} "
-                f"(height x width), got {mask.shape[0]} x {mask.shape[1]}; image: {self.image}"
-            )
+        check_sizes(image, mask, self)
         return image, mask
+
+
+class Files(Protocol):
+    """What has an image file and a file that says its classes."""
+
+    @property
+    def image(self) -> Path:
+        """The image file."""
+        ...
+
+    @property
+    def mask(self) -> Path:
+        """The file of its classes."""
+        ...
+
+
+def check_sizes(image: Array, mask: Array, files: Files) -> None:
+    """Raise a ValueError that names the files where an image (H, W, ...) and its mask (H, W) differ in size."""
+    if image.shape[:2] != mask.shape:
+        raise ValueError(
+            f"{files.mask}: expected a mask of its image's size {image.shape[0]} x {image.shape[1]} "
+            f"(height x width), got {mask.shape[0]} x {mask.shape[1]}; image: {files.image}"
+        )
 
 
 @dataclass(frozen=True)
@@ -68,6 +87,21 @@ class LabelTable:
         values[:num_classes] = np.arange(num_classes)
         values[ignore_index] = IGNORE_INDEX
         return cls(values)
+
+    @classmethod
+    def of(cls, mapping: Mapping[int, int], size: int = 256, unlisted: int = INVALID) -> "LabelTable":
+        """Ids 0 ... size-1 become what the mapping says, or else ``unlisted``; ids from ``size`` on are errors.
+
+        >>> LabelTable.of({0: IGNORE_INDEX, 1: 0}, size=3).values.tolist()
+        [255, 0, -1]
+        """
+        for raw, value in mapping.items():
+            if not 0 <= raw < size or not INVALID <= value <= IGNORE_INDEX:
+                raise ValueError(
+                    f"a label table of size {size} must map ids 0-{size - 1} to classes 0-{MAX_CLASSES - 1}, "
+                    f"{IGNORE_INDEX} (ignored) or {INVALID} (must not occur), got {raw} -> {value}"
+                )
+        return cls(np.array([mapping.get(raw, unlisted) for raw in range(size)], dtype=np.int16))
 
     def apply(self, mask: Array, name: object) -> Array:
         """Raw ids (H, W) -> class indices (H, W) uint8; raises a ValueError that names the mask and the id."""
@@ -106,6 +140,28 @@ class DataSource:
         if split not in self.splits:
             raise ValueError(f"{self.name} has no split '{split}'; it has {', '.join(self.splits)}")
         return self.splits[split]
+
+
+def relabel(source: DataSource, changes: Sequence[tuple[str, str]]) -> DataSource:
+    """Rename classes, merge those that get the same name, and ignore those that get none.
+
+    Raises a ValueError where a class is not there, or fewer than two remain.
+    """
+    renamed = dict(zip(source.classes, source.classes, strict=True))
+    for old, new in changes:
+        check_choice("data.relabel", old, source.classes)
+        renamed[old] = new
+    classes = tuple(dict.fromkeys(name for name in renamed.values() if name))
+    if len(classes) < 2:
+        raise ValueError(f"data.relabel must leave at least two classes, it leaves {', '.join(classes) or 'none'}")
+    index = {name: classes.index(new) if new else IGNORE_INDEX for name, new in renamed.items()}
+    lookup = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, dtype=np.int16)
+    lookup[: len(source.classes)] = [index[name] for name in source.classes]
+    old_ids = source.table.values
+    table = LabelTable(np.where(old_ids == INVALID, INVALID, lookup[old_ids.clip(0)]).astype(np.int16))
+    first = {name: next(old for old, new in renamed.items() if new == name) for name in classes}
+    palette = tuple(source.palette[source.classes.index(first[name])] for name in classes)
+    return replace(source, classes=classes, palette=palette, table=table)
 
 
 class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):

@@ -1,38 +1,78 @@
-"""A folder of images and index masks: the generic layout.
+"""A folder of images and masks: the generic layout.
 
     images/<split>/*.jpg   masks/<split>/*.png   dataset.json (classes, palette, ignore_index)   <split>.txt
 
-Without dataset.json the classes are counted in the masks; without splits a hash of each name makes two.
+Without dataset.json the classes are counted in the masks; without splits a hash of each name makes two.  A mask may
+also hold colours (named in dataset.json or a palette file), or be a labelme or Cityscapes JSON, beside the image or in
+masks/; a COCO JSON may stand for all masks.
 """
 
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from segformer.config import IGNORE_INDEX, Color, default_palette
+from segformer.data.color_masks import PALETTE_FILES, ColorPair, find_palette, read_palette
 from segformer.data.dataset import MAX_CLASSES, DataSource, LabelTable, Pair
 from segformer.data.images import list_images, read_mask
+from segformer.data.polygons import BACKGROUND, PolygonPair, is_coco, read_coco, read_shapes
 from segformer.files import read_json
 
+P = TypeVar("P", Pair, PolygonPair)
 IMAGES, MASKS, DESCRIPTION = "images", "masks", "dataset.json"
 LISTED = ("train", "val", "test")
 VAL_PERCENT = 20
 MAX_ID = 65_535
 
 
-def open_source(root: str) -> DataSource:
-    """Read the layout below ``root``; raises FileNotFoundError or ValueError that name what is missing."""
+def open_source(root: str, masks: str = "") -> DataSource:
+    """Read the layout below ``root``; ``masks`` is where masks lie if not in masks/ there.
+
+    Raises FileNotFoundError or ValueError that name what is missing.
+    """
     folder = Path(root)
     if not root or not folder.is_dir():
         raise FileNotFoundError(f"no data folder at '{root}'; give one with --data FOLDER")
-    for part in (IMAGES, MASKS):
-        if not (folder / part).is_dir():
-            raise ValueError(f"{folder}: expected the folders {IMAGES}/ and {MASKS}/, found no {part}/")
-    splits, notes = find_splits(folder)
-    path, pairs = folder / DESCRIPTION, [pair for pairs in splits.values() for pair in pairs]
+    if not (folder / IMAGES).is_dir():
+        raise ValueError(f"{folder}: expected the folders {IMAGES}/ and {MASKS}/, found no {IMAGES}/")
+    coco = coco_files(folder)
+    labels = Path(masks) if masks else folder / MASKS
+    if not labels.is_dir():
+        if masks or not (coco or any((folder / IMAGES).rglob("*.json"))):
+            raise ValueError(f"{folder}: expected the folders {IMAGES}/ and {MASKS}/, found no {masks or MASKS}/")
+        if coco:
+            return open_coco(folder, coco)
+        labels = folder / IMAGES  # labelme writes its files beside the images
+    splits, notes = find_splits(folder, labels)
+    return describe(folder, splits, notes)
+
+
+def describe(folder: Path, splits: dict[str, list[Pair]], notes: list[str]) -> DataSource:
+    """Find out the classes, and how masks hold them: as indices, as colours, or as polygons."""
+    pairs = [pair for pairs in splits.values() for pair in pairs]
+    path, palette = folder / DESCRIPTION, find_palette(folder)
+    if pairs[0].mask.suffix == ".json":
+        return polygon_source(folder, splits, notes)
+    if mode_of(pairs[0].mask) in ("RGB", "RGBA"):
+        if path.is_file():
+            classes, colors, _ = read_description(path)
+            void: tuple[Color, ...] = ()
+        elif palette:
+            classes, colors, void = read_palette(palette)
+        else:
+            raise ValueError(
+                f"{pairs[0].mask}: expected an index mask, got colours; name the class of each colour in "
+                f"{folder / PALETTE_FILES[2]}, a line each: road 128 64 128"
+            )
+        found = {
+            split: [ColorPair(pair.name, pair.image, pair.mask, colors, void) for pair in pairs]
+            for split, pairs in splits.items()
+        }
+        return DataSource(str(folder), classes, colors, LabelTable.identity(len(classes)), found, tuple(notes))
     if path.is_file():
         return DataSource(str(folder), *read_description(path), splits, tuple(notes))
     names = tuple(f"class_{k}" for k in range(count_classes(pairs)))
@@ -41,13 +81,71 @@ def open_source(root: str) -> DataSource:
     return DataSource(str(folder), names, default_palette(len(names)), table, splits, tuple(notes))
 
 
-def find_splits(folder: Path) -> tuple[dict[str, list[Pair]], list[str]]:
+def polygon_source(folder: Path, splits: dict[str, list[Pair]], notes: list[str]) -> DataSource:
+    """Classes of labelme or Cityscapes files: those of dataset.json, else the background and the labels, sorted."""
+    shapes = {pair.mask: read_shapes(pair.mask) for pairs in splits.values() for pair in pairs}
+    labels = sorted({label for found, _ in shapes.values() for label, _ in found} - {BACKGROUND})
+    classes: tuple[str, ...] = (BACKGROUND, *labels)
+    colors, table = default_palette(len(classes)), LabelTable.identity(len(classes))
+    if (folder / DESCRIPTION).is_file():
+        classes, colors, table = read_description(folder / DESCRIPTION)
+        for mask, (found, _) in shapes.items():
+            if unknown := sorted({label for label, _ in found} - set(classes)):
+                raise ValueError(f"{mask}: the label '{unknown[0]}' is no class of {DESCRIPTION}; add it there")
+    else:
+        notes = [*notes, f"{len(classes)} classes from polygons: {', '.join(classes)}"]
+    found_pairs = {
+        split: [PolygonPair(pair.name, pair.image, pair.mask, *shapes[pair.mask], classes) for pair in pairs]
+        for split, pairs in splits.items()
+    }
+    return DataSource(str(folder), classes, colors, table, found_pairs, tuple(notes))
+
+
+def coco_files(folder: Path) -> list[Path]:
+    """Return the COCO JSON files at the root or in annotations/."""
+    candidates = [*sorted(folder.glob("*.json")), *sorted((folder / "annotations").glob("*.json"))]
+    return [path for path in candidates if path.name not in (DESCRIPTION, *PALETTE_FILES) and is_coco(path)]
+
+
+def open_coco(folder: Path, files: Sequence[Path]) -> DataSource:
+    """One file for each folder of images whose name it holds (train, instances_train.json), or one for all."""
+    images = folder / IMAGES
+    splits = sorted(p.name for p in images.iterdir() if p.is_dir())
+    found: dict[str, list[PolygonPair]] = {}
+    classes: tuple[str, ...] = ()
+    for path in files:
+        split = next((name for name in (*splits, *LISTED) if name in path.stem), "")
+        below = images / split if split in splits else images
+        found[split], names = read_coco(path, below)
+        if classes and names != classes:
+            raise ValueError(f"{path}: expected the categories of {files[0].name}, got {', '.join(names[1:])}")
+        classes = names
+    notes = [f"{len(classes)} classes from polygons: {', '.join(classes)}"]
+    if list(found) == [""]:
+        halves, more = hash_splits(found[""])
+        found, notes = halves, [*notes, *more]
+    elif "" in found:
+        raise ValueError(f"{folder}: expected the name of a split (train, val) in the name of each COCO file")
+    table = LabelTable.identity(len(classes))
+    return DataSource(str(folder), classes, default_palette(len(classes)), table, found, tuple(notes))
+
+
+def mode_of(path: Path) -> str:
+    """Return the kind of pixels of an image, from its first bytes."""
+    try:
+        with Image.open(path) as image:
+            return image.mode
+    except (OSError, SyntaxError, ValueError):
+        return "unreadable"  # reading it will say what is wrong
+
+
+def find_splits(folder: Path, masks: Path) -> tuple[dict[str, list[Pair]], list[str]]:
     """Pairs of each split, and notes for the user.
 
     The splits are the folders below images/; without such, the lists train.txt, val.txt and test.txt; without
     these, two that are made by a hash.
     """
-    images, masks = folder / IMAGES, folder / MASKS
+    images = folder / IMAGES
     splits = sorted(p.name for p in images.iterdir() if p.is_dir() and not p.name.startswith("."))
     loose = [path.name for path in list_images(images) if path.parent == images]
     if splits and loose:
@@ -65,7 +163,7 @@ def find_splits(folder: Path) -> tuple[dict[str, list[Pair]], list[str]]:
     return (found, []) if found else hash_splits(pairs)
 
 
-def hash_splits(pairs: Sequence[Pair]) -> tuple[dict[str, list[Pair]], list[str]]:
+def hash_splits(pairs: Sequence[P]) -> tuple[dict[str, list[P]], list[str]]:
     """Put about a fifth of the pairs into val by a hash of each name; of two or more, at least one in each split."""
     ranked = sorted(pairs, key=lambda pair: (_hash(pair) >= VAL_PERCENT, pair.name))
     in_val = sum(_hash(pair) < VAL_PERCENT for pair in pairs)
@@ -88,7 +186,7 @@ def find_pairs(images: Path, masks: Path, listing: Path | None) -> list[Pair]:
         names = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
     pairs = []
     for name in names:
-        mask = masks / f"{name}.png"
+        mask = next((p for p in (masks / f"{name}.png", masks / f"{name}.json") if p.is_file()), masks / f"{name}.png")
         if name not in found:
             raise FileNotFoundError(f"{listing}: names '{name}', but there is no such image in {images}")
         if not mask.is_file():
@@ -133,7 +231,7 @@ def count_classes(pairs: Sequence[Pair]) -> int:
     return highest + 1
 
 
-def _hash(pair: Pair) -> int:
+def _hash(pair: Pair | PolygonPair) -> int:
     return zlib.crc32(pair.image.stem.encode()) % 100
 
 
