@@ -69,6 +69,18 @@ def test_the_whole_journey(small_data: Path, tmp_path: Path, capsys: pytest.Capt
     assert "mit_b0" in capsys.readouterr().out
 
 
+def test_classes_are_relabelled_in_training_and_in_evaluation(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    relabel = ["disc", "thing", "square", "thing"]
+    arguments = ["--train.steps", "1", *SMALL, "--run-dir", tmp_path / "run", "--data.relabel", *relabel]
+    assert run("train", "--data", small_data, *arguments) == 0
+    trained = capsys.readouterr().out.splitlines()[-1]
+    assert run("evaluate", tmp_path / "run" / "best", "--data", small_data, "--relabel", *relabel) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == trained
+    assert "has 3 (ground" in refused(capsys, "evaluate", tmp_path / "run" / "best", "--data", small_data)
+
+
 def test_no_arguments_and_help() -> None:
     assert run() == 0
     for command in ("demo", "train", "evaluate", "predict", "info"):

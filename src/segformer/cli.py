@@ -151,6 +151,8 @@ def evaluate(
     *,
     data: DataArgument,
     split: str = "val",
+    masks: Annotated[str, arg(metavar="DIR", help="As data.masks in training.")] = "",
+    relabel: Annotated[tuple[tuple[str, str], ...], arg(help="As data.relabel in training.")] = (),
     protocol: Annotated[
         Literal["own", "whole", "slide", "multiscale"], arg(help="Test protocol; own: the one the model carries.")
     ] = "own",
@@ -160,13 +162,13 @@ def evaluate(
     threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
 ) -> None:
     """Score a model on a data set: IoU and accuracy of each class, mIoU, mAcc, aAcc, at the labels' own size."""
-    from segformer.data.catalog import open_data
+    from segformer.data.catalog import open_data, with_data
     from segformer.evaluation.evaluate import evaluate as run
     from segformer.evaluation.evaluate import with_protocol
     from segformer.files import write_json
     from segformer.terminal import print_scores, progress_bar
 
-    source = open_data(data)
+    source = open_data(replace(with_data(DataConfig(), data), masks=masks, relabel=relabel))
     for note in source.notes:
         print(f"note: {note}", file=sys.stderr)
     loaded = load_model(model, device, threads)
