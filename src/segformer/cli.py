@@ -23,7 +23,7 @@ Output = Literal["mask", "overlay", "polygons", "scores"]
 ANY_MODEL = "Model folder such as runs/<recipe>/best, another project's checkpoint, or a hub id."
 ModelArgument = Annotated[str, arg(metavar="MODEL", help=ANY_MODEL)]
 DataArgument = Annotated[
-    str, arg(metavar="NAME=ROOT|FOLDER", help="toytown, or a folder with images/ and masks/ (see the README).")
+    str, arg(metavar="NAME=ROOT|FOLDER", help="A folder whose layout is recognised, NAME=FOLDER, or toytown.")
 ]
 DeviceArgument = Annotated[str, arg(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")]
 

@@ -108,7 +108,7 @@ class DataConfig:
     """Which images and masks, and how training samples are cut from them."""
 
     dataset: str = "folder"
-    """Layout of the data: folder, toytown."""
+    """folder, toytown, ade20k, cityscapes, coco_stuff, mapillary, mapillary_as_cityscapes, camvid."""
     root: str = ""
     """Where it lies; toytown is drawn, and needs none."""
     masks: str = ""

@@ -75,3 +75,18 @@ def test_masks_in_another_tree_and_relabelled_classes(tmp_path: Path) -> None:
         open_data(DataConfig(root=str(data)))
     with pytest.raises(ValueError, match=r"data\.masks is for generic folders"):
         open_data(DataConfig(dataset="toytown", masks="x"))
+
+
+def test_a_folder_is_recognised_by_its_layout(tmp_path: Path) -> None:
+    for part in ("images/training", "annotations/training"):
+        (tmp_path / "ade" / part).mkdir(parents=True)
+    assert with_data(CONFIG, str(tmp_path / "ade")).dataset == "ade20k"
+    (tmp_path / "ade" / "masks").mkdir()
+    with pytest.raises(ValueError, match="looks like folder and ade20k; say which: --data folder="):
+        with_data(CONFIG, str(tmp_path / "ade"))
+    assert with_data(CONFIG, str(tmp_path / "nowhere")).dataset == "folder"
+
+
+def test_recognising_shared_data(shared_data: Path) -> None:
+    found = {name: with_data(CONFIG, str(shared_data / name)).dataset for name in ("camvid11", "cityscapes_mini")}
+    assert found == {"camvid11": "folder", "cityscapes_mini": "cityscapes"}

@@ -1,6 +1,18 @@
-"""ADE20K, 150 classes: their names and colours."""
+"""ADE20K, 150 classes, in its official folder ADEChallengeData2016.
 
-from segformer.config import Color
+images/training|validation/*.jpg   annotations/training|validation/*.png (0 = other, k = class k-1)
+"""
+
+from pathlib import Path
+
+from segformer.config import IGNORE_INDEX, Color
+from segformer.data.dataset import DataSource, LabelTable, Pair
+from segformer.data.layout import Places, any_split, check_root, list_pairs, read_splits
+
+HOME = "ADEChallengeData2016"
+LAYOUT = f"{HOME}/ or its contents: images/ and annotations/, each with training/ and validation/"
+FOLDERS = {"train": "training", "val": "validation"}
+TABLE = LabelTable.of({0: IGNORE_INDEX} | {k: k - 1 for k in range(1, 151)})
 
 CLASSES: tuple[str, ...] = (
     "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet",
@@ -42,3 +54,27 @@ PALETTE: tuple[Color, ...] = (
     (41, 0, 255), (41, 255, 0), (173, 0, 255), (0, 245, 255), (71, 0, 255), (122, 0, 255), (0, 255, 184),
     (0, 92, 255), (184, 255, 0), (0, 133, 255), (255, 214, 0), (25, 194, 194), (102, 255, 0), (92, 0, 255),
 )  # fmt: skip
+
+
+def open_source(root: str) -> DataSource:
+    """Read ADEChallengeData2016, or the folder that holds it.
+
+    Raises FileNotFoundError or ValueError that name what is missing.
+    """
+    return DataSource("ade20k", CLASSES, PALETTE, TABLE, read_splits(places(check_root(root, fits, LAYOUT))))
+
+
+def find_pairs(root: Path, split: str) -> list[Pair]:
+    """Images with their masks of "train" or "val"."""
+    return list_pairs(*places(root)[split])
+
+
+def fits(root: Path) -> bool:
+    """Whether a folder looks like it."""
+    return any_split(places(root))
+
+
+def places(root: Path) -> Places:
+    """Where each split lies."""
+    home = root / HOME if (root / HOME).is_dir() else root
+    return {split: (home / "images" / name, home / "annotations" / name) for split, name in FOLDERS.items()}

@@ -6,8 +6,8 @@ train/*.png   trainannot/*.png   val/ valannot/   test/ testannot/      (0-10 th
 from pathlib import Path
 
 from segformer.config import Color
-from segformer.data.ade20k import Places, any_split, check_root, list_pairs, read_splits
 from segformer.data.dataset import DataSource, LabelTable, Pair
+from segformer.data.layout import Places, any_split, check_root, list_pairs, read_splits
 
 LAYOUT = "train/ and trainannot/, val/ and valannot/, test/ and testannot/"
 SPLITS = ("train", "val", "test")

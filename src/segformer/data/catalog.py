@@ -2,12 +2,30 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from segformer.config import DataConfig, check_choice
-from segformer.data import folder, toytown
+from segformer.data import ade20k, camvid, cityscapes, coco_stuff, folder, mapillary, toytown
 from segformer.data.dataset import DataSource, relabel
 
-DATASETS: dict[str, Callable[[str], DataSource]] = {"folder": folder.open_source, "toytown": toytown.open_source}
+DATASETS: dict[str, Callable[[str], DataSource]] = {
+    "folder": folder.open_source,
+    "toytown": toytown.open_source,
+    "ade20k": ade20k.open_source,
+    "cityscapes": cityscapes.open_source,
+    "coco_stuff": coco_stuff.open_source,
+    "mapillary": mapillary.open_source,
+    "mapillary_as_cityscapes": mapillary.open_as_cityscapes,
+    "camvid": camvid.open_source,
+}
+LAYOUTS: dict[str, Callable[[Path], bool]] = {
+    "folder": folder.fits,
+    "ade20k": ade20k.fits,
+    "cityscapes": cityscapes.fits,
+    "coco_stuff": coco_stuff.fits,
+    "mapillary": mapillary.fits,
+    "camvid": camvid.fits,
+}
 
 
 def open_data(data: DataConfig | str) -> DataSource:
@@ -30,11 +48,14 @@ def open_data(data: DataConfig | str) -> DataSource:
 
 
 def with_data(config: DataConfig, spec: str) -> DataConfig:
-    """Point a config at what ``--data`` says: NAME=ROOT, NAME, or a FOLDER in the generic layout."""
+    """Point a config at what ``--data`` says: NAME=ROOT, NAME, or a FOLDER whose layout is recognised."""
     name, separator, root = spec.partition("=")
     if separator and "/" not in name:
         check_choice("--data", name, DATASETS)
         return replace(config, dataset=name, root=root)
     if spec in DATASETS and spec != "folder":
         return replace(config, dataset=spec, root="")
-    return replace(config, dataset="folder", root=spec)
+    found = [known for known, fits in LAYOUTS.items() if fits(Path(spec))]
+    if len(found) > 1:
+        raise ValueError(f"{spec} looks like {' and '.join(found)}; say which: --data {found[0]}={spec}")
+    return replace(config, dataset=found[0] if found else "folder", root=spec)

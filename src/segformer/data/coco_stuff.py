@@ -11,8 +11,8 @@ Raw ids are one less than those of the published list of 182 names, of which 11 
 from pathlib import Path
 
 from segformer.config import IGNORE_INDEX, Color, default_palette
-from segformer.data.ade20k import Places, any_split, check_root, list_pairs, read_splits
 from segformer.data.dataset import DataSource, LabelTable, Pair
+from segformer.data.layout import Places, any_split, check_root, list_pairs, read_splits
 
 LAYOUT = "images/ and annotations/ (or stuffthingmaps/), each with train2017/ or val2017/"
 FOLDERS = {"train": "train2017", "val": "val2017"}

@@ -114,13 +114,20 @@ class LabelTable:
         return np.asarray(classes, dtype=np.uint8)
 
     def _message(self, mask: Array, wrong: Array, name: object) -> str:
-        known = np.flatnonzero((self.values != INVALID) & (self.values != IGNORE_INDEX))
-        ignored = np.flatnonzero(self.values == IGNORE_INDEX)
+        known = ranges(np.flatnonzero((self.values != INVALID) & (self.values != IGNORE_INDEX)))
+        ignored = ranges(np.flatnonzero(self.values == IGNORE_INDEX))
         found = np.unique(mask[wrong])
-        return (
-            f"{name}: expected labels {known.min()}-{known.max()} or {', '.join(map(str, ignored))} (ignored), "
-            f"got {', '.join(map(str, found[:5]))} at {int(wrong.sum())} pixels; correct the mask or the classes"
-        )
+        return f"{name}: expected labels {known} or {ignored} (ignored), got {', '.join(map(str, found[:5]))} at {int(wrong.sum())} pixels; correct the mask or the classes"
+
+
+def ranges(ids: Array) -> str:
+    """Write ids in order as ranges.
+
+    >>> ranges(np.array([0, 1, 2, 5, 7, 8]))
+    '0-2, 5, 7-8'
+    """
+    runs = np.split(ids, np.flatnonzero(np.diff(ids) != 1) + 1)
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs if len(run))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,11 @@ VAL_PERCENT = 20
 MAX_ID = 65_535
 
 
+def fits(root: Path) -> bool:
+    """Whether a folder looks like the generic layout."""
+    return (root / IMAGES).is_dir() and (root / MASKS).is_dir()
+
+
 def open_source(root: str, masks: str = "") -> DataSource:
     """Read the layout below ``root``; ``masks`` is where masks lie if not in masks/ there.
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from segformer.config import IGNORE_INDEX, Color
 from segformer.data import cityscapes
-from segformer.data.ade20k import Places, any_split, check_root, list_pairs, read_splits
 from segformer.data.dataset import DataSource, LabelTable, Pair
+from segformer.data.layout import Places, any_split, check_root, list_pairs, read_splits
 
 LAYOUT = "training/ or validation/, each with images/ and labels/ (or v1.2/labels/)"
 FOLDERS = {"train": "training", "val": "validation"}
