@@ -38,8 +38,8 @@ def convert(source: str | Path, target: str | Path, to: str) -> list[str]:
     check_choice("--to", to, ("segformer", *WRITERS))
     if Path(target).exists():
         raise FileExistsError(f"{target} exists already; give another name")
-    model = load(source)
-    notes = list(read_weights(source).notes)
+    weights = read_weights(source)
+    model, notes = load(weights), list(weights.notes)
     if to == "segformer":
         save(model, target)
         return notes
@@ -77,20 +77,24 @@ class Weights:
     notes: tuple[str, ...] = ()
 
 
-def load(source: str | Path, device: str | torch.device = "cpu", *, num_classes: int | None = None) -> Segmenter:
+def load(
+    source: "str | Path | Weights", device: str | torch.device = "cpu", *, num_classes: int | None = None
+) -> Segmenter:
     """Load a model from a model folder, another project's file or folder, or the hub (owner/name[@revision]).
 
     The model comes back in evaluation mode.  ``num_classes`` is for fine-tuning: a head for another number of
     classes is replaced by a random one, and so is a missing decoder.  Raises FileNotFoundError where there is
     nothing, ValueError where the files do not hold what they should.
     """
-    weights = read_weights(source)
+    weights = source if isinstance(source, Weights) else read_weights(source)
+    source = weights.source
     for note in weights.notes:
         log.info("%s: %s", source, note)
     if num_classes is None and weights.card is None:
+        reasons = sorted({note.rsplit(": ", 1)[-1] for note in weights.notes})
         raise ValueError(
-            f"{source} holds an encoder alone, which can not segment; train from it (train.init_from), "
-            f"or load it with num_classes="
+            f"{source} holds an encoder alone, which can not segment{''.join(f' ({reason})' for reason in reasons)}; "
+            f"train from it (train.init_from), or load it with num_classes="
         )
     if num_classes is None or (weights.card and len(weights.card.classes) == num_classes):
         assert weights.card is not None

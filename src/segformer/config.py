@@ -79,7 +79,7 @@ class Preprocessing:
         if in_channels == 3:
             return cls(**options)
         mean, std = sum(IMAGENET_MEAN) / 3, sum(IMAGENET_STD) / 3
-        return cls(mean=(mean,) * in_channels, std=(std,) * in_channels, **options)
+        return cls(**{"mean": (mean,) * in_channels, "std": (std,) * in_channels} | options)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,7 +117,10 @@ class LabelTable:
         known = ranges(np.flatnonzero((self.values != INVALID) & (self.values != IGNORE_INDEX)))
         ignored = ranges(np.flatnonzero(self.values == IGNORE_INDEX))
         found = np.unique(mask[wrong])
-        return f"{name}: expected labels {known} or {ignored} (ignored), got {', '.join(map(str, found[:5]))} at {int(wrong.sum())} pixels; correct the mask or the classes"
+        return (
+            f"{name}: expected labels {known} or {ignored} (ignored), got {', '.join(map(str, found[:5]))} "
+            f"at {int(wrong.sum())} pixels; correct the mask or the classes"
+        )
 
 
 def ranges(ids: Array) -> str:

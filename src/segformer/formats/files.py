@@ -22,6 +22,12 @@ NESTED = ("state_dict", "model_state_dict", "model", "module")
 PREFIXES = ("module.", "model.")
 
 
+# What torch raises for files that are damaged or none of its own.
+DAMAGE = (
+    RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError, TypeError, AssertionError, struct.error,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Tensors of a file or folder, by their names there, and what else it said."""
@@ -58,7 +64,7 @@ def read_folder(folder: Path) -> Any:
             return read_file(folder / name)
     for name in SHARDS:
         if (folder / name).is_file():
-            names = sorted(set(read_json(folder / name).get("weight_map", {}).values()))
+            names = _shards(folder / name)
             return {key: tensor for shard in names for key, tensor in read_file(folder / Path(shard).name).items()}
     single = [path for path in sorted(folder.iterdir()) if path.suffix in SAFETENSORS + PICKLES]
     if len(single) == 1:
@@ -80,7 +86,7 @@ def read_file(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0] if "Unsupported" not in str(error) else "it asks for code to be run"
         raise ValueError(f"{path}: refused to load: {_short(reason)}; convert it where it comes from") from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError, IndexError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path}: damaged or no checkpoint ({_short(str(error))}); get it again") from error
 
 
@@ -102,6 +108,15 @@ def unwrap(loaded: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors, meta if isinstance(meta, Mapping) else {}
+
+
+def _shards(path: Path) -> list[str]:
+    """Return the files that an index names; raises a ValueError where it is no index."""
+    values = read_json(path)
+    names = values.get("weight_map") if isinstance(values, dict) else None
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f'{path}: expected "weight_map", the file of each tensor')
+    return sorted(set(names.values()))
 
 
 def _is_zip(path: Path) -> bool:

@@ -77,12 +77,12 @@ def two_classes(card: ModelCard, state: dict[str, Tensor]) -> tuple[ModelCard, d
 
 def detect(state: State) -> Layout:
     """Return the layout that a checkpoint's keys belong to; raises a ValueError that says what it looks like."""
-    for layout in LAYOUTS:
-        if layout.matches(state):
-            return layout
     for pattern, whose in STRANGERS:
         if any(re.fullmatch(pattern, key) for key in state):
             raise ValueError(f"no SegFormer checkpoint: it looks like {whose}")
+    for layout in LAYOUTS:
+        if layout.matches(state):
+            return layout
     first = next(iter(state))
     raise ValueError(f"no SegFormer checkpoint of a known layout (first of {len(state)} tensors: '{first}')")
 
@@ -94,7 +94,10 @@ def describe(checkpoint: Checkpoint, layout: Layout, config: ModelConfig, num_cl
         names = tuple(f"class_{k}" for k in range(num_classes))
     preprocessing = Preprocessing.for_channels(config.in_channels)
     if checkpoint.preprocessor:
-        preprocessing = transformers.read_preprocessing(checkpoint.preprocessor, config.in_channels)
+        try:
+            preprocessing = transformers.read_preprocessing(checkpoint.preprocessor, config.in_channels)
+        except ValueError as error:
+            raise ValueError(f"{checkpoint.path / 'preprocessor_config.json'}: {error}") from error
     return ModelCard(
         model=config,
         preprocessing=preprocessing,

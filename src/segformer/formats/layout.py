@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from segformer.config import ENCODERS, ModelConfig
-from segformer.models.encoders.mit import MIT_SIZES
+from segformer.models.encoders.mit import MIT_SIZES, PATCHES
 from segformer.models.segmenter import build_model
 
 State = Mapping[str, Tensor]
@@ -130,10 +130,13 @@ def architecture(layout: Layout, state: State) -> tuple[ModelConfig, int]:
     Raises a ValueError where the sizes are none of MiT-B0 ... B5.
     """
     stems = [_shape(layout, state, "encoder.stages.{i}.embed.project", {"i": i}) for i in range(4)]
+    kernels = [(kernel, kernel) for kernel, _ in PATCHES]
+    if [stem[2:] for stem in stems] != kernels:
+        raise ValueError(f"the patches' kernels must be {kernels}, got {[stem[2:] for stem in stems]}")
     channels = tuple(stem[0] for stem in stems)
     depths = tuple(_depth(layout, state, i) for i in range(4))
     encoder = next((n for n, size in MIT_SIZES.items() if (size.channels, size.depths) == (channels, depths)), None)
-    if encoder is None or len(stems[0]) != 4 or stems[0][2] != 7:
+    if encoder is None:
         raise ValueError(f"channels {channels} and depths {depths} are none of MiT-B0 ... B5")
     width, classes = ENCODERS[encoder], 0
     if layout.has_decoder:

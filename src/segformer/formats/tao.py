@@ -15,5 +15,9 @@ TAO = replace(NVLABS, name="NVIDIA TAO", signature=(*NVLABS.signature, BIAS))
 def fold_bias(state: State) -> dict[str, Tensor]:
     """Subtract the fusion's bias from the mean of the norm that follows: the same function, without the bias."""
     folded = dict(state)
+    if MEAN not in state:
+        raise ValueError(f"tensor '{MEAN}' is missing from a checkpoint of {TAO.name}")
+    if state[BIAS].shape != state[MEAN].shape:
+        raise ValueError(f"tensor '{BIAS}' must be {tuple(state[MEAN].shape)}, got {tuple(state[BIAS].shape)}")
     folded[MEAN] = folded[MEAN] - folded.pop(BIAS)
     return folded

@@ -79,32 +79,44 @@ LAYOUTS = (
 def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of ``id2label`` in the order of their ids; empty where there are none."""
     labels = config.get("id2label")
-    if not isinstance(labels, dict):
+    if not isinstance(labels, dict) or not all(str(key).isdigit() for key in labels):
         return ()
     return tuple(str(labels[key]).strip() for key in sorted(labels, key=int))
 
 
-def read_preprocessing(values: Mapping[str, Any], in_channels: int) -> Preprocessing:
-    """Translate a preprocessor_config.json; sizes there are squashed to, with antialiasing."""
-    size = values.get("size", 512)
-    options: dict[str, Any] = {"multiple": 1, "antialias": True}
-    if not values.get("do_resize", True):
-        options |= {"resize": "none"}
-    elif isinstance(size, dict) and "shortest_edge" in size:
-        options |= {
-            "resize": "fit",
-            "short_side": size["shortest_edge"],
-            "long_side": size.get("longest_edge", 1 << 20),
-        }
-    else:
-        height, width = (size["height"], size["width"]) if isinstance(size, dict) else (size, size)
-        options |= {"resize": "squash", "short_side": height, "long_side": width}
+def read_preprocessing(values: Any, in_channels: int) -> Preprocessing:
+    """Translate a preprocessor_config.json; sizes there are squashed to, with antialiasing.
+
+    Raises a ValueError that names the field at fault.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object, got {values!r}")
+    options: dict[str, Any] = {"resize": "none"}
+    if values.get("do_resize", True):
+        options = _resize(values.get("size", 512))
+    scale = 1.0 / values.get("rescale_factor", 1 / 255) if values.get("do_rescale", True) else 1.0
     if not values.get("do_normalize", True):
-        options |= {"mean": (0.0,) * in_channels, "std": (255.0,) * in_channels}
+        options |= {"mean": (0.0,) * in_channels, "std": (scale,) * in_channels}
     elif "image_mean" in values and "image_std" in values:
-        scale = 1.0 / values.get("rescale_factor", 1 / 255) if values.get("do_rescale", True) else 1.0
-        options |= {key: tuple(float(v) * scale for v in values[f"image_{key}"]) for key in ("mean", "std")}
-    return Preprocessing.for_channels(in_channels, **options)
+        for name in ("mean", "std"):
+            given = values[f"image_{name}"]
+            if not isinstance(given, list) or len(given) != in_channels:
+                raise ValueError(f"image_{name} must be {in_channels} numbers, one a channel, got {given!r}")
+            options[name] = tuple(float(value) * scale for value in given)
+    return Preprocessing.for_channels(in_channels, multiple=1, antialias=True, **options)
+
+
+def _resize(size: Any) -> dict[str, Any]:
+    """Options for a size as an int, {"height", "width"}, or {"shortest_edge", "longest_edge"}."""
+    sides = size if isinstance(size, dict) else {"height": size, "width": size}
+    if not all(type(side) is int and side > 0 for side in sides.values()):
+        raise ValueError(f"size must hold positive whole numbers, got {size!r}")
+    if "shortest_edge" in sides:
+        long_side = sides.get("longest_edge", 1 << 20)
+        return {"resize": "fit", "short_side": sides["shortest_edge"], "long_side": long_side}
+    if {"height", "width"} <= sides.keys():
+        return {"resize": "squash", "short_side": sides["height"], "long_side": sides["width"]}
+    raise ValueError(f'size must have "height" and "width", or "shortest_edge", got {size!r}')
 
 
 def write_config(card: ModelCard) -> dict[str, Any]:
