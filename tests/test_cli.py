@@ -233,4 +233,42 @@ def test_a_full_disk(command: str, small_data: Path, model: Path, tmp_path: Path
 
 def test_a_device_that_is_not_there(model: Path, small_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "evaluate", model, "--data", small_data, "--device", "tpu")
-    assert "--device tpu is not available on this machine" in line
+    assert "--device must be auto, cpu, cuda, cuda:N or mps, got 'tpu'" in line
+
+
+def test_inspect_says_ready_or_what_to_mend(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("inspect", small_data, "--out", tmp_path / "out") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "ready"
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"diagnosis.json", "pairs.png", "augmented.png"}
+    (small_data / "masks" / "train" / "002.png").unlink()
+    assert run("inspect", small_data) == 2
+    assert "002.png" in capsys.readouterr().out
+    assert "no data folder" in refused(capsys, "inspect", tmp_path / "nowhere")
+
+
+def test_a_bad_mask_in_a_worker_is_one_line(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = small_data / "masks" / "train" / "004.png"
+    Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(mask)
+    arguments = ["train", "--data", small_data, *SMALL[:-1], "2", "--train.steps", "3", "--run-dir", tmp_path / "run"]
+    assert refused(capsys, *arguments).startswith(f"error: {mask}: expected labels 0-2 or 255 (ignored), got 7")
+
+
+def test_what_a_newcomer_may_ask_for(small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--resume needs the run to go on with" in refused(capsys, "train", "--resume")
+    channels = ["--model.in-channels", "4", "--preprocessing.mean", *"1234", "--preprocessing.std", *"1234"]
+    line = refused(capsys, "train", "--data", small_data, *SMALL, *channels, "--run-dir", tmp_path / "run")
+    assert "model.in_channels must be 3, got 4" in line
+    assert run("train", "--data", small_data, "--train.lr", "-1") == 2
+    assert "train.lr must be positive" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'lightning_fabric'", name="lightning_fabric")
+
+    monkeypatch.setattr("segformer.cli.train", missing)
+    assert "pip install 'segformer[train]'" in refused(capsys, "train", "folder_b0")

@@ -14,7 +14,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from PIL import Image
 
 import segformer
-from segformer.checkpoint import push_to_hub, save
+from segformer.checkpoint import from_pretrained, push_to_hub, save
 from segformer.cli import main
 from segformer.hub import is_id
 from segformer.models.segmenter import Segmenter, build_model
@@ -251,3 +251,14 @@ def test_logits_of_smp() -> None:
     logits = F.interpolate(loaded(torch.ones(1, 3, 512, 512)), scale_factor=4, mode="bilinear", align_corners=True)
     expected = torch.tensor([-4.4172, -4.4723, -4.5273, -4.5824, -4.6375, -4.7157])
     torch.testing.assert_close(logits[0, 0, 256, :6], expected, rtol=0, atol=1e-2)
+
+
+def test_from_pretrained_passes_the_hubs_options_on(
+    model: Segmenter, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(model, fake.folder)
+    config = str(fake.folder / "config.json")
+    monkeypatch.setattr(huggingface_hub.hub_mixin, "hf_hub_download", lambda *_, **__: config)
+    loaded = from_pretrained("someone/model", revision="v2")
+    assert loaded.card == model.card
+    assert fake.asked == [("someone/model", "v2"), ("someone/model", "v2")]

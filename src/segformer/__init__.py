@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segformer.checkpoint import convert as convert
+    from segformer.checkpoint import from_pretrained as from_pretrained
     from segformer.checkpoint import load as load
     from segformer.checkpoint import push_to_hub as push_to_hub
     from segformer.checkpoint import save as save
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "convert": "checkpoint",
+    "from_pretrained": "checkpoint",
     "load": "checkpoint",
     "push_to_hub": "checkpoint",
     "save": "checkpoint",

@@ -14,7 +14,7 @@ from segformer.files import read_json, write_bytes, write_folder, write_json
 from segformer.formats.files import FOLDER_FILES, PICKLES, SAFETENSORS, read_checkpoint, read_file
 from segformer.formats.foreign import translate
 from segformer.formats.layout import State, expected_state
-from segformer.formats.writing import WRITERS, losses
+from segformer.formats.writing import WRITERS, left_behind, losses
 from segformer.hub import download, is_id
 from segformer.models.segmenter import Segmenter, build_from_card, build_model, check_channels
 
@@ -45,7 +45,25 @@ def convert(source: str | Path, target: str | Path, to: str) -> list[str]:
         return notes
     layout, write = WRITERS[to]
     write_folder(Path(target), lambda partial: write(model.state_dict(), model.card, partial))
-    return notes + losses(layout, model.card)
+    return notes + losses(layout, model.card) + left_behind(layout, model.card)
+
+
+def from_pretrained(repo_id: str, **options: Any) -> Segmenter:
+    """Load a model from the hub; ``options`` are those of ``huggingface_hub.ModelHubMixin.from_pretrained``.
+
+    ``load(repo_id)`` does the same without options.
+    """
+    from huggingface_hub import ModelHubMixin
+
+    class Download(ModelHubMixin):
+        @classmethod
+        def _from_pretrained(cls, *, model_id: str, **hub: Any) -> Any:
+            known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+            return load(download(model_id, **{name: hub[name] for name in known if hub.get(name) is not None}))
+
+    model: Any = Download.from_pretrained(repo_id, **options)
+    assert isinstance(model, Segmenter)
+    return model
 
 
 def push_to_hub(model: Segmenter, repo_id: str, **options: Any) -> str:

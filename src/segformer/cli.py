@@ -110,6 +110,8 @@ def train(arguments: Sequence[str]) -> None:
         from segformer.terminal import print_recipes
 
         print_recipes()
+    elif command.resume and not named and command.run_dir is None:
+        raise ValueError("--resume needs the run to go on with: --run-dir DIR, or a RECIPE")
     elif named or command.data or command.resume:
         run_training(command, base)
     else:
@@ -150,7 +152,7 @@ def evaluate(
     /,
     *,
     data: DataArgument,
-    split: str = "val",
+    split: Annotated[str, arg(help="Which images: train, val, test.")] = "val",
     masks: Annotated[str, arg(metavar="DIR", help="As data.masks in training.")] = "",
     relabel: Annotated[tuple[tuple[str, str], ...], arg(help="As data.relabel in training.")] = (),
     protocol: Annotated[
@@ -188,6 +190,39 @@ def evaluate(
     if out:
         write_json(out / "scores.json", scores.to_json())
     print(f"mIoU {scores.miou:.4f}")
+
+
+def inspect(
+    data: Annotated[Positional[str], arg(metavar="DATA", help="As --data: a folder, NAME=FOLDER, or toytown.")],
+    /,
+    *,
+    out: Annotated[
+        Path | None, arg(metavar="DIR", help="Write diagnosis.json and two sheets of pictures there.")
+    ] = None,
+    cheap: Annotated[bool, arg(help="Only what needs no decoding: files, sizes, kinds.")] = False,
+) -> None:
+    """Look at a data set before any training: what is wrong, how to mend it, and what is in it.
+
+    Ends with ready, or with exit status 2 where training would fail.
+    """
+    from rich.console import Console
+
+    from segformer.data.doctor import inspect as run
+    from segformer.data.doctor import show
+    from segformer.data.sheets import write_sheets
+    from segformer.files import write_json
+    from segformer.terminal import progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task("inspect", total=None)
+        diagnosis = run(data, cheap=cheap, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    if out:
+        write_json(out / "diagnosis.json", diagnosis.to_json())
+        for path in write_sheets(data, out, augmented=diagnosis.ready):
+            print(f"wrote {path}")
+    show(diagnosis, Console())
+    if not diagnosis.ready:
+        sys.exit(2)
 
 
 def convert(
@@ -242,12 +277,14 @@ def reproduce(
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
     "train": Train,
+    "inspect": inspect,
     "evaluate": evaluate,
     "predict": predict,
     "info": info,
     "convert": convert,
     "reproduce": reproduce,
 }
+TRAINING_PACKAGES = ("lightning_fabric", "torchmetrics", "tensorboard", "torch.utils.tensorboard")
 FLAGS = (tyro.conf.FlagCreatePairsOff,)
 DESCRIPTION = """Semantic segmentation with SegFormer: train, evaluate, predict.
 
@@ -268,6 +305,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
     except KeyboardInterrupt:
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING_PACKAGES:
+            raise
+        fail(f"this needs the package {error.name}: pip install 'segformer[train]'")
     except (ValueError, OSError) as error:
         if os.environ.get("SEGFORMER_TRACEBACK"):
             raise
@@ -303,7 +344,9 @@ def choose_device(name: str) -> str:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    if not available.get(name.split(":")[0], False):
+    if name.split(":")[0] not in available:
+        raise ValueError(f"--device must be auto, cpu, cuda, cuda:N or mps, got '{name}'")
+    if not available[name.split(":")[0]]:
         present = ", ".join(kind for kind, there in available.items() if there)
         raise ValueError(f"--device {name} is not available on this machine, which has {present}; leave --device out")
     return name

@@ -1,8 +1,11 @@
 """The Hugging Face hub: models by their id."""
 
+import logging
 import re
 from pathlib import Path
+from typing import Any
 
+log = logging.getLogger(__name__)
 FILES = ["*.json", "*.safetensors", "*.bin", "*.pth", "*.pt"]
 SAFE = ["*.json", "*.safetensors"]
 
@@ -16,26 +19,28 @@ def is_id(source: str) -> bool:
     return re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?", source) is not None
 
 
-def download(source: str) -> Path:
+def download(source: str, **options: Any) -> Path:
     """Return the local copy of owner/name[@revision], from the hub's cache where it is there.
 
-    Weights are taken as safetensors where the repository has them.  ``HF_HUB_OFFLINE=1`` keeps to the cache.
+    ``options`` are those of ``huggingface_hub.snapshot_download``.  Weights are taken as safetensors where the
+    repository has them.  ``HF_HUB_OFFLINE=1`` keeps to the cache.
     Raises FileNotFoundError where the model can not be had.
     """
     from huggingface_hub import list_repo_files, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    repo_id, _, revision = source.partition("@")
+    repo_id, _, named = source.partition("@")
+    revision = options.pop("revision", None) or named or None
     try:
         patterns = FILES
         try:
-            if any(name.endswith(".safetensors") for name in list_repo_files(repo_id, revision=revision or None)):
+            if any(name.endswith(".safetensors") for name in list_repo_files(repo_id, revision=revision)):
                 patterns = SAFE
-        except (OfflineModeIsEnabled, OSError):
-            pass  # the cache may still have it
-        return Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, HFValidationError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        except Exception:  # the cache may still have it
+            log.debug("the hub does not list the files of %s", repo_id, exc_info=True)
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, **options))
+    except Exception as error:  # of the hub, or of whichever client carries its requests
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         raise FileNotFoundError(
-            f"no file or folder '{source}', and the hub does not give a model of that name ({reason})"
+            f"no file or folder '{source}', and the hub does not give a model of that name ({reason.strip(': ')}); "
+            f"without a network give a local folder"
         ) from error

@@ -40,6 +40,11 @@ class Segmentation:
     image: Array | None = None
     scores: Array | None = None
 
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        main = ", ".join(f"{name} {share:.0%}" for name, share in list(self.shares().items())[:3])
+        return f"Segmentation({height} x {width}, {main})"
+
     def shares(self) -> dict[str, float]:
         """Share of the pixels of each class that occurs, largest first."""
         counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))[: len(self.classes)] / self.mask.size

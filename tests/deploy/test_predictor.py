@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import segformer
 from segformer.config import EvalConfig, ModelCard, ModelConfig, Preprocessing
 from segformer.deploy.predictor import Predictor
 from segformer.evaluation.inference import predict_mask
@@ -164,3 +165,9 @@ def test_a_folder_without_images(model: Segmenter, tmp_path: Path) -> None:
         list(Predictor(model).folder(tmp_path))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         list(Predictor(model).folder(tmp_path / "nowhere"))
+
+
+def test_a_predictor_from_a_folder(tmp_path: Path) -> None:
+    segformer.save(segformer.build_model("mit_b0", num_classes=3), tmp_path / "model")
+    result = Predictor(tmp_path / "model")(np.zeros((40, 50, 3), dtype=np.uint8))
+    assert repr(result).startswith("Segmentation(40 x 50, class_")

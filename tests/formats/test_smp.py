@@ -46,7 +46,7 @@ def test_there_and_back(encoder: str, tmp_path: Path) -> None:
     assert (config.encoder, config.decoder_channels) == (encoder, ENCODERS[encoder])
     assert (config.norm_eps, config.embed_norm_eps, config.align_corners) == (1e-6, 1e-5, True)
     assert_same(ours, theirs)
-    assert convert(tmp_path / "theirs", tmp_path / "back", "smp") == []
+    assert all("holds no" in note for note in convert(tmp_path / "theirs", tmp_path / "back", "smp"))
     back = smp.from_pretrained(tmp_path / "back", strict=True).eval()
     assert_same(ours, back)
     for name, tensor in theirs.state_dict().items():

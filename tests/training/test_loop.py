@@ -252,3 +252,21 @@ def test_a_run_that_failed_before_its_first_save_may_be_started_again(small_data
         train(recipe, tmp_path / "run", console=QUIET)
     mask.write_bytes(good)
     assert train(recipe, tmp_path / "run", console=QUIET).step == 8
+
+
+def test_a_signal_to_the_whole_group_spares_the_workers(small_data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "segformer", "train", "--data", str(small_data), "--data.resize", "64", "48"]
+    command += ["--data.crop", "40", "48", "--train.steps", "5000", "--train.log-every", "1", "--train.workers", "2"]
+    command += ["--model.decoder-channels", "32", "--run-dir", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not any(m["step"] >= 3 for m in read_metrics(tmp_path / "run")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "go on with: segformer train --run-dir" in output

@@ -48,12 +48,12 @@ def open_data(data: DataConfig | str) -> DataSource:
 
 
 def with_data(config: DataConfig, spec: str) -> DataConfig:
-    """Point a config at what ``--data`` says: NAME=ROOT, NAME, or a FOLDER whose layout is recognised."""
+    """Point a config at what ``--data`` says: NAME=ROOT, toytown, or a FOLDER whose layout is recognised."""
     name, separator, root = spec.partition("=")
-    if separator and "/" not in name:
+    if separator and "/" not in name and not Path(spec).exists():
         check_choice("--data", name, DATASETS)
         return replace(config, dataset=name, root=root)
-    if spec in DATASETS and spec != "folder":
+    if spec == "toytown":  # the one that needs no folder
         return replace(config, dataset=spec, root="")
     found = [known for known, fits in LAYOUTS.items() if fits(Path(spec))]
     if len(found) > 1:

@@ -1,20 +1,22 @@
 """Samples, the label table, and the one Dataset class."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from segformer.config import IGNORE_INDEX, Color, check_choice
 from segformer.data.images import read_image, read_mask
 
 Array = NDArray[Any]
+T = TypeVar("T")
 INVALID = -1  # in a label table: a raw id that must not occur
 MAX_CLASSES = IGNORE_INDEX
 Transform = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -205,6 +207,22 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
 def generator_of(*key: int) -> torch.Generator:
     """Return a random generator that is a function of the key, the same in every process."""
     return torch.Generator().manual_seed(seed_of(*key))
+
+
+def iterate(loader: DataLoader[T]) -> Iterator[T]:
+    """Yield from a loader; an error in one of its workers is raised as what it was, without the worker's traceback."""
+    try:
+        yield from loader
+    except (ValueError, OSError) as error:
+        _, found, message = str(error).rpartition(f"\n{type(error).__name__}: ")
+        if not found:
+            raise
+        raise type(error)(message.strip()) from None
+
+
+def leave_signals_to_the_parent(_: int) -> None:
+    """Put a worker into a process group of its own: Ctrl-C and SIGTERM for the parent's group do not end it."""
+    os.setpgid(0, 0)
 
 
 def seed_of(*key: int) -> int:

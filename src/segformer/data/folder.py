@@ -231,7 +231,7 @@ def count_classes(pairs: Sequence[Pair]) -> int:
     if highest == 0:
         raise ValueError(
             f"{pairs[0].mask}: expected at least two classes in the masks, found only 0 and {IGNORE_INDEX}, which is "
-            f"ignored; write 0 and 1, or describe the classes in {DESCRIPTION}"
+            f"ignored; write 0 and 1 instead"
         )
     return highest + 1
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from segformer.checkpoint import load
 from segformer.config import EvalConfig
 from segformer.data.images import expand_inputs, image_array, read_image, to_rgb
 from segformer.evaluation.inference import predict_mask, predict_scores
@@ -19,13 +20,16 @@ from segformer.segmentation import Segmentation
 class Predictor:
     """Segments images with a model, by the model's own preprocessing and test protocol (or ``config``).
 
+    ``model`` may also be what ``load`` takes.
     The model itself is left as it is: a fused copy does the work.  ``scores`` adds class probabilities at the
     image's size, which take K times its memory.
     """
 
-    def __init__(self, model: Segmenter, *, config: EvalConfig | None = None, scores: bool = False) -> None:
-        self.model = model.fuse()
-        self.config = config or model.card.eval
+    def __init__(
+        self, model: Segmenter | str | Path, *, config: EvalConfig | None = None, scores: bool = False
+    ) -> None:
+        self.model = (model if isinstance(model, Segmenter) else load(model)).fuse()
+        self.config = config or self.model.card.eval
         self.scores = scores
 
     def __call__(self, image: str | Path | NDArray[Any] | Image.Image) -> Segmentation:
@@ -45,7 +49,7 @@ class Predictor:
 
     def segment(self, pixels: NDArray[Any]) -> Segmentation:
         """(H, W, 3) uint8 -> Segmentation"""
-        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        image = torch.from_numpy(np.array(pixels.transpose(2, 0, 1)))
         card = self.model.card
         if self.scores:
             probabilities = predict_scores(self.model, image, self.config)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segformer.config import EvalConfig, check_choice
-from segformer.data.dataset import DataSource, SegmentationDataset
+from segformer.data.dataset import DataSource, SegmentationDataset, iterate, leave_signals_to_the_parent
 from segformer.evaluation.inference import predict_mask
 from segformer.evaluation.metrics import ConfusionMatrix, Scores
 from segformer.models.segmenter import Segmenter
@@ -55,8 +55,9 @@ def load_whole(source: DataSource, samples: Sequence[Any], workers: int) -> Iter
         batch_size=None,
         sampler=cast("Any", [(0, i) for i in range(len(samples))]),
         num_workers=min(workers, len(samples)),
+        worker_init_fn=leave_signals_to_the_parent,
     )
-    yield from loader
+    yield from iterate(loader)
 
 
 def check_classes(model: Segmenter, source: DataSource) -> None:

@@ -129,6 +129,6 @@ def _palette(given: Any, names: tuple[str, ...]) -> tuple[Color, ...]:
 
 
 def _alike(ours: str, theirs: str) -> bool:
-    """Whether two class names are the same but for case and synonyms ("sofa; couch")."""
-    first, second = ({word.strip().lower() for word in re.split("[;,]", name)} for name in (ours, theirs))
-    return bool(first & second)
+    """Whether two class names are the same but for case, synonyms ("sofa; couch") and a longer form."""
+    words = [word.strip().lower() for word in re.split("[;,]", theirs)]
+    return any(word.startswith(ours) or ours.startswith(word) for word in words if word)

@@ -68,3 +68,17 @@ def losses(layout: Layout, card: ModelCard) -> list[str]:
     if layout is transformers.TRANSFORMERS and card.preprocessing.resize != "squash":
         notes.append(f"{layout.name} squashes images to one size, this model keeps their aspect: resize them yourself")
     return notes
+
+
+def left_behind(layout: Layout, card: ModelCard) -> list[str]:
+    """Say what a target has no place for, with the values, so that a user can set them there by hand."""
+    if layout is transformers.TRANSFORMERS:
+        return []
+    notes = [f"{layout.name} holds no class names and no palette"] if layout is smp.SMP else []
+    pixels = card.preprocessing
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (pixels.mean, pixels.std))
+    return [
+        *notes,
+        f"{layout.name} holds no preprocessing; this model's is: resize {pixels.resize} into {pixels.long_side} x "
+        f"{pixels.short_side}, sides to multiples of {pixels.multiple}, mean {mean}, std {std}",
+    ]

@@ -1,6 +1,5 @@
 """Which samples make up the batch of a step: a function of (seed, step), so that a run can go on anywhere."""
 
-import signal
 from collections.abc import Iterator
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from segformer.config import TrainConfig
-from segformer.data.dataset import SegmentationDataset, generator_of
+from segformer.data.dataset import SegmentationDataset, generator_of, leave_signals_to_the_parent
 from segformer.data.transforms import stack
 
 
@@ -59,10 +58,6 @@ def build_loader(dataset: SegmentationDataset, batches: StepBatches) -> DataLoad
         num_workers=workers,
         collate_fn=stack,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=leave_signals_to_the_parent,
         prefetch_factor=4 if workers else None,
     )
-
-
-def _leave_signals_to_the_trainer(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -18,11 +18,12 @@ from torch import Tensor
 from segformer.checkpoint import CONFIG, initialize, read_card, read_own, read_weights
 from segformer.config import IGNORE_INDEX, ModelCard, Recipe
 from segformer.data.catalog import open_data
-from segformer.data.dataset import DataSource, SegmentationDataset, seed_of
+from segformer.data.dataset import DataSource, SegmentationDataset, iterate, seed_of
 from segformer.data.transforms import TrainTransform
 from segformer.evaluation.evaluate import evaluate
 from segformer.models.segmenter import Segmenter, build_from_card
 from segformer.ops.upsample_cross_entropy import denominator, upsample_cross_entropy
+from segformer.recipes import find_recipe
 from segformer.training.journal import Journal
 from segformer.training.loader import StepBatches, build_loader
 from segformer.training.optim import build_optimizer, learning_rate, set_learning_rate
@@ -43,20 +44,21 @@ class TrainResult:
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str,
     run_dir: str | Path | None = None,
     *,
     resume: bool = False,
     device: str = "auto",
     console: Console | None = None,
 ) -> TrainResult:
-    """Train as the recipe says; the run folder is ``runs/<recipe>`` unless given.
+    """Train as a recipe (or the name of one, or a recipe.json) says; the run folder is ``runs/<recipe>`` unless given.
 
     Ctrl-C and SIGTERM save and return after the current step; ``resume`` goes on from the last save, and ends with
     the weights that an uninterrupted run has.  Raises ValueError, FileNotFoundError or FileExistsError for what a
     user can mend.
     """
     console = console or Console()
+    recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     kind, _, number = device.partition(":")
     fabric = Fabric(
         accelerator=kind, devices=[int(number)] if number else 1, precision=PRECISIONS[recipe.train.precision]
@@ -65,6 +67,12 @@ def train(
     dataset = training_set(recipe, source)
     for note in source.notes:
         console.print(f"note: {note}", soft_wrap=True)
+    counts = ", ".join(f"{len(samples)} {split}" for split, samples in source.splits.items())
+    console.print(
+        f"{recipe.model.encoder} on {source.name}: {counts} images, {len(source.classes)} classes; "
+        f"{recipe.train.steps} steps of {recipe.train.batch_size} on {fabric.device}",
+        soft_wrap=True,
+    )
     folder = RunFolder(Path(run_dir or Path("runs") / recipe.name), recipe, resume=resume)
     with torch.random.fork_rng(), stop_signals() as stop:
         torch.manual_seed(recipe.train.seed)
@@ -109,7 +117,7 @@ class Run:
         self.evaluate_if_due(journal)  # a run that was stopped during an evaluation owes it
         batches = StepBatches(len(dataset), config, start=start, rank=rank, world=world)
         journal.begin()
-        for step, batch in enumerate(build_loader(dataset, batches), start=start):
+        for step, batch in enumerate(iterate(build_loader(dataset, batches)), start=start):
             set_learning_rate(self.optimizer, lr := learning_rate(step, config))
             torch.manual_seed(seed_of(config.seed, step, rank))  # dropout: a function of the step
             batch = self.fabric.to_device(batch)
@@ -200,7 +208,13 @@ def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
     """Return the augmented training split; raises a ValueError where a split is empty or weights do not fit."""
     for split in (recipe.data.train_split, recipe.data.val_split):
         if not source.samples(split):
-            raise ValueError(f"{source.name}: no images in the split '{split}'")
+            raise ValueError(
+                f"{source.name}: no images in the split '{split}'; it takes some to train on and some to evaluate on"
+            )
+    if recipe.model.in_channels != 3:
+        raise ValueError(
+            f"images are read with 3 channels, so model.in_channels must be 3, got {recipe.model.in_channels}"
+        )
     weights = recipe.train.class_weights
     if weights is not None and len(weights) != len(source.classes):
         raise ValueError(f"train.class_weights must have {len(source.classes)} values, got {len(weights)}")
@@ -253,8 +267,8 @@ def check_finite(loss: float, step: int, folder: RunFolder) -> float:
     """Return the loss; raises a ValueError that says what to do where it is NaN or infinite."""
     if not math.isfinite(loss):
         raise ValueError(
-            f"the loss became {loss} at step {step}; lower train.lr or use train.precision fp32. "
-            f"{folder.last} holds the last save before"
+            f"the loss became {loss} at step {step}; lower train.lr, or use train.precision fp32 if it is another"
+            + (f"; {folder.last} holds the last save before" if folder.last.exists() else "")
         )
     return loss
 
