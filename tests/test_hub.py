@@ -82,7 +82,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHub:
         ("runs/mine/best", False),
         ("./someone/model", False),
         ("../someone", False),
-        ("/work/model", False),
+        ("/data/model", False),
         ("~/model", False),
         ("someone/", False),
         ("someone/model@", False),
