@@ -131,7 +131,6 @@ def test_config_holds_the_whole_schema(saved: Path) -> None:
 
 
 def test_saving_replaces_the_folder(model: Segmenter, folder: Path) -> None:
-    (folder / "stray.txt").write_text("left over")
     model_of_two = randomized(replace(CARD, classes=("a", "b"), palette=CARD.palette[:2]))
     save(model_of_two, folder)
     assert load(folder).card.classes == ("a", "b")
@@ -173,6 +172,14 @@ def test_a_model_is_found_after_a_kill_between_the_two_renames(
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no model at '.*nowhere'.*give a model folder"):
         load(tmp_path / "nowhere")
+
+
+def test_saving_never_removes_other_files(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds other files \(notes\.txt\)"):
+        save(load(folder), folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert load(folder).card
 
 
 def test_the_file_in_a_folder_means_the_folder(folder: Path) -> None:

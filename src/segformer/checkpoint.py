@@ -26,7 +26,13 @@ STEM = "encoder.stages.0.embed.project.weight"
 
 
 def save(model: Segmenter, folder: str | Path) -> None:
-    """Write a model folder; an existing one is replaced as a whole, or not at all."""
+    """Write a model folder; an existing one is replaced as a whole, or not at all.
+
+    Raises FileExistsError where the folder holds anything else, which would be lost.
+    """
+    others = {path.name for path in Path(folder).iterdir()} - {CONFIG, WEIGHTS} if Path(folder).is_dir() else set()
+    if others:
+        raise FileExistsError(f"{folder} holds other files ({min(others)}); give the model a folder of its own")
     write_folder(Path(folder), lambda partial: write_model(model, partial))
 
 

@@ -20,9 +20,8 @@ from segformer.segmentation import Segmentation
 class Predictor:
     """Segments images with a model, by the model's own preprocessing and test protocol (or ``config``).
 
-    ``model`` may also be what ``load`` takes.
-    The model itself is left as it is: a fused copy does the work.  ``scores`` adds class probabilities at the
-    image's size, which take K times its memory.
+    ``model`` may also be what ``load`` takes.  A model is left as it is: a fused copy does the work.  ``scores`` adds
+    class probabilities at the image's size, which take K times its memory.
     """
 
     def __init__(
