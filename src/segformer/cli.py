@@ -12,14 +12,13 @@ import tyro
 from tyro.conf import Positional, arg
 
 from segformer.analysis.tables import NAMES as TABLES
-from segformer.config import DataConfig, EvalConfig, ModelConfig, Preprocessing, Recipe, TrainConfig
+from segformer.config import DataConfig, EvalConfig, ModelConfig, Output, Preprocessing, Recipe, TrainConfig
 from segformer.recipes import RECIPES, find_recipe
 
 if TYPE_CHECKING:
     from segformer.models.segmenter import Segmenter
 
 PROGRAM = "segformer"
-Output = Literal["mask", "overlay", "polygons", "scores"]
 ANY_MODEL = "Model folder such as runs/<recipe>/best, another project's checkpoint, or a hub id."
 ModelArgument = Annotated[str, arg(metavar="MODEL", help=ANY_MODEL)]
 DataArgument = Annotated[

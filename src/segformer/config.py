@@ -18,6 +18,7 @@ ENCODERS = {"mit_b0": 256, "mit_b1": 256, "mit_b2": 768, "mit_b3": 768, "mit_b4"
 
 T = TypeVar("T")
 Size = tuple[int, int]
+Output = Literal["mask", "overlay", "polygons", "scores"]  # what a prediction is saved as
 Color = tuple[int, int, int]
 
 

@@ -5,19 +5,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segformer.config import check_choice
+from segformer.config import Output, check_choice
 from segformer.files import write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Array = NDArray[Any]
-Output = Literal["mask", "overlay", "polygons", "scores"]
 SUFFIXES: dict[str, str] = {
     "mask": ".png",
     "overlay": "_overlay.png",

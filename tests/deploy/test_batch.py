@@ -142,3 +142,8 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
         plan_outputs([tmp_path / "a.jpg"], tmp_path / "out", ["mask"])
     with pytest.raises(ValueError, match="no images in this folder"):
         plan_outputs([tmp_path], tmp_path / "out", ["mask"])
+
+
+def test_results_of_an_earlier_run_among_the_inputs_are_left_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.jpg", "in/out/a.png", "in/out/a_overlay.png", "in/other/b.jpg")
+    assert planned([tmp_path / "in"], tmp_path / "in" / "out") == {"a.jpg": "a", "b.jpg": "other/b"}

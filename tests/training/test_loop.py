@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import segformer
-from segformer.checkpoint import load
+from segformer.checkpoint import load, save
 from segformer.config import DataConfig, ModelConfig, Preprocessing, Recipe, TrainConfig
 from segformer.data.catalog import open_data
 from segformer.evaluation.evaluate import evaluate
@@ -23,7 +24,7 @@ from segformer.models.segmenter import build_model
 from segformer.training import loop
 from segformer.training.loop import optimizer_step, train
 from segformer.training.optim import build_optimizer
-from segformer.training.run_folder import read_metrics
+from segformer.training.run_folder import RunFolder, read_metrics
 
 QUIET = Console(quiet=True)
 
@@ -270,3 +271,15 @@ def test_a_signal_to_the_whole_group_spares_the_workers(small_data: Path, tmp_pa
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert "go on with: segformer train --run-dir" in output
+
+
+def test_the_model_that_goes_on_is_the_one_that_was_saved(small_data: Path, tmp_path: Path) -> None:
+    start = build_model("mit_b0", num_classes=3, decoder_channels=32, norm_eps=1e-5)
+    save(start, tmp_path / "start")
+    recipe = recipe_for(small_data, init_from=str(tmp_path / "start"), steps=4, eval_every=2)
+    folder = RunFolder(tmp_path / "run", recipe, resume=False)
+    save(start, folder.last)
+    folder.last.rename(tmp_path / "run" / ".last.previous")
+    shutil.rmtree(tmp_path / "start")  # only the run's own copy is left to be read
+    again = RunFolder(tmp_path / "run", recipe, resume=True)
+    assert loop.build_initialized(recipe, open_data(recipe.data), again, QUIET).card.model.norm_eps == 1e-5

@@ -14,9 +14,12 @@ def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]
     a.jpg becomes a; where that would make two results the same file, all of those keep their ending (a_jpg, a_png).
     Raises a ValueError where two inputs still share a result, or a result would replace an input.
     """
-    results = out.resolve()
-    found = [(path, relative) for path, relative in expand_inputs(inputs) if not _is_result(path, results, inputs)]
-    images = list({path.resolve(): (path, relative) for path, relative in found}.values())
+    results, folders = out.resolve(), [Path(given).resolve() for given in inputs if Path(given).is_dir()]
+    found = {path.resolve(): (path, relative) for path, relative in expand_inputs(inputs)}
+    if any(results != folder and results.is_relative_to(folder) for folder in folders):
+        # The folder of results lies among the inputs: what an earlier run left there is none of them.
+        found = {place: image for place, image in found.items() if not place.is_relative_to(results)}
+    images = list(found.values())
     bases = [relative.with_suffix("") for _, relative in images]
     for index in _clashing(bases, outputs):
         relative = images[index][1]
@@ -32,13 +35,6 @@ def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]
             if target.resolve() in sources:
                 raise ValueError(f"{target}: the result would replace an input image; give another --out")
     return [(path, out / base) for (path, _), base in zip(images, bases, strict=True)]
-
-
-def _is_result(path: Path, results: Path, inputs: Sequence[str | Path]) -> bool:
-    """Whether an image below an input folder lies in the folder of results inside it: left there by an earlier run."""
-    folders = [Path(given).resolve() for given in inputs if Path(given).is_dir()]
-    inside = any(results != folder and results.is_relative_to(folder) for folder in folders)
-    return inside and path.resolve().is_relative_to(results)
 
 
 def _targets(base: Path, outputs: Sequence[str]) -> list[Path]:

@@ -17,7 +17,6 @@ from segformer.models.encoders.mit import MIT_SIZES, PATCHES
 from segformer.models.segmenter import build_model
 
 State = Mapping[str, Tensor]
-FUSE_BIAS = "decoder.fuse.bias"  # no parameter of ours: folds into the norm's running mean
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ class RunFolder:
     def __init__(self, path: Path, recipe: Recipe, *, resume: bool) -> None:
         self.path = path
         if resume:
+            for folder in (self.last, self.best):  # before anyone asks what is there
+                recover_folder(folder)
             if not (path / RECIPE).is_file():
                 raise FileNotFoundError(f"{path}: no run to go on with; leave out --resume to start a new one")
             check_same(read_recipe(path / RECIPE), recipe, path)
@@ -63,8 +65,6 @@ class RunFolder:
 
     def load_trainer(self) -> dict[str, Any] | None:
         """Return {"optimizer", "progress"} of ``last``, or None where the run was never saved."""
-        for folder in (self.last, self.best):
-            recover_folder(folder)
         if not self.last.exists():
             return None
         state: dict[str, Any] = torch.load(self.last / TRAINER, map_location="cpu", weights_only=True)
