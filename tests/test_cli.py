@@ -180,7 +180,7 @@ def test_bad_masks_are_named(small_data: Path, tmp_path: Path, capsys: pytest.Ca
     arguments = ["train", "--data", small_data, *SMALL, "--train.steps", "3", "--run-dir"]
     Image.fromarray(np.zeros((20, 30), dtype=np.uint8)).save(mask)
     line = refused(capsys, *arguments, tmp_path / "size")
-    assert "004.png: expected a mask of its image's size 48 x 64 (height x width), got 20 x 30" in line
+    assert "004.png: 1 mask of another size than the image: expected 48 x 64 (height x width), got 20 x 30" in line
     Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(mask)
     line = refused(capsys, *arguments, tmp_path / "range")
     assert "004.png: expected labels 0-2 or 255 (ignored), got 7" in line
@@ -261,7 +261,7 @@ def test_what_a_newcomer_may_ask_for(small_data: Path, tmp_path: Path, capsys: p
     assert "--resume needs the run to go on with" in refused(capsys, "train", "--resume")
     channels = ["--model.in-channels", "4", "--preprocessing.mean", *"1234", "--preprocessing.std", *"1234"]
     line = refused(capsys, "train", "--data", small_data, *SMALL, *channels, "--run-dir", tmp_path / "run")
-    assert "model.in_channels must be 3, got 4" in line
+    assert "model.in_channels must be 3 for preprocessing.pixels rgb, got 4; set it to raw" in line
     assert run("train", "--data", small_data, "--train.lr", "-1") == 2
     assert "train.lr must be positive" in capsys.readouterr().err
 

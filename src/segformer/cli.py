@@ -199,8 +199,10 @@ def inspect(
         Path | None, arg(metavar="DIR", help="Write diagnosis.json and two sheets of pictures there.")
     ] = None,
     cheap: Annotated[bool, arg(help="Only what needs no decoding: files, sizes, kinds.")] = False,
+    recipe: Annotated[str, arg(metavar="RECIPE", help="Whose step is measured.")] = "folder_b0",
+    device: DeviceArgument = "auto",
 ) -> None:
-    """Look at a data set before any training: what is wrong, how to mend it, and what is in it.
+    """Look at a data set before any training: what is wrong, how to mend it, what is in it, what a step will take.
 
     Ends with ready, or with exit status 2 where training would fail.
     """
@@ -208,18 +210,20 @@ def inspect(
 
     from segformer.data.doctor import inspect as run
     from segformer.data.doctor import show
-    from segformer.data.sheets import write_sheets
+    from segformer.data.sheets import recipe_for, write_sheets
     from segformer.files import write_json
-    from segformer.terminal import progress_bar
+    from segformer.terminal import costs, progress_bar
 
+    base, place = find_recipe(recipe), choose_device(device)
     with progress_bar() as bar:
         task = bar.add_task("inspect", total=None)
         diagnosis = run(data, cheap=cheap, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    fitting = recipe_for(base, data, diagnosis)
     if out:
         write_json(out / "diagnosis.json", diagnosis.to_json())
-        for path in write_sheets(data, out, augmented=diagnosis.ready):
+        for path in write_sheets(fitting, out, augmented=diagnosis.ready):
             print(f"wrote {path}")
-    show(diagnosis, Console())
+    show(diagnosis, Console(), costs(fitting, place) if diagnosis.ready and not cheap else ())
     if not diagnosis.ready:
         sys.exit(2)
 
@@ -283,7 +287,12 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": convert,
     "reproduce": reproduce,
 }
-TRAINING_PACKAGES = ("lightning_fabric", "torchmetrics", "tensorboard", "torch.utils.tensorboard")
+EXTRAS = {  # what a package that is not there is installed with
+    **dict.fromkeys(("lightning_fabric", "torchmetrics", "tensorboard", "torch.utils.tensorboard"), "train"),
+    "tifffile": "tiff",
+    "imagecodecs": "tiff",
+    "datasets": "hub-data",
+}
 FLAGS = (tyro.conf.FlagCreatePairsOff,)
 DESCRIPTION = """Semantic segmentation with SegFormer: train, evaluate, predict.
 
@@ -305,9 +314,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except ModuleNotFoundError as error:
-        if error.name not in TRAINING_PACKAGES:
+        if error.name not in EXTRAS:
             raise
-        fail(f"this needs the package {error.name}: pip install 'segformer[train]'")
+        fail(f"this needs the package {error.name}: pip install 'segformer[{EXTRAS[error.name]}]'")
     except (ValueError, OSError) as error:
         if os.environ.get("SEGFORMER_TRACEBACK"):
             raise

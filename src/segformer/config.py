@@ -18,6 +18,7 @@ ENCODERS = {"mit_b0": 256, "mit_b1": 256, "mit_b2": 768, "mit_b3": 768, "mit_b4"
 
 T = TypeVar("T")
 Size = tuple[int, int]
+Pixels = Literal["rgb", "raw"]
 Output = Literal["mask", "overlay", "polygons", "scores"]  # what a prediction is saved as
 Color = tuple[int, int, int]
 
@@ -69,18 +70,20 @@ class Preprocessing:
     """A second resize takes each side up to a multiple of this (1: off)."""
     antialias: bool = False
     """Whether shrinking averages; the released models were trained without."""
+    pixels: Pixels = "rgb"
+    """rgb: every image as 8-bit RGB; raw: any number of channels as stored, in their own units."""
     mean: tuple[float, ...] = IMAGENET_MEAN
-    """Per channel, of 255."""
+    """Per channel, in the units of the pixels (0-255 for rgb)."""
     std: tuple[float, ...] = IMAGENET_STD
-    """Per channel, of 255."""
+    """Per channel, in the units of the pixels."""
 
     @classmethod
     def for_channels(cls, in_channels: int, **options: Any) -> "Preprocessing":
-        """Return ImageNet's statistics for three channels; for another count their average, for each channel."""
+        """Return ImageNet's statistics for three channels; for another count their average, for raw pixels."""
         if in_channels == 3:
             return cls(**options)
         mean, std = sum(IMAGENET_MEAN) / 3, sum(IMAGENET_STD) / 3
-        return cls(**{"mean": (mean,) * in_channels, "std": (std,) * in_channels} | options)
+        return cls(**{"pixels": "raw", "mean": (mean,) * in_channels, "std": (std,) * in_channels} | options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +112,11 @@ class DataConfig:
     """Which images and masks, and how training samples are cut from them."""
 
     dataset: str = "folder"
-    """folder, toytown, ade20k, cityscapes, coco_stuff, mapillary, mapillary_as_cityscapes, camvid."""
+    """folder, toytown, ade20k, cityscapes, coco_stuff, mapillary, mapillary_as_cityscapes, camvid, hub."""
     root: str = ""
-    """Where it lies; toytown is drawn, and needs none."""
+    """Where it lies: a folder, or owner/name on the hub; toytown is drawn, and needs none."""
+    also: tuple[str, ...] = ()
+    """More data with the same classes, each as --data takes it; joined split by split."""
     masks: str = ""
     """Where masks lie, if not in masks/ below the root (generic folders only)."""
     relabel: tuple[tuple[str, str], ...] = ()
@@ -128,10 +133,26 @@ class DataConfig:
     """Height and width of a training sample."""
     max_class_share: float = 0.75
     """Largest share of one class in a crop before another is tried (1: off)."""
+    rare_crop: float = 0.0
+    """Probability that a crop is laid around a pixel of a class drawn from the image's with equal chances."""
     flip: float = 0.5
     """Probability of mirroring."""
     photometric: bool = True
     """Whether brightness, contrast, saturation and hue are distorted."""
+    reduced_decode: bool = False
+    """Whether JPEGs more than twice as large as ``resize`` needs are decoded at 1/2, 1/4 or 1/8: much faster."""
+    cache: str = ""
+    """A folder to keep decoded images and masks in, so that each file is decoded once; none: off."""
+
+    def __post_init__(self) -> None:
+        for name in ("rare_crop", "flip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"data.{name} must be a probability, 0-1, got {getattr(self, name)}")
+        if min(*self.resize, *self.crop) < 1 or not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(
+                f"data.resize, data.crop and data.ratio must be positive and the ratio ascending, "
+                f"got {self.resize}, {self.crop}, {self.ratio}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

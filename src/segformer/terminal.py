@@ -1,5 +1,6 @@
 """What the terminal shows: progress, recipes, scores, models."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from segformer.recipes import RECIPES
 
 if TYPE_CHECKING:
     from segformer.checkpoint import Weights
+    from segformer.config import Recipe
     from segformer.evaluation.metrics import Scores
 
 
@@ -51,6 +53,22 @@ def print_recipes() -> None:
         figures = (recipe.model.encoder, str(recipe.train.steps), str(recipe.train.batch_size), crop)
         table.add_row(name, recipe.description, *figures)
     Console().print(table)
+
+
+def costs(recipe: "Recipe", device: str) -> tuple[str, str]:
+    """Measure what a step of a recipe takes, and whether the loader keeps up; in words."""
+    from segformer.data.catalog import open_data
+    from segformer.training.cost import step_cost
+
+    cost = step_cost(recipe, open_data(recipe.data), device)
+    needed, crop = recipe.train.batch_size / cost.seconds, recipe.data.crop
+    return (
+        f"a step of {recipe.name} ({recipe.train.batch_size} crops of {crop[0]} x {crop[1]}) on {cost.device}: "
+        f"{cost.seconds:.2f} s, {cost.bytes / 2**30:.1f} GiB; all {recipe.train.steps} steps: "
+        f"{recipe.train.steps * cost.seconds / 60:.0f} min and the evaluations",
+        f"one loading process gives {cost.loader_rate:.0f} images/s, the steps take {needed:.1f}: "
+        f"--train.workers {max(1, math.ceil(1.25 * needed / cost.loader_rate))} is enough",
+    )
 
 
 def print_scores(scores: "Scores", title: str) -> None:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from segformer.config import DataConfig, Preprocessing
 from segformer.data.dataset import DataSource, LabelTable, Pair, SegmentationDataset, Transform, generator_of, seed_of
+from segformer.data.images import RGB, Decoding
 from segformer.data.transforms import TrainTransform, stack
 
 Array = NDArray[Any]
@@ -29,7 +30,7 @@ class Noise:
     def name(self) -> str:
         return f"noise_{self.seed}"
 
-    def read(self) -> tuple[Array, Array]:
+    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
         rng = np.random.default_rng(self.seed)
         image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
         return image, rng.integers(0, 4, (4, 6), dtype=np.uint8).repeat(10, axis=0).repeat(10, axis=1)
@@ -42,7 +43,7 @@ class Labels:
     name: str
     ids: tuple[int, ...]
 
-    def read(self) -> tuple[Array, Array]:
+    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
         return np.zeros((1, len(self.ids), 3), np.uint8), np.array([self.ids], np.uint16)
 
 

@@ -341,7 +341,11 @@ def test_statistics_worked_by_hand(tmp_path):
     assert diagnosis.rare == ("square",)
     raw = np.array([163, 16, 1]) ** -0.5
     assert diagnosis.class_weights == pytest.approx(raw / raw.mean(), abs=0.005)
-    assert diagnosis.suggestions == ("--train.class-weights 0.18 0.56 2.26",)
+    assert diagnosis.suggestions == ("--train.class-weights 0.18 0.56 2.26", "--data.rare-crop 0.5")
+    pixels = np.concatenate([np.asarray(Image.open(p)).reshape(-1, 3) for p in root.glob("images/train/*.png")])
+    assert diagnosis.mean == pytest.approx(pixels.mean(0))
+    assert diagnosis.std == pytest.approx(pixels.std(0))
+    assert not diagnosis.raw
     assert json.loads(json.dumps(diagnosis.to_json()))["ready"] is True
 
 

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from segformer.data.images import expand_inputs, image_array, list_images, read_image, read_mask
+from segformer.data.dataset import Pair
+from segformer.data.images import Decoding, expand_inputs, image_array, list_images, read_image, read_mask
 
 Array = NDArray[Any]
 ORIENTATION = 0x0112  # EXIF tag
@@ -313,3 +314,28 @@ def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "folder/notes.txt", "folder/.hidden.jpg")
     with pytest.raises(ValueError, match=r"folder: no images in this folder"):
         expand_inputs([tmp_path / "folder"])
+
+
+@pytest.mark.parametrize(("enough", "factor"), [((400, 300), 2), ((200, 150), 4), ((90, 60), 8), ((800, 600), 1)])
+def test_a_jpeg_is_decoded_no_larger_than_needed(enough: tuple[int, int], factor: int, tmp_path: Path) -> None:
+    y, x = np.mgrid[:603, :801]
+    smooth = np.stack([x / 4, y / 4, (x + y) / 8], axis=2).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(smooth).save(tmp_path / "a.png")
+    reduced = read_image(tmp_path / "a.jpg", Decoding(enough=enough))
+    assert reduced.shape == (-(-603 // factor), -(-801 // factor), 3)
+    expected = smooth[factor // 2 :: factor, factor // 2 :: factor]
+    height, width = expected.shape[:2]
+    assert np.abs(reduced[:height, :width].astype(int) - expected.astype(int)).max() < 6
+    assert read_image(tmp_path / "a.png", Decoding(enough=enough)).shape == smooth.shape
+
+
+def test_a_reduced_pair_has_its_full_mask_and_another_size_is_still_found(tmp_path: Path) -> None:
+    Image.new("RGB", (801, 603)).save(tmp_path / "a.jpg")
+    Image.new("L", (801, 603)).save(tmp_path / "a.png")
+    pair = Pair("a", tmp_path / "a.jpg", tmp_path / "a.png")
+    image, mask = pair.read(Decoding(enough=(100, 75)))
+    assert (image.shape, mask.shape) == ((76, 101, 3), (603, 801))
+    Image.new("L", (800, 600)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: expected a mask of its image's size"):
+        pair.read(Decoding(enough=(100, 75)))

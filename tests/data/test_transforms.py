@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from segformer.config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, Preprocessing
+from segformer.config import IGNORE_INDEX, IMAGENET_MEAN, IMAGENET_STD, DataConfig, Preprocessing
 from segformer.data import transforms
 from segformer.data.transforms import (
     TrainTransform,
@@ -23,6 +23,8 @@ from segformer.data.transforms import (
     random_crop,
     random_resize,
     random_window,
+    rare_crop,
+    raw_distortion,
     resize_image,
     resize_mask,
     shift_saturation_and_hue,
@@ -551,3 +553,64 @@ def test_a_stack_is_channels_last() -> None:
     for index, (image, mask) in enumerate(samples):
         assert torch.equal(images[index], image)
         assert torch.equal(masks[index], mask)
+
+
+def test_a_rare_crop_holds_each_class_as_often() -> None:
+    mask = torch.zeros(60, 80, dtype=torch.uint8)
+    mask[50, 70], mask[:2] = 7, IGNORE_INDEX
+    image = mask[None].repeat(3, 1, 1)
+    windows = [rare_crop(image, mask, (20, 30), generator(seed)) for seed in range(400)]
+    assert all(cut.shape == (20, 30) and torch.equal(part[0], cut) for part, cut in windows)
+    found = sum(bool((cut == 7).any()) for _, cut in windows) / 400
+    by_chance = (
+        sum(bool((random_crop(image, mask, (20, 30), 1.0, generator(s))[1] == 7).any()) for s in range(400)) / 400
+    )
+    assert found == pytest.approx(0.5 + 0.5 * by_chance, abs=0.08)
+    places = {int((cut == 7).flatten().nonzero()[0]) for _, cut in windows if (cut == 7).any()}
+    assert len(places) > 60  # anywhere in the crop, not in its middle
+
+
+def test_a_rare_crop_of_small_and_of_unlabelled_images() -> None:
+    for size in ((10, 12), (10, 60), (60, 12)):
+        mask = torch.randint(3, size, dtype=torch.uint8)
+        _, cut = rare_crop(mask[None], mask, (20, 30), generator(1))
+        assert cut.shape == (min(size[0], 20), min(size[1], 30))
+    mask = torch.full((40, 50), IGNORE_INDEX, dtype=torch.uint8)
+    assert rare_crop(mask[None], mask, (20, 30), generator(1))[1].shape == (20, 30)
+
+
+def test_the_share_of_rare_crops() -> None:
+    mask = torch.zeros(200, 300, dtype=torch.uint8)
+    mask[100:102, 100:102] = 1
+    image = torch.zeros(3, 200, 300, dtype=torch.uint8)
+    data = DataConfig(resize=(300, 200), ratio=(1.0, 1.0), crop=(16, 16), max_class_share=1.0, rare_crop=0.4)
+    transform = TrainTransform(data, Preprocessing())
+    found = sum(bool((transform(image, mask, generator(seed))[1] == 1).any()) for seed in range(500)) / 500
+    assert found == pytest.approx(0.4 * 0.5, abs=0.05)
+
+
+def test_raw_channels_are_shifted_and_scaled_in_their_own_units() -> None:
+    image = torch.randn(5, 8, 9) * 1000 + 5000
+    std = torch.tensor([500.0, 1000.0, 2000.0, 1.0, 0.1]).view(-1, 1, 1)
+    shifts, factors = [], []
+    for seed in range(300):
+        out = raw_distortion(image, std, generator(seed))
+        factor = (out[0, 0, 1] - out[0, 0, 0]) / (image[0, 0, 1] - image[0, 0, 0])
+        shift = (out / factor - image) / std
+        assert torch.allclose(shift[:3], shift[0, 0, 0].expand(3, 8, 9), atol=0.01)
+        shifts.append(float(shift[0, 0, 0]))
+        factors.append(float(factor))
+    limit = 32 / 57.4
+    assert -limit <= min(shifts) < -0.9 * limit
+    assert 0.9 * limit < max(shifts) <= limit + 0.01
+    assert 0.5 <= min(factors) < 0.55
+    assert 1.45 < max(factors) <= 1.5001
+    assert sum(abs(s) < 0.005 for s in shifts) / 300 == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_reduced_image_meets_its_full_mask() -> None:
+    mask = torch.randint(4, (400, 600), dtype=torch.uint8)
+    image = torch.randint(256, (3, 100, 150), dtype=torch.uint8)
+    small, label = random_resize(image, mask, (75, 50), (1.0, 1.0), generator(0))
+    assert small.shape == (3, 50, 75)
+    assert torch.equal(label, resize_mask(mask, (50, 75)))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from segformer.config import DataConfig, Preprocessing, TrainConfig
 from segformer.data.dataset import LabelTable, SegmentationDataset
+from segformer.data.images import RGB, Decoding
 from segformer.data.transforms import TrainTransform
 from segformer.training.loader import StepBatches, build_loader
 
@@ -25,7 +26,7 @@ class Noise:
     def name(self) -> str:
         return str(self.index)
 
-    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+    def read(self, decoding: Decoding = RGB) -> tuple[NDArray[Any], NDArray[Any]]:
         generator = np.random.default_rng(self.index)
         return generator.integers(0, 256, (40, 50, 3), np.uint8), generator.integers(0, 3, (40, 50), np.uint8)
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from segformer.config import DataConfig, check_choice
-from segformer.data import ade20k, camvid, cityscapes, coco_stuff, folder, mapillary, toytown
-from segformer.data.dataset import DataSource, relabel
+from segformer.data import ade20k, camvid, cityscapes, coco_stuff, folder, hub_dataset, mapillary, toytown
+from segformer.data.dataset import DataSource, join, relabel
 
+HUB = "hub"
 DATASETS: dict[str, Callable[[str], DataSource]] = {
     "folder": folder.open_source,
     "toytown": toytown.open_source,
@@ -17,6 +18,7 @@ DATASETS: dict[str, Callable[[str], DataSource]] = {
     "mapillary": mapillary.open_source,
     "mapillary_as_cityscapes": mapillary.open_as_cityscapes,
     "camvid": camvid.open_source,
+    HUB: hub_dataset.open_source,
 }
 LAYOUTS: dict[str, Callable[[Path], bool]] = {
     "folder": folder.fits,
@@ -44,11 +46,16 @@ def open_data(data: DataConfig | str) -> DataSource:
         source = folder.open_source(config.root, config.masks)
     else:
         source = DATASETS[config.dataset](config.root)
-    return relabel(source, config.relabel) if config.relabel else source
+    if config.relabel:
+        source = relabel(source, config.relabel)
+    others = [open_data(with_data(replace(config, also=(), masks="", relabel=()), spec)) for spec in config.also]
+    return join([source, *others]) if others else source
 
 
 def with_data(config: DataConfig, spec: str) -> DataConfig:
-    """Point a config at what ``--data`` says: NAME=ROOT, toytown, or a FOLDER whose layout is recognised."""
+    """Point a config at what ``--data`` says: NAME=ROOT, toytown, hub:OWNER/NAME, or a FOLDER of a known layout."""
+    if spec.startswith(f"{HUB}:"):
+        return replace(config, dataset=HUB, root=spec.removeprefix(f"{HUB}:"))
     name, separator, root = spec.partition("=")
     if separator and "/" not in name and not Path(spec).exists():
         check_choice("--data", name, DATASETS)

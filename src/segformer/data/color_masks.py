@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segformer.config import IGNORE_INDEX, Color
 from segformer.data.dataset import check_sizes
-from segformer.data.images import open_image, read_image
+from segformer.data.images import RGB, Decoding, open_image, read_image
 from segformer.files import read_json
 
 Array = NDArray[Any]
@@ -29,10 +29,10 @@ class ColorPair:
     colors: tuple[Color, ...]
     void: tuple[Color, ...] = ()
 
-    def read(self) -> tuple[Array, Array]:
+    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
         """Decode both; raises a ValueError that names the mask and a colour that is no class."""
-        image, picture = read_image(self.image), np.asarray(open_image(self.mask).convert("RGB"))
-        check_sizes(image, picture[:, :, 0], self)
+        image, picture = read_image(self.image, decoding), np.asarray(open_image(self.mask).convert("RGB"))
+        check_sizes(image, picture[:, :, 0], self, decoding)
         return image, classes_of(picture, self.colors, self.void, self.mask)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from segformer.config import IGNORE_INDEX, Color, check_choice
-from segformer.data.images import read_image, read_mask
+from segformer.data.images import RGB, Decoding, read_image, read_mask
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -30,8 +30,8 @@ class Sample(Protocol):
         """What to call it in messages."""
         ...
 
-    def read(self) -> tuple[Array, Array]:
-        """Return the image (H, W, C) uint8 and the mask (H, W) of raw label ids."""
+    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
+        """Return the image (H, W, C) uint8 or float32, maybe reduced, and the mask (H, W) of raw label ids."""
         ...
 
 
@@ -43,10 +43,10 @@ class Pair:
     image: Path
     mask: Path
 
-    def read(self) -> tuple[Array, Array]:
+    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
         """Decode both; raises a ValueError that names the files where their sizes differ."""
-        image, mask = read_image(self.image), read_mask(self.mask)
-        check_sizes(image, mask, self)
+        image, mask = read_image(self.image, decoding), read_mask(self.mask)
+        check_sizes(image, mask, self, decoding)
         return image, mask
 
 
@@ -64,9 +64,10 @@ class Files(Protocol):
         ...
 
 
-def check_sizes(image: Array, mask: Array, files: Files) -> None:
+def check_sizes(image: Array, mask: Array, files: Files, decoding: Decoding = RGB) -> None:
     """Raise a ValueError that names the files where an image (H, W, ...) and its mask (H, W) differ in size."""
-    if image.shape[:2] != mask.shape:
+    reductions = (1,) if decoding.enough is None else (1, 2, 4, 8)
+    if image.shape[:2] not in [tuple(-(-side // factor) for side in mask.shape) for factor in reductions]:
         raise ValueError(
             f"{files.mask}: expected a mask of its image's size {image.shape[0]} x {image.shape[1]} "
             f"(height x width), got {mask.shape[0]} x {mask.shape[1]}; image: {files.image}"
@@ -154,6 +155,63 @@ class DataSource:
         return self.splits[split]
 
 
+@dataclass(frozen=True)
+class Translated:
+    """A sample whose mask holds the classes of a joined data set."""
+
+    sample: Sample
+    table: LabelTable = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """That of the sample."""
+        return self.sample.name
+
+    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
+        """Return the image and class indices (H, W) uint8."""
+        image, mask = self.sample.read(decoding)
+        return image, self.table.apply(mask, place_of(self.sample))
+
+
+def place_of(sample: Sample) -> object:
+    """Return the file of a sample's mask, or what else to call it in messages."""
+    return getattr(sample, "mask", sample.name)
+
+
+def join(sources: Sequence[DataSource]) -> DataSource:
+    """Put data sets together, split by split; classes are those of the first, and found by name in the others.
+
+    Raises a ValueError for a class that the first does not have.
+    """
+    first = sources[0]
+    splits: dict[str, list[Sample]] = {}
+    for source in sources:
+        table = table_into(source, first)
+        for split, samples in source.splits.items():
+            splits.setdefault(split, []).extend(Translated(sample, table) for sample in samples)
+    names = " + ".join(source.name for source in sources)
+    notes = tuple(f"{source.name}: {note}" for source in sources for note in source.notes)
+    return DataSource(names, first.classes, first.palette, LabelTable.identity(len(first.classes)), splits, notes)
+
+
+def table_into(source: DataSource, target: DataSource) -> LabelTable:
+    """Return the label table of a source, with the classes of another."""
+    for name in source.classes:
+        if name not in target.classes:
+            raise ValueError(
+                f"{source.name} has the class '{name}', which {target.name} has not (it has "
+                f"{', '.join(target.classes[:4])}, ...); rename or ignore it in both with data.relabel"
+            )
+    return mapped(source.table, [target.classes.index(name) for name in source.classes])
+
+
+def mapped(table: LabelTable, classes: Sequence[int]) -> LabelTable:
+    """Return a table whose class k became ``classes[k]``."""
+    lookup = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, dtype=np.int16)
+    lookup[: len(classes)] = classes
+    return LabelTable(np.where(table.values == INVALID, INVALID, lookup[table.values.clip(0)]).astype(np.int16))
+
+
 def relabel(source: DataSource, changes: Sequence[tuple[str, str]]) -> DataSource:
     """Rename classes, merge those that get the same name, and ignore those that get none.
 
@@ -167,28 +225,31 @@ def relabel(source: DataSource, changes: Sequence[tuple[str, str]]) -> DataSourc
     if len(classes) < 2:
         raise ValueError(f"data.relabel must leave at least two classes, it leaves {', '.join(classes) or 'none'}")
     index = {name: classes.index(new) if new else IGNORE_INDEX for name, new in renamed.items()}
-    lookup = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, dtype=np.int16)
-    lookup[: len(source.classes)] = [index[name] for name in source.classes]
-    old_ids = source.table.values
-    table = LabelTable(np.where(old_ids == INVALID, INVALID, lookup[old_ids.clip(0)]).astype(np.int16))
+    table = mapped(source.table, [index[name] for name in source.classes])
     first = {name: next(old for old, new in renamed.items() if new == name) for name in classes}
     palette = tuple(source.palette[source.classes.index(first[name])] for name in classes)
     return replace(source, classes=classes, palette=palette, table=table)
 
 
 class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Samples of one split as tensors: image (C, H, W) uint8 and mask (H, W) uint8 class indices, transformed.
+    """Samples of one split as tensors: image (C, H, W) and mask (H, W) uint8 class indices, transformed.
 
     An item is asked for by (epoch, index): the transform's random numbers are a function of (seed, epoch, index).
     """
 
     def __init__(
-        self, samples: Sequence[Sample], table: LabelTable, transform: Transform | None, seed: int = 0
+        self,
+        samples: Sequence[Sample],
+        table: LabelTable,
+        transform: Transform | None,
+        seed: int = 0,
+        decoding: Decoding = RGB,
     ) -> None:
         self.samples = samples
         self.table = table
         self.transform = transform
         self.seed = seed
+        self.decoding = decoding
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -196,9 +257,9 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = item
         sample = self.samples[index]
-        pixels, raw = sample.read()
+        pixels, raw = sample.read(self.decoding)
         image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        mask = torch.from_numpy(self.table.apply(raw, getattr(sample, "mask", sample.name)))
+        mask = torch.from_numpy(self.table.apply(raw, place_of(sample)))
         if self.transform is None:
             return image, mask
         return self.transform(image, mask, generator_of(self.seed, epoch, index))

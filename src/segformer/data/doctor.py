@@ -19,13 +19,23 @@ from segformer.config import IGNORE_INDEX, DataConfig
 from segformer.data.dataset import DataSource, LabelTable
 from segformer.data.faults import Finding, Look, class_of, find_faults, number, shown
 from segformer.data.folder import DESCRIPTION, IMAGES, MASKS
-from segformer.data.survey import Data, as_config, counted_classes, look_at, split_rank, survey_config, survey_source
+from segformer.data.survey import (
+    Data,
+    as_config,
+    counted_classes,
+    is_raw,
+    look_at,
+    split_rank,
+    survey_config,
+    survey_source,
+)
 
 Progress = Callable[[int, int], None]
 
 COMMAND = "    "  # before a line of the report that is to be copied
 RARE = 0.01  # of the labelled pixels
 WEIGHTS = (0.1, 10.0)
+RARE_CROP = 0.5  # suggested where there are rare classes
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,11 @@ class Diagnosis:
     """1 / sqrt(share in the training split), of mean 1; None where it is not known."""
     rare: tuple[str, ...]
     """Classes with less than 1 % of the training split's labelled pixels."""
+    mean: tuple[float, ...]
+    """Of each channel in the training split; empty where nothing was decoded, or the images have unlike channels."""
+    std: tuple[float, ...]
+    raw: bool
+    """Whether the training images would lose by being read as 8-bit RGB."""
     notes: tuple[str, ...]
 
     @property
@@ -74,9 +89,15 @@ class Diagnosis:
     @property
     def suggestions(self) -> tuple[str, ...]:
         """Options of ``segformer train``."""
-        if self.class_weights is None:
-            return ()
-        return ("--train.class-weights " + " ".join(f"{weight:.2f}" for weight in self.class_weights),)
+        found = []
+        if self.class_weights is not None:
+            found.append("--train.class-weights " + " ".join(f"{weight:.2f}" for weight in self.class_weights))
+        if self.rare:
+            found.append(f"--data.rare-crop {RARE_CROP}")
+        if self.raw and self.mean:
+            statistics = " ".join(f"--preprocessing.{name} {figures(getattr(self, name))}" for name in ("mean", "std"))
+            found.append(f"--model.in-channels {len(self.mean)} --preprocessing.pixels raw {statistics}")
+        return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as a JSON object."""
@@ -101,7 +122,8 @@ def inspect(data: Data, *, cheap: bool = False, progress: Progress | None = None
     splits = {name: summary(looks, name, table, len(classes)) for name in dict.fromkeys(k.split for k in looks)}
     findings = find_faults(looks, table, classes, counted)
     if not any(finding.kind == "layout" for finding in survey.findings):
-        findings += missing_splits(config, splits)
+        if not isinstance(data, DataSource):
+            findings += missing_splits(config, splits)
         if counted and table is not None and len(classes) < 2 and not any(f.kind == "binary_mask" for f in findings):
             problem = "expected at least two classes in the masks, found only 0 and 255, which is ignored"
             findings.append(
@@ -113,7 +135,11 @@ def inspect(data: Data, *, cheap: bool = False, progress: Progress | None = None
         findings = [replace(f, fix=f.fix + also) if f.command.startswith("rm ") else f for f in findings]
     findings = sorted([*survey.findings, *findings], key=lambda finding: finding.severity)
     weights, rare = balance(splits.get(config.train_split), classes)
-    return Diagnosis(survey.name, tuple(classes), splits, tuple(findings), weights, rare, survey.notes)
+    mean, std = statistics_of([look for look in looks if look.split == config.train_split])
+    raw = any(map(is_raw, splits[config.train_split].channels)) if config.train_split in splits else False
+    return Diagnosis(
+        survey.name, tuple(classes), splits, tuple(findings), weights, rare, mean, std, raw, notes=survey.notes
+    )
 
 
 def summary(looks: Sequence[Look], split: str, table: LabelTable | None, num_classes: int) -> Split:
@@ -129,6 +155,22 @@ def summary(looks: Sequence[Look], split: str, table: LabelTable | None, num_cla
             classes = class_of(table, look.ids)
             np.add.at(pixels, classes[classes >= 0], look.counts[classes >= 0])
     return Split(len(own), dict(sizes), dict(kinds), tuple(pixels[:num_classes].tolist()), int(pixels[IGNORE_INDEX]))
+
+
+def statistics_of(looks: Sequence[Look]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all pixels; empty where images have unlike channels."""
+    moments = [look.moments for look in looks if look.moments is not None]
+    if len({parts.shape for parts in moments}) != 1:
+        return (), ()
+    count, total, squares = np.sum(moments, axis=0)
+    mean = total / count
+    std = np.sqrt((squares / count - mean**2).clip(1e-12))
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def figures(values: Sequence[float]) -> str:
+    """Numbers with five digits that count, between spaces."""
+    return " ".join(f"{value:.5g}" for value in values)
 
 
 def missing_splits(config: DataConfig, splits: dict[str, Split]) -> list[Finding]:
@@ -160,12 +202,15 @@ def balance(split: Split | None, classes: Sequence[str]) -> tuple[tuple[float, .
     return tuple(weights.tolist()), rare
 
 
-def show(diagnosis: Diagnosis, console: Console) -> None:
-    """Print what is in the data, what is wrong and how to fix it; the last line is ``ready`` where nothing stops it."""
+def show(diagnosis: Diagnosis, console: Console, costs: Sequence[str] = ()) -> None:
+    """Print what is in the data, what it will cost, what is wrong and how to fix it.
+
+    The last line is ``ready`` where nothing stops a training.
+    """
     console.print(split_table(diagnosis))
     if any(split.pixels for split in diagnosis.splits.values()):
         console.print(class_table(diagnosis))
-    for line in report_lines(diagnosis):
+    for line in (*costs, *report_lines(diagnosis)):
         text = line.lstrip()
         if not text or line.startswith(COMMAND):  # on one line, to be copied
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -206,8 +251,10 @@ def class_table(diagnosis: Diagnosis) -> Table:
 def report_lines(diagnosis: Diagnosis) -> Iterator[str]:
     """Notes, suggestions, then every finding with its files and its fix, and the verdict."""
     yield from (f"note: {note}" for note in diagnosis.notes)
+    if diagnosis.mean:
+        yield f"channels: mean {figures(diagnosis.mean)}, standard deviation {figures(diagnosis.std)}"
     if diagnosis.suggestions:
-        yield "suggested for segformer train (classes weighted by 1 / sqrt(share)):"
+        yield "suggested for segformer train (classes weighted by 1 / sqrt(share), rare ones cropped around):"
         yield from (f"{COMMAND}{option}" for option in diagnosis.suggestions)
     for finding in diagnosis.findings:
         yield ""

@@ -93,6 +93,8 @@ class Look:
     ids: Array | None = None
     counts: Array | None = None
     """Raw label ids of the mask, ascending, and their pixels."""
+    moments: Array | None = None
+    """(3, C): number, sum and sum of squares of each channel's values."""
     digest: bytes = b""
     """Of the decoded pixels."""
     bits: Array | None = None
@@ -178,10 +180,11 @@ def sizes(looks: Sequence[Look]) -> Iterator[Finding]:
     if other:
         first, files = other[0], tuple(look.mask for look in other)
         problem = (
-            f"{number(files, 'mask')} of another size than the image: {shown(first.mask_size)}, not {shown(first.size)}"
+            f"{number(files, 'mask')} of another size than the image: expected {shown(first.size)} (height x width), "
+            f"got {shown(first.mask_size)}"
         )
         fix = "export the mask at its image's size; where it was only scaled, resize it to that, nearest neighbour"
-        yield Finding("size_mismatch", "error", files, problem + " (height x width)", fix)
+        yield Finding("size_mismatch", "error", files, problem, fix)
     if turned:
         yield exif_rotation(turned, "error", "has the size of the image as stored")
     if doubtful:

@@ -8,11 +8,12 @@ masks/; a COCO JSON may stand for all masks.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from segformer.config import IGNORE_INDEX, Color, default_palette
@@ -22,6 +23,7 @@ from segformer.data.images import list_images, read_mask
 from segformer.data.polygons import BACKGROUND, PolygonPair, is_coco, read_coco, read_shapes
 from segformer.files import read_json
 
+Array = NDArray[Any]
 P = TypeVar("P", Pair, PolygonPair)
 IMAGES, MASKS, DESCRIPTION = "images", "masks", "dataset.json"
 LISTED = ("train", "val", "test")
@@ -80,7 +82,7 @@ def describe(folder: Path, splits: dict[str, list[Pair]], notes: list[str]) -> D
         return DataSource(str(folder), classes, colors, LabelTable.identity(len(classes)), found, tuple(notes))
     if path.is_file():
         return DataSource(str(folder), *read_description(path), splits, tuple(notes))
-    names = tuple(f"class_{k}" for k in range(count_classes(pairs)))
+    names = tuple(f"class_{k}" for k in range(count_classes((pair.mask, read_mask(pair.mask)) for pair in pairs)))
     notes = [*notes, f"no {DESCRIPTION} found: {len(names)} classes counted in the masks, {names[0]} ... {names[-1]}"]
     table = LabelTable.identity(len(names))
     return DataSource(str(folder), names, default_palette(len(names)), table, splits, tuple(notes))
@@ -217,20 +219,21 @@ def read_description(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...], La
     return tuple(classes), tuple(tuple(color) for color in palette), LabelTable.identity(len(classes), ignore)
 
 
-def count_classes(pairs: Sequence[Pair]) -> int:
-    """One more than the highest id in the masks, 255 apart; raises a ValueError that names a mask beyond that."""
-    highest = 0
-    for pair in pairs:
-        ids = np.unique(read_mask(pair.mask))
+def count_classes(masks: Iterable[tuple[object, Array]]) -> int:
+    """One more than the highest id in the masks (name, (H, W) ids), 255 apart.
+
+    Raises a ValueError that names a mask with an id beyond that, and where there are fewer than two classes.
+    """
+    highest, name = 0, None
+    for name, mask in masks:
+        ids = np.unique(mask)
         ids = ids[ids != IGNORE_INDEX]
         if len(ids) and ids[-1] >= MAX_CLASSES:
-            raise ValueError(
-                f"{pair.mask}: expected labels 0-{MAX_CLASSES - 1} or {IGNORE_INDEX} (ignored), got {ids[-1]}"
-            )
+            raise ValueError(f"{name}: expected labels 0-{MAX_CLASSES - 1} or {IGNORE_INDEX} (ignored), got {ids[-1]}")
         highest = max(highest, int(ids[-1]) if len(ids) else 0)
     if highest == 0:
         raise ValueError(
-            f"{pairs[0].mask}: expected at least two classes in the masks, found only 0 and {IGNORE_INDEX}, which is "
+            f"{name}: expected at least two classes in the masks, found only 0 and {IGNORE_INDEX}, which is "
             f"ignored; write 0 and 1 instead"
         )
     return highest + 1

@@ -1,7 +1,7 @@
 """Masks drawn from polygons: labelme and Cityscapes JSON beside each image, one COCO JSON for all of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from segformer.data.dataset import check_sizes
-from segformer.data.images import read_image
+from segformer.data.images import RGB, Decoding, read_image
 from segformer.files import read_json
 
 Array = NDArray[Any]
@@ -31,12 +31,14 @@ class PolygonPair:
     """Height and width of the image as annotated."""
     classes: tuple[str, ...]
 
-    def read(self) -> tuple[Array, Array]:
+    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
         """Decode the image and draw the mask; raises a ValueError where the image has another size than annotated."""
-        image = read_image(self.image)
+        if self.size is None:  # the polygons are drawn at the image's own size
+            decoding = replace(decoding, enough=None)
+        image = read_image(self.image, decoding)
         height, width = self.size or image.shape[:2]
         drawn = draw(self.shapes, self.classes, (height, width))
-        check_sizes(image, drawn, self)
+        check_sizes(image, drawn, self, decoding)
         return image, drawn
 
 

@@ -12,8 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segformer.config import IGNORE_INDEX, Color, Recipe, default_palette
 from segformer.data.catalog import open_data, with_data
-from segformer.data.dataset import DataSource, Pair, SegmentationDataset
+from segformer.data.dataset import DataSource, Pair, Sample, SegmentationDataset
+from segformer.data.doctor import Diagnosis
 from segformer.data.faults import Look, class_of
+from segformer.data.images import Decoding, displayed
 from segformer.data.survey import (
     Data,
     as_config,
@@ -25,7 +27,6 @@ from segformer.data.survey import (
 )
 from segformer.data.transforms import TrainTransform
 from segformer.files import write_bytes
-from segformer.recipes import FOLDER_B0
 from segformer.segmentation import colorize, png
 
 Array = NDArray[Any]
@@ -33,14 +34,22 @@ Array = NDArray[Any]
 NUM_COLUMNS, CELL, MARGIN, LINE = 3, 200, 8, 18  # of a sheet, in pixels but the first
 
 
-def write_sheets(data: str, out: Path, *, augmented: bool) -> list[Path]:
+def recipe_for(recipe: Recipe, data: str, diagnosis: Diagnosis) -> Recipe:
+    """Return a recipe for these data and their channels."""
+    recipe = replace(recipe, data=with_data(recipe.data, data))
+    if not (diagnosis.raw and diagnosis.mean):
+        return recipe
+    pixels = replace(recipe.preprocessing, pixels="raw", mean=diagnosis.mean, std=diagnosis.std)
+    return replace(recipe, preprocessing=pixels, model=replace(recipe.model, in_channels=len(diagnosis.mean)))
+
+
+def write_sheets(recipe: Recipe, out: Path, *, augmented: bool) -> list[Path]:
     """Write pairs.png, and where the data can be trained on augmented.png; returns what was written."""
     names = ("pairs.png", "augmented.png") if augmented else ("pairs.png",)
     written = []
     for name in names:
         with suppress(ValueError):  # nothing to be seen; the diagnosis says why
-            recipe = replace(FOLDER_B0, data=with_data(FOLDER_B0.data, data))
-            sheet = contact_sheet(data) if name == "pairs.png" else augmented_sheet(recipe)
+            sheet = contact_sheet(recipe.data) if name == "pairs.png" else augmented_sheet(recipe)
             write_bytes(out / name, png(sheet))
             written.append(out / name)
     return written
@@ -58,7 +67,7 @@ def contact_sheet(data: Data, count: int = 12) -> Array:
     for item in chosen:
         sample = item.drawn or Pair(item.name, *(path for path in (item.image, item.mask) if path))
         with suppress(ValueError, OSError):
-            samples.append((f"{item.split}/{item.name}", *sample.read()))
+            samples.append((f"{item.split}/{item.name}", *picture_of(sample)))
     if not samples:
         raise ValueError(f"{survey.name}: expected images with masks to show, none could be read")
     classes, palette, table = survey.classes, survey.palette, survey.table
@@ -72,20 +81,34 @@ def contact_sheet(data: Data, count: int = 12) -> Array:
     return draw_sheet(tiles, classes, palette)
 
 
+def picture_of(sample: Sample) -> tuple[Array, Array]:
+    """Image (H, W, 3) uint8 to be looked at, and mask; channels that are no RGB are shown as far as they can be."""
+    try:
+        return sample.read()
+    except ValueError:
+        image, mask = sample.read(Decoding("raw", None))
+        return displayed(image), mask
+
+
 def augmented_sheet(recipe: Recipe, count: int = 12) -> Array:
     """Training samples as the model gets them, in colours of before the normalisation.  -> (H, W, 3) uint8"""
     source = open_data(recipe.data)
     samples = source.samples(recipe.data.train_split)
     dataset = SegmentationDataset(
-        samples, source.table, TrainTransform(recipe.data, recipe.preprocessing), recipe.train.seed
+        samples,
+        source.table,
+        TrainTransform(recipe.data, recipe.preprocessing),
+        recipe.train.seed,
+        Decoding.of(recipe.model, recipe.preprocessing),
     )
     mean, std = (np.array(values).reshape(-1, 1, 1) for values in (recipe.preprocessing.mean, recipe.preprocessing.std))
     tiles = []
     for epoch in range(count):
         index = epoch * len(samples) // count
         image, mask = (tensor.numpy() for tensor in dataset[epoch, index])
-        pixels = (image * std + mean).round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-        tiles.append((samples[index].name, pixels, mask))
+        pixels = (image * std + mean).transpose(1, 2, 0)
+        shown = displayed(pixels) if recipe.preprocessing.pixels == "raw" else pixels.round().clip(0, 255)
+        tiles.append((samples[index].name, shown.astype(np.uint8), mask))
     return draw_sheet(tiles, source.classes, source.palette)
 
 

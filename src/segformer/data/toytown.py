@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from segformer.config import Color
 from segformer.data.dataset import DataSource, LabelTable
+from segformer.data.images import RGB, Decoding, check_channels
 from segformer.data.street_scene import draw_scene
 
 CLASSES: tuple[str, ...] = ("sky", "building", "road", "pavement", "tree", "car", "person", "sign")
@@ -35,9 +36,10 @@ class Scene:
         """Its seed in words."""
         return f"scene_{self.seed:06}"
 
-    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+    def read(self, decoding: Decoding = RGB) -> tuple[NDArray[Any], NDArray[Any]]:
         """Draw the image (192, 320, 3) uint8 and the mask (192, 320) uint8."""
-        return drawn(self.seed)
+        image, mask = drawn(self.seed)
+        return check_channels(image, self.name, decoding), mask
 
 
 @lru_cache(maxsize=512)

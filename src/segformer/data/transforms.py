@@ -1,6 +1,7 @@
 """The paper's augmentation, in the released order, and the test transform (Sec. 4.1).
 
-Images are (C, H, W) uint8, masks (H, W) uint8 class indices.  Every random number comes from the given generator.
+Images are (C, H, W) uint8 (raw channels also float32), masks (H, W) uint8 class indices.  Every random number comes
+from the given generator.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from segformer.config import IGNORE_INDEX, DataConfig, Preprocessing
 
 CROP_TRIES = 10
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 32.0, (0.5, 1.5), (0.5, 1.5), 0.1  # of 255, factors, of a full turn
+RAW_BRIGHTNESS = 32.0 / 57.4  # of a channel's standard deviation: what 32 is of ImageNet's
 
 
 class TrainTransform:
@@ -22,17 +24,23 @@ class TrainTransform:
 
     def __init__(self, data: DataConfig, preprocessing: Preprocessing) -> None:
         self.data = data
+        self.pixels = preprocessing.pixels
         self.mean = torch.tensor(preprocessing.mean).view(-1, 1, 1)
         self.std = torch.tensor(preprocessing.std).view(-1, 1, 1)
 
     def __call__(self, image: Tensor, mask: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Apply the transform with the random numbers of ``generator``."""
         image, mask = random_resize(image, mask, self.data.resize, self.data.ratio, generator)
-        image, mask = random_crop(image, mask, self.data.crop, self.data.max_class_share, generator)
+        if self.data.rare_crop and uniform(generator) < self.data.rare_crop:
+            image, mask = rare_crop(image, mask, self.data.crop, generator)
+        else:
+            image, mask = random_crop(image, mask, self.data.crop, self.data.max_class_share, generator)
         if uniform(generator) < self.data.flip:
             image, mask = image.flip(-1), mask.flip(-1)
-        if self.data.photometric:
+        if self.data.photometric and self.pixels == "rgb":
             image = photometric_distortion(image, generator)
+        elif self.data.photometric:
+            image = raw_distortion(image, self.std, generator)
         normalized = (image.float() - self.mean) / self.std
         return pad(normalized, self.data.crop, 0.0), pad(mask, self.data.crop, IGNORE_INDEX)
 
@@ -45,9 +53,9 @@ def uniform(generator: Generator, low: float = 0.0, high: float = 1.0) -> float:
 def random_resize(
     image: Tensor, mask: Tensor, sides: tuple[int, int], ratio: tuple[float, float], generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Fit into (long, short) ``sides`` times a random factor, keeping the aspect."""
+    """Fit into (long, short) ``sides`` times a random factor, keeping the mask's aspect; an image may come reduced."""
     factor = uniform(generator, *ratio)
-    size = fitted_size((image.shape[-2], image.shape[-1]), sides[0] * factor, sides[1] * factor)
+    size = fitted_size((mask.shape[-2], mask.shape[-1]), sides[0] * factor, sides[1] * factor)
     return resize_image(image, size), resize_mask(mask, size)
 
 
@@ -61,6 +69,22 @@ def random_crop(
         if max_class_share >= 1.0 or largest_share(mask[window]) <= max_class_share:
             break
     return image[:, window[0], window[1]], mask[window]
+
+
+def rare_crop(image: Tensor, mask: Tensor, crop: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
+    """Cut a crop that holds a random pixel of a class, drawn from those in the mask with equal chances."""
+    counts = torch.bincount(mask.flatten().int(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
+    present = counts.nonzero().flatten().tolist()
+    if not present:
+        return random_crop(image, mask, crop, 1.0, generator)
+    chosen = present[int(uniform(generator, 0, len(present)))]
+    position = (mask == chosen).flatten().nonzero()[int(uniform(generator, 0, int(counts[chosen])))].item()
+    window = []
+    for place, side, length in zip(divmod(int(position), mask.shape[1]), mask.shape, crop, strict=True):
+        first, last = max(place - length + 1, 0), max(min(place, side - length), 0)
+        start = int(uniform(generator, min(first, last), last + 1))
+        window.append(slice(start, start + length))
+    return image[:, window[0], window[1]], mask[window[0], window[1]]
 
 
 def random_window(size: tuple[int, int], crop: tuple[int, int], generator: Generator) -> tuple[slice, slice]:
@@ -77,7 +101,7 @@ def largest_share(mask: Tensor) -> float:
 
 
 def photometric_distortion(image: Tensor, generator: Generator) -> Tensor:
-    """Change brightness, contrast, saturation and hue, each with probability 1/2.  (3, H, W) uint8 -> the same
+    """Change brightness, contrast, saturation and hue, each with probability 1/2.  (C, H, W) uint8 -> the same
 
     Contrast comes before or after the saturation and hue, at random.  Values are clipped and rounded after each
     step, as when every step is an 8-bit image.
@@ -96,6 +120,16 @@ def photometric_distortion(image: Tensor, generator: Generator) -> Tensor:
     if not contrast_first:
         pixels = to_8_bits(pixels * contrast)
     return pixels.to(torch.uint8)
+
+
+def raw_distortion(image: Tensor, std: Tensor, generator: Generator) -> Tensor:
+    """Change brightness and contrast, each with probability 1/2, of channels in any units.  (C, H, W) -> float"""
+    pixels = image.float()
+    if uniform(generator) < 0.5:
+        pixels = pixels + std * uniform(generator, -RAW_BRIGHTNESS, RAW_BRIGHTNESS)
+    if uniform(generator) < 0.5:
+        pixels = pixels * uniform(generator, *CONTRAST)
+    return pixels
 
 
 def to_8_bits(pixels: Tensor) -> Tensor:

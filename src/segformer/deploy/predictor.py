@@ -11,7 +11,7 @@ from PIL import Image
 
 from segformer.checkpoint import load
 from segformer.config import EvalConfig
-from segformer.data.images import expand_inputs, image_array, read_image, to_rgb
+from segformer.data.images import Decoding, displayed, expand_inputs, image_array, read_image, to_rgb
 from segformer.evaluation.inference import predict_mask, predict_scores
 from segformer.models.segmenter import Segmenter
 from segformer.segmentation import Segmentation
@@ -30,15 +30,19 @@ class Predictor:
         self.model = (model if isinstance(model, Segmenter) else load(model)).fuse()
         self.config = config or self.model.card.eval
         self.scores = scores
+        self.decoding = Decoding.of(self.model.card.model, self.model.card.preprocessing)
 
     def __call__(self, image: str | Path | NDArray[Any] | Image.Image) -> Segmentation:
-        """Segment one image: a path, a Pillow image, or an array (H, W), (H, W, 3 | 4) of uint8 or uint16."""
+        """Segment one image: a path, a Pillow image, or an array (H, W), (H, W, 3 | 4) of uint8 or uint16.
+
+        For a model of raw pixels an array holds its channels, (H, W, C) of any numbers, in the units of its training.
+        """
         if isinstance(image, str | Path):
-            pixels = read_image(image)
-        elif isinstance(image, Image.Image):
+            pixels = read_image(image, self.decoding)
+        elif isinstance(image, Image.Image) and self.decoding.pixels == "rgb":
             pixels = to_rgb(image)
         else:
-            pixels = image_array(image)
+            pixels = image_array(np.asarray(image), self.decoding)
         return self.segment(pixels)
 
     def folder(self, folder: str | Path) -> Iterator[tuple[Path, Segmentation]]:
@@ -47,7 +51,7 @@ class Predictor:
             yield relative, self(path)
 
     def segment(self, pixels: NDArray[Any]) -> Segmentation:
-        """(H, W, 3) uint8 -> Segmentation"""
+        """(H, W, C) uint8 or float32 -> Segmentation"""
         image = torch.from_numpy(np.array(pixels.transpose(2, 0, 1)))
         card = self.model.card
         if self.scores:
@@ -56,4 +60,4 @@ class Predictor:
         else:
             mask, scores = predict_mask(self.model, image, self.config), None
         dtype = np.uint8 if len(card.classes) <= 256 else np.uint16
-        return Segmentation(mask.cpu().numpy().astype(dtype), card.classes, card.palette, pixels, scores)
+        return Segmentation(mask.cpu().numpy().astype(dtype), card.classes, card.palette, displayed(pixels), scores)

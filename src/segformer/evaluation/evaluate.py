@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from segformer.config import EvalConfig, check_choice
 from segformer.data.dataset import DataSource, SegmentationDataset, iterate, leave_signals_to_the_parent
+from segformer.data.images import RGB, Decoding
 from segformer.evaluation.inference import predict_mask
 from segformer.evaluation.metrics import ConfusionMatrix, Scores
 from segformer.models.segmenter import Segmenter
@@ -39,7 +40,8 @@ def evaluate(
         raise ValueError(f"{source.name}: no images in the split '{split}'")
     fused = model.fuse()
     matrix = ConfusionMatrix(source.classes, model.mean.device)
-    for done, (image, label) in enumerate(load_whole(source, samples, workers), start=1):
+    decoding = Decoding.of(model.card.model, model.card.preprocessing)
+    for done, (image, label) in enumerate(load_whole(source, samples, workers, decoding), start=1):
         prediction = predict_mask(fused, image, config or model.card.eval)
         matrix.update(prediction, label.to(prediction.device))
         if progress:
@@ -47,9 +49,11 @@ def evaluate(
     return matrix.compute()
 
 
-def load_whole(source: DataSource, samples: Sequence[Any], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (C, H, W) uint8 and masks (H, W) of class indices at their own sizes, in order."""
-    dataset = SegmentationDataset(samples, source.table, transform=None)
+def load_whole(
+    source: DataSource, samples: Sequence[Any], workers: int, decoding: Decoding = RGB
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (C, H, W) and masks (H, W) of class indices at their own sizes, in order."""
+    dataset = SegmentationDataset(samples, source.table, transform=None, decoding=decoding)
     loader = DataLoader(
         dataset,
         batch_size=None,

@@ -17,8 +17,11 @@ from torch import Tensor
 
 from segformer.checkpoint import CONFIG, initialize, read_card, read_own, read_weights
 from segformer.config import IGNORE_INDEX, ModelCard, Recipe
+from segformer.data.cache import cached
 from segformer.data.catalog import open_data
 from segformer.data.dataset import DataSource, SegmentationDataset, iterate, seed_of
+from segformer.data.doctor import inspect
+from segformer.data.images import Decoding
 from segformer.data.transforms import TrainTransform
 from segformer.evaluation.evaluate import evaluate
 from segformer.models.segmenter import Segmenter, build_from_card
@@ -65,6 +68,8 @@ def train(
     )
     source = open_data(recipe.data)
     dataset = training_set(recipe, source)
+    if not resume:
+        check_data(recipe, source)
     for note in source.notes:
         console.print(f"note: {note}", soft_wrap=True)
     counts = ", ".join(f"{len(samples)} {split}" for split, samples in source.splits.items())
@@ -211,15 +216,36 @@ def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
             raise ValueError(
                 f"{source.name}: no images in the split '{split}'; it takes some to train on and some to evaluate on"
             )
-    if recipe.model.in_channels != 3:
-        raise ValueError(
-            f"images are read with 3 channels, so model.in_channels must be 3, got {recipe.model.in_channels}"
-        )
     weights = recipe.train.class_weights
     if weights is not None and len(weights) != len(source.classes):
         raise ValueError(f"train.class_weights must have {len(source.classes)} values, got {len(weights)}")
-    transform = TrainTransform(recipe.data, recipe.preprocessing)
-    return SegmentationDataset(source.samples(recipe.data.train_split), source.table, transform, recipe.train.seed)
+    data = recipe.data
+    samples = source.samples(data.train_split)
+    return SegmentationDataset(
+        cached(samples, data.cache) if data.cache else samples,
+        source.table,
+        TrainTransform(data, recipe.preprocessing),
+        recipe.train.seed,
+        training_decoding(recipe),
+    )
+
+
+def check_data(recipe: Recipe, source: DataSource) -> None:
+    """Raise a ValueError for the first fault that the doctor finds without decoding a file."""
+    used = {recipe.data.train_split, recipe.data.val_split}
+    splits = {name: samples for name, samples in source.splits.items() if name in used}
+    errors = inspect(replace(source, splits=splits), cheap=True).errors
+    if errors:
+        first, also = errors[0], f"; and {len(errors) - 1} more faults" if len(errors) > 1 else ""
+        where = f"{first.files[0]}: " if first.files else ""
+        raise ValueError(f"{where}{first.problem}; {first.fix}{also}; see segformer inspect {source.name}")
+
+
+def training_decoding(recipe: Recipe) -> Decoding:
+    """Return how training images are decoded: where the recipe allows it, no larger than its largest resize needs."""
+    decoding, data = Decoding.of(recipe.model, recipe.preprocessing), recipe.data
+    largest = (math.ceil(data.resize[0] * data.ratio[1]), math.ceil(data.resize[1] * data.ratio[1]))
+    return replace(decoding, enough=largest) if data.reduced_decode else decoding
 
 
 def build_initialized(recipe: Recipe, source: DataSource, folder: RunFolder, console: Console) -> Segmenter:
