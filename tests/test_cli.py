@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from conftest import draw_pair, write_folder
+from segformer import cli
 from segformer.checkpoint import save
 from segformer.cli import main
 from segformer.config import Preprocessing
@@ -132,7 +133,7 @@ def test_missing_things(small_data: Path, model: Path, tmp_path: Path, capsys: p
 
 
 def test_unknown_names(capsys: pytest.CaptureFixture[str], small_data: Path, tmp_path: Path) -> None:
-    assert "did you mean 'camvid_b0_quick'" in refused(capsys, "train", "camvid")
+    assert "did you mean 'camvid_b0'" in refused(capsys, "train", "camvid")
     assert "no such recipe" in refused(capsys, "train", tmp_path / "recipe.json")
     for arguments in (
         ["train", "camvid_b0_quick", "--train.lrr", "1"],
@@ -270,5 +271,5 @@ def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str], monkeypa
     def missing(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'lightning_fabric'", name="lightning_fabric")
 
-    monkeypatch.setattr("segformer.cli.train", missing)
+    monkeypatch.setitem(cli.TRAINING, "train", missing)
     assert "pip install 'segformer[train]'" in refused(capsys, "train", "folder_b0")

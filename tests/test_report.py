@@ -12,7 +12,10 @@ from PIL import Image
 
 from segformer.report import (
     class_table,
+    columns,
+    confusion,
     facts,
+    key_values,
     legend,
     line_chart,
     page,
@@ -20,6 +23,7 @@ from segformer.report import (
     pictures,
     section,
     table,
+    thumbnail,
     write_page,
 )
 
@@ -87,7 +91,8 @@ def whole_page(text: str) -> str:
         text,
         section(text, paragraph(text), facts({text: text})),
         section(text, line_chart({text: curve, "b": curve}, x_label=text, y_label=text, smooth=True)),
-        section(text, line_chart({}, x_label=text, y_label=text)),
+        section(text, columns(line_chart({}, x_label=text, y_label=text), key_values({text: text}, {text: text}))),
+        section(text, confusion(np.array([[1, 1], [0, 0]]), [text, "car"])),
         section(text, table([text, "mIoU"], [[text, 0.5], [text, None]])),
         section(text, class_table([text, "car"], PALETTE, {text: [0.5, float("nan")]})),
         section(text, legend([text, "car"], PALETTE), pictures([(text, [(text, photograph(8, 12))])])),
@@ -190,6 +195,48 @@ def test_class_table_draws_bars_and_dashes_an_absent_class() -> None:
 def test_class_table_wants_one_score_per_class() -> None:
     with pytest.raises(ValueError, match="shorter"):
         class_table(["road", "car"], PALETTE, {"IoU": [0.5]})
+
+
+def test_key_values_marks_what_has_a_note() -> None:
+    html = key_values({"steps": "7", "lr": "0.1"}, {"steps": "2000 before"})
+    assert re.findall(r"<div( class=\"marked\")?><dt>(\w+)", html) == [(' class="marked"', "steps"), ("", "lr")]
+    assert "<dd>7<small>2000 before</small></dd>" in html
+    assert "marked" not in key_values({"steps": "7"})
+
+
+def test_confusion_has_a_row_per_label() -> None:
+    html = confusion(np.array([[997, 3, 0], [0, 0, 0], [750, 0, 250]]), ["road", "car", "tree"])
+    head, *rows = re.findall(r"<tr>(.*?)</tr>", html)
+    assert re.findall(r"<span>(\w+)", head) == ["road", "car", "tree"]
+    assert [re.findall(r">([^<>]*)</t[hd]>", row) for row in rows] == [
+        ["road", "100", "", ""],
+        ["car", "", "", ""],
+        ["tree", "75", "", "25"],
+    ]
+    assert 'title="tree, predicted as road: 75.0 %"' in rows[2]
+    assert re.findall(r"--share:([\d.]+)", html) == ["1.00", "0.75", "0.25"]
+    assert re.findall(r'class="([\w ]+)"[^>]*>(\d*)</td>', html) == [
+        ("own strong", "100"), ("own", ""), ("strong", "75"), ("own", "25")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("num_classes", "numbers"), [(30, 30), (31, 0), (60, 0)])
+def test_confusion_of_many_classes_has_colours_alone(num_classes: int, numbers: int) -> None:
+    html = confusion(np.eye(num_classes, dtype=np.int64), [f"class {k}" for k in range(num_classes)])
+    Reader(html)
+    assert html.count(">100</td>") == numbers
+    assert html.count("--share:1.00") == num_classes
+
+
+def test_confusion_of_too_many_classes_is_a_sentence() -> None:
+    html = confusion(np.eye(61, dtype=np.int64), [f"class {k}" for k in range(61)])
+    assert html == "<p>A map of 61 x 61 classes would be too fine to read: it is left out.</p>"
+
+
+def test_thumbnails_fit_and_never_grow() -> None:
+    assert thumbnail(photograph(100, 400), 200, 640).size == (200, 50)
+    assert thumbnail(photograph(100, 400), 640, 50).size == (200, 50)
+    assert thumbnail(photograph(20, 30), 200, 200).size == (30, 20)
 
 
 def test_pictures_are_embedded_at_their_size() -> None:

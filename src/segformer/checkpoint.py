@@ -50,8 +50,15 @@ def convert(source: str | Path, target: str | Path, to: str) -> list[str]:
         save(model, target)
         return notes
     layout, write = WRITERS[to]
-    write_folder(Path(target), lambda partial: write(model.state_dict(), model.card, partial))
+    state = two_logits(model.state_dict()) if model.card.model.binary else model.state_dict()
+    write_folder(Path(target), lambda partial: write(state, model.card, partial))
     return notes + losses(layout, model.card) + left_behind(layout, model.card)
+
+
+def two_logits(state: State) -> State:
+    """Return the weights of a binary head as those of two classes, the first of which always has logit 0."""
+    names = [f"decoder.classifier.{name}" for name in ("weight", "bias")]
+    return {**state, **{name: torch.cat([torch.zeros_like(state[name]), state[name]]) for name in names}}
 
 
 def from_pretrained(repo_id: str, **options: Any) -> Segmenter:

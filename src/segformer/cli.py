@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -12,19 +12,21 @@ import tyro
 from tyro.conf import Positional, arg
 
 from segformer.analysis.tables import NAMES as TABLES
-from segformer.config import DataConfig, EvalConfig, ModelConfig, Output, Preprocessing, Recipe, TrainConfig
-from segformer.recipes import RECIPES, find_recipe
+from segformer.arguments import (
+    ANY_MODEL,
+    PROGRAM,
+    DataArgument,
+    DeviceArgument,
+    ModelArgument,
+    choose_device,
+    set_threads,
+)
+from segformer.cli_training import Pretrain, Train, pretrain, train
+from segformer.config import DataConfig, Output
+from segformer.recipes import find_recipe
 
 if TYPE_CHECKING:
     from segformer.models.segmenter import Segmenter
-
-PROGRAM = "segformer"
-ANY_MODEL = "Model folder such as runs/<recipe>/best, another project's checkpoint, or a hub id."
-ModelArgument = Annotated[str, arg(metavar="MODEL", help=ANY_MODEL)]
-DataArgument = Annotated[
-    str, arg(metavar="NAME=ROOT|FOLDER", help="A folder whose layout is recognised, NAME=FOLDER, or toytown.")
-]
-DeviceArgument = Annotated[str, arg(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")]
 
 
 def predict(
@@ -59,91 +61,6 @@ def predict(
     print(f"{len(planned) - len(failures)} of {len(planned)} images segmented into {out}")
     if failures:
         fail("\n".join(failures))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train a model as a recipe says; every field of the recipe is an option.
-
-    Writes runs/RECIPE: recipe.json, metrics.jsonl, TensorBoard events, best/ (the model to use) and last/ (to go on
-    from). Ctrl-C saves before it stops; --resume goes on.
-    """
-
-    recipe: Annotated[Positional[str], arg(metavar="RECIPE", help="Name (see --list) or recipe.json; comes first.")]
-    data: Annotated[str | None, arg(metavar="NAME=ROOT|FOLDER", help="Data to train on; None: the recipe's.")] = None
-    run_dir: Annotated[Path | None, arg(metavar="DIR", help="Run folder; None: runs/RECIPE.")] = None
-    resume: bool = False
-    """Go on with an existing run folder; without RECIPE its own recipe is used."""
-    list: bool = False
-    """Show the recipes and stop."""
-    device: DeviceArgument = "auto"
-    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0
-    train_: Annotated[TrainConfig, arg(name="train")]
-    data_: Annotated[DataConfig, arg(name="data")]
-    model_: Annotated[ModelConfig, arg(name="model")]
-    preprocessing: Preprocessing
-    eval: EvalConfig
-
-    @classmethod
-    def of(cls, recipe: Recipe, name: str) -> "Train":
-        """Return the command whose defaults are a recipe."""
-        return cls(
-            recipe=name,
-            train_=recipe.train,
-            data_=recipe.data,
-            model_=recipe.model,
-            preprocessing=recipe.preprocessing,
-            eval=recipe.eval,
-        )
-
-
-def train(arguments: Sequence[str]) -> None:
-    """Train a model as a recipe says."""
-    named = bool(arguments) and not arguments[0].startswith("-")
-    name = arguments[0] if named else "folder_b0"
-    base = find_recipe(name) if named else resumed_recipe(arguments) or RECIPES[name]
-    command = tyro.cli(Train, default=Train.of(base, name), args=arguments, prog=f"{PROGRAM} train", config=FLAGS)
-    if command.recipe != name:
-        raise ValueError(f"RECIPE comes first: segformer train {command.recipe} ...")
-    if command.list:
-        from segformer.terminal import print_recipes
-
-        print_recipes()
-    elif command.resume and not named and command.run_dir is None:
-        raise ValueError("--resume needs the run to go on with: --run-dir DIR, or a RECIPE")
-    elif named or command.data or command.resume:
-        run_training(command, base)
-    else:
-        raise ValueError("train needs a RECIPE (see segformer train --list) or --data FOLDER")
-
-
-def run_training(command: Train, base: Recipe) -> None:
-    """Train, and end with a plain line."""
-    from segformer.data.catalog import with_data
-    from segformer.training.loop import train as run
-
-    recipe = replace(
-        base,
-        data=command.data_ if command.data is None else with_data(command.data_, command.data),
-        model=command.model_,
-        preprocessing=command.preprocessing,
-        train=command.train_,
-        eval=command.eval,
-    )
-    set_threads(command.threads)
-    result = run(recipe, command.run_dir, resume=command.resume, device=choose_device(command.device))
-    if result.interrupted:
-        print(f"saved at step {result.step}; go on with: segformer train --run-dir {result.run_dir} --resume")
-        sys.exit(128 + result.interrupted)
-    print(f"best model: {result.run_dir / 'best'} (step {result.best_step})")
-    print(f"mIoU {result.best_miou:.4f}")
-
-
-def resumed_recipe(arguments: Sequence[str]) -> Recipe | None:
-    """Recipe of the run folder that is to be resumed, where the command line names one."""
-    if "--resume" not in arguments or "--run-dir" not in arguments[:-1]:
-        return None
-    return find_recipe(str(Path(arguments[arguments.index("--run-dir") + 1]) / "recipe.json"))
 
 
 def evaluate(
@@ -280,6 +197,7 @@ def reproduce(
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
     "train": Train,
+    "pretrain": Pretrain,
     "inspect": inspect,
     "evaluate": evaluate,
     "predict": predict,
@@ -287,11 +205,13 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": convert,
     "reproduce": reproduce,
 }
+TRAINING = {"train": train, "pretrain": pretrain}  # they read the recipe before the options
 EXTRAS = {  # what a package that is not there is installed with
-    **dict.fromkeys(("lightning_fabric", "torchmetrics", "tensorboard", "torch.utils.tensorboard"), "train"),
+    **dict.fromkeys(("lightning_fabric", "torchmetrics", "tensorboard"), "train"),
     "tifffile": "tiff",
     "imagecodecs": "tiff",
     "datasets": "hub-data",
+    "timm": "pretrain",
 }
 FLAGS = (tyro.conf.FlagCreatePairsOff,)
 DESCRIPTION = """Semantic segmentation with SegFormer: train, evaluate, predict.
@@ -305,8 +225,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if arguments == ["--version"]:
             print(f"{PROGRAM} {version(PROGRAM)}")
-        elif arguments[0] == "train":
-            train(arguments[1:])
+        elif arguments[0] in TRAINING:
+            TRAINING[arguments[0]](arguments[1:])
         else:
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, args=arguments, prog=PROGRAM, description=DESCRIPTION, config=FLAGS, sort_subcommands=False
@@ -314,9 +234,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except ModuleNotFoundError as error:
-        if error.name not in EXTRAS:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
             raise
-        fail(f"this needs the package {error.name}: pip install 'segformer[{EXTRAS[error.name]}]'")
+        fail(f"this needs the package {package}: pip install 'segformer[{EXTRAS[package]}]'")
     except (ValueError, OSError) as error:
         if os.environ.get("SEGFORMER_TRACEBACK"):
             raise
@@ -343,26 +264,3 @@ def load_model(folder: str, device: str, threads: int) -> "Segmenter":
 
     set_threads(threads)
     return load(folder, choose_device(device))
-
-
-def choose_device(name: str) -> str:
-    """Return the device that a name means; raises a ValueError where this machine has none such."""
-    import torch
-
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    if name.split(":")[0] not in available:
-        raise ValueError(f"--device must be auto, cpu, cuda, cuda:N or mps, got '{name}'")
-    if not available[name.split(":")[0]]:
-        present = ", ".join(kind for kind, there in available.items() if there)
-        raise ValueError(f"--device {name} is not available on this machine, which has {present}; leave --device out")
-    return name
-
-
-def set_threads(threads: int) -> None:
-    """Limit the CPU threads; 0 leaves torch's choice."""
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)

@@ -35,6 +35,8 @@ class ModelConfig:
     """Width C of the decoder."""
     in_channels: int = 3
     """Channels of an image."""
+    binary: bool = False
+    """For two classes: one logit, that of the second, against 0; trained, it is binary cross-entropy."""
     drop_path: float = 0.1
     """Stochastic depth rate of the last block; it rises linearly from 0."""
     dropout: float = 0.1
@@ -179,10 +181,30 @@ class TrainConfig:
     """Of the polynomial decay to 0."""
     loss_average: Literal["all", "valid"] = "all"
     """Pixels that the loss is averaged over: all (the released recipes), or only those not ignored."""
+    loss: Literal["cross_entropy", "ohem", "focal"] = "cross_entropy"
+    """ohem: of the hardest pixels of each micro-batch only; focal: easy pixels count less."""
+    dice: float = 0.0
+    """Weight of a Dice loss added to it."""
     class_weights: tuple[float, ...] | None = None
     """Weight of each class in the loss."""
+    balanced: bool = False
+    """Whether class_weights are made from the training masks: 1 / sqrt(share of pixels), of mean 1."""
+    ema: float | None = None
+    """Decay per step of an average of the weights, which is then evaluated and kept as the best model."""
+    patience: int | None = None
+    """Evaluations in a row without a better mIoU after which training ends; None: never."""
+    frozen_stages: int = 0
+    """Stages of the encoder, from the first, that keep their weights; 4: all."""
+    frozen_norm: bool = False
+    """Whether the decoder's BatchNorm keeps its statistics and weights."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Automatic mixed precision of the forward pass."""
+    checkpointing: bool = False
+    """Whether blocks of the encoder are computed again on the way back instead of kept: less memory, a third slower."""
+    compile: bool = False
+    """Whether torch.compile makes the model faster, after minutes of compiling."""
+    deterministic: bool = False
+    """Whether only deterministic algorithms are used (on a GPU: slower); a CPU is deterministic anyway."""
     eval_every: int
     """Steps between evaluations; the last step is always evaluated."""
     log_every: int = 10
@@ -200,7 +222,15 @@ class TrainConfig:
                 raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if not self.lr > 0:
             raise ValueError(f"train.lr must be positive, got {self.lr}")
-        for name in ("workers", "seed"):
+        if self.class_weights is not None and self.balanced:
+            raise ValueError("train.class_weights and train.balanced exclude one another; leave one out")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"train.ema must be between 0 and 1, or None, got {self.ema}")
+        if not 0 <= self.frozen_stages <= 4:
+            raise ValueError(f"train.frozen_stages must be 0-4, got {self.frozen_stages}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"train.patience must be at least 1 or None, got {self.patience}")
+        for name in ("workers", "seed", "dice"):
             if getattr(self, name) < 0:
                 raise ValueError(f"train.{name} must be 0 or more, got {getattr(self, name)}")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
@@ -215,6 +245,8 @@ class Recipe:
     """Also the name of its run folder."""
     description: str
     """One line: what it is for."""
+    paper: str = ""
+    """What the paper reports for it, and on what."""
     model: ModelConfig
     """Architecture."""
     data: DataConfig

@@ -27,6 +27,7 @@ Colour = tuple[int, int, int]
 NUM_LINE_COLOURS = 6  # --c0 to --c5 in STYLE
 NUM_BUCKETS = 600  # of a chart's width: one per one or two pixels of the page
 LONG_SIDE = 640
+MAX_NUMBERED, MAX_CONFUSED = 30, 60  # classes of a confusion matrix with numbers in its cells, and of any
 
 
 def page(title: str, subtitle: str, *sections: str) -> str:
@@ -63,6 +64,17 @@ def facts(pairs: Mapping[str, str]) -> str:
     return f'<dl class="facts">{"".join(tiles)}</dl>'
 
 
+def key_values(pairs: Mapping[str, str], notes: Mapping[str, str] | None = None) -> str:
+    """Set a line per pair; one whose key has a note stands out, and the note follows its value."""
+    lines = "".join(_pair(key, value, (notes or {}).get(key)) for key, value in pairs.items())
+    return f'<dl class="pairs">{lines}</dl>'
+
+
+def columns(*fragments: str) -> str:
+    """Set fragments side by side, two where the page is wide enough for them."""
+    return f'<div class="columns">{"".join(f"<div>{fragment}</div>" for fragment in fragments)}</div>'
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> str:
     """Set columns without text as numbers, to the right; None and NaN are shown as a dash."""
     textual = [any(isinstance(row[i], str) for row in rows) for i in range(len(headers))]
@@ -82,6 +94,24 @@ def class_table(classes: Sequence[str], palette: Sequence[Colour], columns: Mapp
     return _table(head, body)
 
 
+def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
+    """Set (K, K) pixel counts as a heat map: a row per label, a column per prediction, each cell its share of the row.
+
+    With more than 30 classes the cells have no numbers; with more than 60 a sentence takes the place of the map.
+    """
+    if len(classes) > MAX_CONFUSED:
+        return paragraph(f"A map of {len(classes)} x {len(classes)} classes would be too fine to read: it is left out.")
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    head = "".join(f'<th scope="col" title="{escape(name)}"><span>{escape(name)}</span></th>' for name in classes)
+    body = [
+        f'<th scope="row" title="{escape(label)}">{escape(label)}</th>'
+        + "".join(_confused(label, name, share, len(classes)) for name, share in zip(classes, row, strict=True))
+        for label, row in zip(classes, shares.tolist(), strict=True)
+    ]
+    kind = "confusion" if len(classes) <= MAX_NUMBERED else "confusion dense"
+    return f'<div class="{kind}">{_table("<td></td>" + head, body)}</div>'
+
+
 def legend(classes: Sequence[str], palette: Sequence[Colour]) -> str:
     """List the classes, each after its colour."""
     return _legend(classes, _css(palette))
@@ -94,6 +124,15 @@ def pictures(rows: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]]) -> str:
         f"{''.join(_figure(caption, label, image) for label, image in images)}</div></div>"
         for caption, images in rows
     )
+
+
+def thumbnail(pixels: Pixels, width: int, height: int) -> Image.Image:
+    """Shrink an (H, W, 3) image until it fits; what is small enough is left as it is."""
+    image = Image.fromarray(pixels).convert("RGB")
+    # Flat-coloured masks keep their exact colours; averaging would invent classes at the edges.
+    is_flat = image.getcolors(256) is not None
+    image.thumbnail((width, height), Image.Resampling.NEAREST if is_flat else Image.Resampling.LANCZOS)
+    return image
 
 
 def line_chart(
@@ -228,16 +267,31 @@ def _cell(value: str | float | None) -> str:
     return f"{value:,.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2e}"
 
 
+def _pair(key: str, value: str, note: str | None) -> str:
+    texts = f"<dt>{escape(key)}</dt><dd>{escape(value)}"
+    if note is None:
+        return f"<div>{texts}</dd></div>"
+    return f'<div class="marked">{texts}<small>{escape(note)}</small></dd></div>'
+
+
 def _score(value: float) -> str:
     bar = "" if math.isnan(value) else f'<span class="bar"><i style="width:{value:.1%}"></i></span>'
     return f'<td class="number">{bar}{_cell(float(value))}</td>'
 
 
+def _confused(label: str, name: str, share: float, num_classes: int) -> str:
+    """Leave a cell blank where its percentage would be 0."""
+    kinds = ["own"] * (label == name) + ["strong"] * (share > 0.7)
+    kind = f' class="{" ".join(kinds)}"' if kinds else ""
+    if share < 0.005:
+        return f"<td{kind}></td>"
+    number = f"{100 * share:.0f}" if num_classes <= MAX_NUMBERED else ""
+    title = escape(f"{label}, predicted as {name}: {100 * share:.1f} %")
+    return f'<td{kind} style="--share:{share:.2f}" title="{title}">{number}</td>'
+
+
 def _figure(caption: str, label: str, pixels: Pixels) -> str:
-    image = Image.fromarray(pixels).convert("RGB")
-    # Flat-coloured masks keep their exact colours; averaging would invent classes at the edges.
-    is_flat = image.getcolors(256) is not None
-    image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.NEAREST if is_flat else Image.Resampling.LANCZOS)
+    image = thumbnail(pixels, LONG_SIDE, LONG_SIDE)
     width, height = image.size
     return (
         f'<figure><img src="{_data_uri(image)}" alt="{escape(f"{caption}: {label}")}" width="{width}" '
@@ -276,6 +330,13 @@ section > * + * { margin-top: 18px } section > p { max-width: 70ch }
 .facts div { background: var(--tile); border-radius: 10px; padding: 12px 13px 13px }
 .facts dt { color: var(--soft); font-size: .8rem }
 .facts dd { font-size: 1.2rem; line-height: 1.3; font-weight: 620; letter-spacing: -.01em; overflow-wrap: anywhere }
+.pairs { columns: 2 340px; column-gap: 36px; font-size: .85rem; font-variant-numeric: tabular-nums }
+.pairs div { display: flex; justify-content: space-between; gap: 18px; padding: 4px 8px; break-inside: avoid;
+  border-bottom: 1px solid var(--hair) } .pairs dt { color: var(--soft); flex: none; max-width: 55% }
+.pairs dd { text-align: right; min-width: 0 } .pairs dt, .pairs dd { overflow-wrap: anywhere }
+.pairs small { display: block; color: var(--soft) } .pairs .marked { background: var(--tile); font-weight: 620;
+  box-shadow: inset 3px 0 var(--accent) } .marked small { font-weight: 400 }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); gap: 22px 28px }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums }
 th { color: var(--soft); font-size: .8rem; font-weight: 550; text-align: left; vertical-align: bottom }
@@ -286,6 +347,16 @@ th:last-child, td:last-child { padding-right: 0 } tbody tr:last-child td { borde
   box-shadow: inset 0 0 0 1px #8886 }
 .bar { display: inline-block; width: 90px; height: 6px; border-radius: 3px; background: var(--hair); margin-right: 12px;
   vertical-align: 2px; overflow: hidden } .bar i { display: block; height: 100%; background: var(--accent) }
+.confusion table { width: auto; font-size: .72rem }
+.confusion th, .confusion td { border: 0; padding: 0 } .confusion th { color: var(--ink); font-size: .75rem }
+.confusion tbody th { position: sticky; left: 0; background: var(--card); padding-right: 10px; max-width: 140px;
+  text-align: right; vertical-align: middle; white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
+.confusion thead span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 150px; margin: 0 auto 7px;
+  overflow: hidden; text-overflow: ellipsis; white-space: nowrap; display: block; line-height: 1.2 }
+.confusion tbody td { min-width: 25px; height: 25px; text-align: center; border: 1px solid var(--card);
+  background: var(--tile) linear-gradient(rgb(36 86 200 / var(--share, 0)) 0 100%) }
+.confusion .own { outline: 1px solid var(--soft); outline-offset: -2px } .confusion .strong { color: #fff }
+.dense tbody td { min-width: 13px; height: 13px } .dense table { line-height: 1 } .dense th { font-size: .65rem }
 .legend { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: .85rem }
 .chart figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 4px 18px; font-size: .9rem }
 .chart b { font-weight: 600 } .chart .swatch { width: 16px; height: 3px; vertical-align: 4px; box-shadow: none }
@@ -304,7 +375,8 @@ th:last-child, td:last-child { padding-right: 0 } tbody tr:last-child td { borde
 .images figure { max-width: 640px } .images img { display: block; width: 100%; height: auto; border-radius: 8px }
 .images figcaption { color: var(--soft); font-size: .8rem; margin-top: 5px }
 @media (max-width: 560px) { body { padding: 28px 12px 40px } section { padding: 18px 16px 20px }
-  h1 { font-size: 1.6rem } .facts { grid-template-columns: 1fr 1fr } .bar { width: 40px; margin-right: 8px }
+  h1 { font-size: 1.6rem } .facts { grid-template-columns: 1fr 1fr } .bar { width: 22px; margin-right: 5px }
+  th, td { padding: 7px 6px }
   .plot { height: 210px; margin-left: 42px } }
 @media print { * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
   body { background: none; padding: 0; font-size: 11pt }

@@ -46,13 +46,16 @@ def _shown(value: Any) -> str:
 def print_recipes() -> None:
     """Show the recipes."""
     table = Table(title="Recipes", title_justify="left")
-    for heading in ("recipe", "what for", "encoder", "steps", "batch", "crop"):
-        table.add_column(heading)
+    for heading in ("recipe", "what for", "the paper reports", "steps", "batch", "crop"):
+        table.add_column(heading, no_wrap=heading in ("recipe", "crop"))
     for name, recipe in RECIPES.items():
         crop = f"{recipe.data.crop[0]}x{recipe.data.crop[1]}"
-        figures = (recipe.model.encoder, str(recipe.train.steps), str(recipe.train.batch_size), crop)
-        table.add_row(name, recipe.description, *figures)
-    Console().print(table)
+        figures = (f"{recipe.train.steps:,}", str(recipe.train.batch_size), crop)
+        table.add_row(name, recipe.description, recipe.paper, *figures)
+    console = Console()
+    console.print(table)
+    print("command: segformer train RECIPE --data FOLDER [--train.init-from ENCODER] [--devices N]")
+    print("the paper's runs start from an encoder trained on ImageNet-1K; its V100s have 32 GB")
 
 
 def costs(recipe: "Recipe", device: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from segformer.data.catalog import open_data
 from segformer.models.segmenter import build_model
 from segformer.recipes import FOLDER_B0
 from segformer.training.cost import BYTES_PER_PARAMETER, kept_bytes, step_cost
-from segformer.training.loop import check_data, training_decoding, training_set
+from segformer.training.preparation import check_data, training_decoding, training_set
 
 
 def test_a_step_is_measured(small_data: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_run_leaves_what_it_should(small_data: Path, tmp_path: Path) -> None:
     assert result.step == 8
     assert result.interrupted is None
     assert {p.name for p in run.iterdir()} == {
-        "recipe.json", "manifest.json", "metrics.jsonl", "last", "best", "tensorboard"
+        "recipe.json", "manifest.json", "metrics.jsonl", "last", "best", "tensorboard", "report.html"
     }  # fmt: skip
     lines = read_metrics(run)
     assert [m["step"] for m in lines if "loss" in m] == list(range(1, 9))
@@ -277,9 +277,11 @@ def test_the_model_that_goes_on_is_the_one_that_was_saved(small_data: Path, tmp_
     start = build_model("mit_b0", num_classes=3, decoder_channels=32, norm_eps=1e-5)
     save(start, tmp_path / "start")
     recipe = recipe_for(small_data, init_from=str(tmp_path / "start"), steps=4, eval_every=2)
-    folder = RunFolder(tmp_path / "run", recipe, resume=False)
+    folder = RunFolder(tmp_path / "run")
+    folder.open(recipe, resume=False)
     save(start, folder.last)
     folder.last.rename(tmp_path / "run" / ".last.previous")
     shutil.rmtree(tmp_path / "start")  # only the run's own copy is left to be read
-    again = RunFolder(tmp_path / "run", recipe, resume=True)
+    again = RunFolder(tmp_path / "run")
+    again.open(recipe, resume=True)
     assert loop.build_initialized(recipe, open_data(recipe.data), again, QUIET).card.model.norm_eps == 1e-5

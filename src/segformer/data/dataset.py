@@ -1,8 +1,11 @@
 """Samples, the label table, and the one Dataset class."""
 
 import os
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -108,6 +111,11 @@ class LabelTable:
 
     def apply(self, mask: Array, name: object) -> Array:
         """Raw ids (H, W) -> class indices (H, W) uint8; raises a ValueError that names the mask and the id."""
+        if mask.dtype == np.uint8:
+            codes, mark = self._codes
+            translated = bytearray(mask).translate(codes)  # many times as fast as an array for an index
+            if mark not in translated:
+                return np.frombuffer(translated, np.uint8).reshape(mask.shape)
         mask = mask.astype(np.int32)
         inside = mask.clip(0, len(self.values) - 1)
         classes = self.values[inside]
@@ -115,6 +123,15 @@ class LabelTable:
         if wrong.any():
             raise ValueError(self._message(mask, wrong, name))
         return np.asarray(classes, dtype=np.uint8)
+
+    @cached_property
+    def _codes(self) -> tuple[bytes, bytes]:
+        """What the ids 0-255 become, and what marks those that must not occur: a code that no other id becomes."""
+        values = np.full(256, INVALID)
+        values[: len(self.values)] = self.values[:256]
+        free = np.setdiff1d(np.arange(256), values)[:1]  # empty only where no id is INVALID
+        values[values == INVALID] = free
+        return values.astype(np.uint8).tobytes(), free.astype(np.uint8).tobytes()
 
     def _message(self, mask: Array, wrong: Array, name: object) -> str:
         known = ranges(np.flatnonzero((self.values != INVALID) & (self.values != IGNORE_INDEX)))
@@ -258,11 +275,22 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
         epoch, index = item
         sample = self.samples[index]
         pixels, raw = sample.read(self.decoding)
-        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         mask = torch.from_numpy(self.table.apply(raw, place_of(sample)))
         if self.transform is None:
-            return image, mask
-        return self.transform(image, mask, generator_of(self.seed, epoch, index))
+            return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C")), mask
+        return self.transform(channels_first(pixels), mask, generator_of(self.seed, epoch, index))
+
+
+def channels_first(pixels: Array) -> Tensor:
+    """(H, W, C) -> (C, H, W) in the same memory, if it can be: it may be read-only, so nothing may write to it.
+
+    With more than three channels that lie side by side, torch's resize rounds otherwise than with planes: those are
+    copied, so that earlier runs can be repeated.
+    """
+    planes = pixels.transpose(2, 0, 1) if pixels.shape[2] <= 3 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(planes)
 
 
 def generator_of(*key: int) -> torch.Generator:
@@ -275,6 +303,7 @@ def iterate(loader: DataLoader[T]) -> Iterator[T]:
     try:
         yield from loader
     except (ValueError, OSError) as error:
+        traceback.clear_frames(error.__traceback__)  # they hold the loader's iterator, and that its workers
         _, found, message = str(error).rpartition(f"\n{type(error).__name__}: ")
         if not found:
             raise

@@ -193,13 +193,22 @@ def balance(split: Split | None, classes: Sequence[str]) -> tuple[tuple[float, .
     """Weights 1 / sqrt(share) with mean 1 (a class that never occurs has 1), and the names of rare classes."""
     if split is None or not sum(split.pixels) or len(split.pixels) < 2:
         return None, ()
-    shares = np.array(split.shares())
-    occurs = shares > 0
-    weights = np.ones(len(shares))
-    raw = 1 / np.sqrt(shares[occurs])
+    rare = tuple(name for name, share in zip(classes, split.shares(), strict=True) if 0 < share < RARE)
+    return balanced_weights(split.pixels), rare
+
+
+def balanced_weights(pixels: Sequence[int]) -> tuple[float, ...]:
+    """1 / sqrt(share of the pixels) of each class, with mean 1; a class that never occurs has 1.
+
+    >>> balanced_weights([90, 10, 0])
+    (0.5, 1.5, 1.0)
+    """
+    counts = np.array(pixels, dtype=np.float64)
+    occurs = counts > 0
+    weights = np.ones(len(counts))
+    raw = 1 / np.sqrt(counts[occurs])
     weights[occurs] = (raw / raw.mean()).clip(*WEIGHTS).round(2)
-    rare = tuple(name for name, share in zip(classes, shares, strict=True) if 0 < share < RARE)
-    return tuple(weights.tolist()), rare
+    return tuple(weights.tolist())
 
 
 def show(diagnosis: Diagnosis, console: Console, costs: Sequence[str] = ()) -> None:

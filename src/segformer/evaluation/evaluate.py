@@ -26,10 +26,13 @@ def evaluate(
     limit: int | None = None,
     workers: int = 2,
     progress: Progress | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Scores:
     """Return the scores of a model over a split (or its first ``limit`` images).
 
     ``config`` defaults to the model's own test protocol; ``progress`` is called with (images done, of how many).
+    ``part`` (k, n) is for n processes of one torch.distributed group: the k-th takes every n-th image, and all return
+    the scores of the whole split, each image counted once.
     Raises a ValueError where the model's classes are not those of the data.
     """
     check_classes(model, source)
@@ -41,11 +44,12 @@ def evaluate(
     fused = model.fuse()
     matrix = ConfusionMatrix(source.classes, model.mean.device)
     decoding = Decoding.of(model.card.model, model.card.preprocessing)
-    for done, (image, label) in enumerate(load_whole(source, samples, workers, decoding), start=1):
+    own = samples[part[0] :: part[1]]
+    for done, (image, label) in enumerate(load_whole(source, own, workers, decoding), start=1):
         prediction = predict_mask(fused, image, config or model.card.eval)
         matrix.update(prediction, label.to(prediction.device))
         if progress:
-            progress(done, len(samples))
+            progress(done, len(own))
     return matrix.compute()
 
 

@@ -38,7 +38,7 @@ NVLABS_ENCODER = Layout(
     name="NVlabs (encoder)",
     rows=ENCODER_ROWS,
     signature=("patch_embed1.proj.weight", "block1.0.attn.q.weight"),
-    dropped={r"head\.(weight|bias)": "classifier of ImageNet's 1,000 classes"},
+    dropped={r"head\.(weight|bias)": "classifier that it was pre-trained with"},
 )
 
 

@@ -51,6 +51,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.head = AgainstZero() if card.model.binary else nn.Identity()
         self.card = card
         for name, values in (("mean", card.preprocessing.mean), ("std", card.preprocessing.std)):
             self.register_buffer(name, torch.tensor(values, device="cpu").view(1, -1, 1, 1), persistent=False)
@@ -58,7 +59,7 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised floats (B, C_in, H, W) -> logits (B, K, ceil(H/4), ceil(W/4))."""
         check_images(images, self.mean.shape[1])
-        return self.decoder(self.encoder(images))  # type: ignore[no-any-return]  # nn.Module is untyped
+        return self.head(self.decoder(self.encoder(images)))  # type: ignore[no-any-return]  # nn.Module is untyped
 
     def normalize(self, images: Tensor) -> Tensor:
         """Raw pixel values 0-255 -> what ``forward`` takes."""
@@ -78,6 +79,17 @@ class Segmenter(nn.Module):
         shared = {id(parameter): parameter for parameter in self.parameters()}
         encoder, decoder = copy.deepcopy((self.encoder, decoder), shared)  # a copy has a training mode of its own
         return Segmenter(encoder, decoder, self.card).to(self.mean.device).eval()
+
+
+class AgainstZero(nn.Module):
+    """One logit of a binary head as those of two classes: 0 and itself.  (B, 1, h, w) -> (B, 2, h, w)
+
+    Their softmax is the logit's sigmoid, and their cross-entropy its binary one.
+    """
+
+    def forward(self, logit: Tensor) -> Tensor:
+        """Put zeros before it."""
+        return torch.cat([torch.zeros_like(logit), logit], dim=1)
 
 
 def check_images(images: Tensor, in_channels: int) -> None:
@@ -118,6 +130,8 @@ def build_from_card(card: ModelCard) -> Segmenter:
     """Return the randomly initialised model that a card describes."""
     check_channels(card)
     config = card.model
+    if config.binary and len(card.classes) != 2:
+        raise ValueError(f"model.binary is for two classes, got {len(card.classes)}; leave it out")
     encoder = MixTransformer(
         MIT_SIZES[config.encoder],
         in_channels=config.in_channels,
@@ -126,7 +140,10 @@ def build_from_card(card: ModelCard) -> Segmenter:
         embed_norm_eps=config.embed_norm_eps,
     )
     decoder = AllMLPDecoder(
-        encoder.channels, len(card.classes), channels=config.decoder_channels, dropout=config.dropout
+        encoder.channels,
+        1 if config.binary else len(card.classes),
+        channels=config.decoder_channels,
+        dropout=config.dropout,
     )
     return Segmenter(encoder, decoder, card)
 

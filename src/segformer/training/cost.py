@@ -9,10 +9,11 @@ from torch import Tensor
 
 from segformer.config import IGNORE_INDEX, Recipe
 from segformer.data.dataset import DataSource
-from segformer.models.segmenter import Segmenter, build_from_card
+from segformer.models.segmenter import Segmenter
 from segformer.training.loader import StepBatches, build_loader
-from segformer.training.loop import describe, optimizer_step, training_set
 from segformer.training.optim import build_optimizer
+from segformer.training.preparation import build_random, prepare_model, training_set
+from segformer.training.step import optimizer_step
 
 STEPS, SAMPLES = 3, 16  # measured ones
 BYTES_PER_PARAMETER = 16  # weight, gradient and AdamW's two moments, in fp32
@@ -43,7 +44,7 @@ def step_cost(recipe: Recipe, source: DataSource, device: str = "cpu") -> StepCo
 def model_cost(recipe: Recipe, source: DataSource, device: str) -> tuple[float, int]:
     """Seconds of a step on random pixels (median of a few), and bytes."""
     fabric = Fabric(accelerator=device.partition(":")[0], devices=1)
-    model = build_from_card(describe(recipe, source)).train()
+    model = prepare_model(build_random(recipe, source), recipe, fabric)
     batch = random_batch(recipe, len(source.classes))
     kept = kept_bytes(model, batch[0][: recipe.train.micro_batch_size or len(batch[0])])
     wrapped, optimizer = fabric.setup(model, build_optimizer(model, recipe.train))

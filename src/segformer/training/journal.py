@@ -8,8 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from segformer.config import TrainConfig
+from segformer.data.dataset import DataSource
 from segformer.evaluation.metrics import Scores
-from segformer.training.run_folder import TENSORBOARD, RunFolder
+from segformer.models.segmenter import Segmenter
+from segformer.training.run_folder import TENSORBOARD, RunFolder, read_metrics
+from segformer.training.run_page import picture_grid, prediction_rows, write_run_page
 
 LINE_SECONDS = 30.0  # between lines where the output is no terminal
 
@@ -36,7 +39,8 @@ class Journal:
         self.tensorboard = TensorBoardLogger(root_dir=folder.path, name=TENSORBOARD, version="")
         self.figures = {"loss": "", "mIoU": "", "img/s": ""}
         self.seconds_per_step: float | None = None
-        self.started = self.printed = time.perf_counter()
+        self.seconds_before = max((line.get("seconds", 0.0) for line in read_metrics(folder.path)), default=0.0)
+        self.opened = self.started = self.printed = time.perf_counter()
 
     def __enter__(self) -> "Journal":
         self.bar.start()
@@ -70,14 +74,25 @@ class Journal:
             self.evaluation = self.bar.add_task("evaluate", total=total, figures="", left="")
         self.bar.update(self.evaluation, completed=done)
 
-    def evaluated(self, step: int, scores: Scores) -> None:
-        """Take note of a finished evaluation."""
+    def evaluated(self, step: int, scores: Scores, model: Segmenter, source: DataSource, split: str) -> None:
+        """Take note of a finished evaluation, with pictures for TensorBoard."""
         if self.evaluation is not None:
             self.bar.remove_task(self.evaluation)
             self.evaluation = None
+        pictures = picture_grid(prediction_rows(model, source, split))
+        self.tensorboard.experiment.add_image(split, pictures, step, dataformats="HWC")
         self._show({"mIoU": f"mIoU {scores.miou:.3f}"})
         self._log(step, {f"val/{name}": value for name, value in scores.summary().items()})
         self.console.print(f"step {step}: " + "  ".join(f"{k} {v:.4f}" for k, v in scores.summary().items()))
+
+    def note(self, line: str) -> None:
+        """Print a line."""
+        self.console.print(line)
+
+    def report(self, model: Segmenter, source: DataSource, split: str, scores: Scores | None) -> None:
+        """Write report.html."""
+        path = write_run_page(self.folder.path, model, source, split, scores)
+        self.console.print(f"report: {path}", soft_wrap=True)
 
     def _show(self, figures: dict[str, str]) -> None:
         self.figures |= figures
@@ -87,7 +102,8 @@ class Journal:
         return "  ".join(filter(None, self.figures.values()))
 
     def _log(self, step: int, values: dict[str, float]) -> None:
-        self.folder.log({"step": step, **values})
+        seconds = self.seconds_before + time.perf_counter() - self.opened
+        self.folder.log({"step": step, "seconds": round(seconds, 1), **values})
         self.tensorboard.log_metrics(values, step)
 
     def _print_now_and_then(self, line: str) -> None:
@@ -95,6 +111,34 @@ class Journal:
         if not self.console.is_terminal and now - self.printed > LINE_SECONDS:
             self.printed = now
             self.console.print(line)
+
+
+class Silence:
+    """The journal of the processes that do not report."""
+
+    def __enter__(self) -> "Silence":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def begin(self) -> None:
+        """Say nothing."""
+
+    def step(self, *_: object) -> None:
+        """Say nothing."""
+
+    def evaluating(self, *_: object) -> None:
+        """Say nothing."""
+
+    def evaluated(self, *_: object) -> None:
+        """Say nothing."""
+
+    def note(self, *_: object) -> None:
+        """Say nothing."""
+
+    def report(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def clock(seconds: float) -> str:

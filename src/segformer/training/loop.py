@@ -1,38 +1,43 @@
 """One training run: recipe in, run folder out."""
 
-import math
+import copy
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor
 
-from segformer.checkpoint import CONFIG, initialize, read_card, read_own, read_weights
-from segformer.config import IGNORE_INDEX, ModelCard, Recipe
-from segformer.data.cache import cached
+from segformer.checkpoint import read_own
+from segformer.config import Recipe
 from segformer.data.catalog import open_data
 from segformer.data.dataset import DataSource, SegmentationDataset, iterate, seed_of
-from segformer.data.doctor import inspect
-from segformer.data.images import Decoding
-from segformer.data.transforms import TrainTransform
 from segformer.evaluation.evaluate import evaluate
-from segformer.models.segmenter import Segmenter, build_from_card
-from segformer.ops.upsample_cross_entropy import denominator, upsample_cross_entropy
+from segformer.models.segmenter import Segmenter
 from segformer.recipes import find_recipe
-from segformer.training.journal import Journal
+from segformer.training.journal import Journal, Silence
 from segformer.training.loader import StepBatches, build_loader
-from segformer.training.optim import build_optimizer, learning_rate, set_learning_rate
+from segformer.training.optim import averaged, build_optimizer, learning_rate, set_learning_rate
+from segformer.training.preparation import (
+    build_initialized,
+    check_data,
+    describe_data,
+    prepare_model,
+    step_in_words,
+    training_set,
+    with_class_weights,
+)
+from segformer.training.processes import agree_to_stop, build_fabric, device_name, first, lost_processes, stop_signals
 from segformer.training.run_folder import RunFolder
+from segformer.training.step import check_finite, optimizer_step, out_of_memory
 
-PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+if TYPE_CHECKING:
+    from segformer.evaluation.metrics import Scores
 
 
 @dataclass(frozen=True)
@@ -52,39 +57,68 @@ def train(
     *,
     resume: bool = False,
     device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     console: Console | None = None,
 ) -> TrainResult:
     """Train as a recipe (or the name of one, or a recipe.json) says; the run folder is ``runs/<recipe>`` unless given.
 
-    Ctrl-C and SIGTERM save and return after the current step; ``resume`` goes on from the last save, and ends with
-    the weights that an uninterrupted run has.  Raises ValueError, FileNotFoundError or FileExistsError for what a
-    user can mend.
+    ``devices`` is how many of this kind to use, on each of ``nodes`` machines; where torchrun or SLURM started the
+    processes, they say it.  Ctrl-C and SIGTERM save and return after the current step; ``resume`` goes on from the
+    last save, and ends with the weights that an uninterrupted run has.  Raises ValueError, FileNotFoundError or
+    FileExistsError for what a user can mend.
     """
-    console = console or Console()
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    kind, _, number = device.partition(":")
-    fabric = Fabric(
-        accelerator=kind, devices=[int(number)] if number else 1, precision=PRECISIONS[recipe.train.precision]
-    )
+    fabric = build_fabric(recipe.train.precision, device, devices, nodes)
+    console = (console or Console()) if fabric.global_rank == 0 else Console(quiet=True)
+    folder = RunFolder(Path(run_dir or Path("runs") / recipe.name))
+    first(fabric, lambda: check(recipe, folder, resume=resume, console=console))
     source = open_data(recipe.data)
-    dataset = training_set(recipe, source)
+    if fabric.global_rank == 0:
+        announce(fabric, recipe, source, console)
+    exact = determinism(recipe.train.deterministic)
+    with torch.random.fork_rng(), stop_signals() as stop, lost_processes(fabric), exact:
+        torch.manual_seed(recipe.train.seed)
+        model = build_initialized(recipe, source, folder, console)
+        run = Run(fabric, with_class_weights(recipe, source), folder, source, model, stop)
+        watcher = Journal(folder, recipe.train, start=run.progress["step"], console=console)
+        with watcher if fabric.global_rank == 0 else Silence() as journal:
+            run.steps(training_set(recipe, source), journal)
+            run.finish(journal)
+    return run.result()
+
+
+def check(recipe: Recipe, folder: RunFolder, *, resume: bool, console: Console) -> None:
+    """Look at everything that may be wrong before the run, then open its folder."""
+    source = open_data(recipe.data)
+    training_set(recipe, source)
     if not resume:
         check_data(recipe, source)
     for note in source.notes:
         console.print(f"note: {note}", soft_wrap=True)
+    folder.open(recipe, resume=resume)
+
+
+def announce(fabric: Fabric, recipe: Recipe, source: DataSource, console: Console) -> None:
+    """Say what is about to happen."""
     counts = ", ".join(f"{len(samples)} {split}" for split, samples in source.splits.items())
+    where = f"{fabric.world_size} x {fabric.device.type}" if fabric.world_size > 1 else str(fabric.device)
     console.print(
         f"{recipe.model.encoder} on {source.name}: {counts} images, {len(source.classes)} classes; "
-        f"{recipe.train.steps} steps of {recipe.train.batch_size} on {fabric.device}",
+        f"{recipe.train.steps} steps {step_in_words(recipe, fabric)} on {where}",
         soft_wrap=True,
     )
-    folder = RunFolder(Path(run_dir or Path("runs") / recipe.name), recipe, resume=resume)
-    with torch.random.fork_rng(), stop_signals() as stop:
-        torch.manual_seed(recipe.train.seed)
-        run = Run(fabric, recipe, folder, source, build_initialized(recipe, source, folder, console), stop)
-        with Journal(folder, recipe.train, start=run.progress["step"], console=console) as journal:
-            run.steps(dataset, journal)
-    return run.result()
+
+
+@contextmanager
+def determinism(wanted: bool) -> Iterator[None]:
+    """Ask torch for deterministic algorithms, where they are wanted, within the block."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 class Run:
@@ -103,68 +137,149 @@ class Run:
         self.recipe = recipe
         self.folder = folder
         self.source = source
-        self.model = model.train()
         self.stop = stop
-        self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, recipe.train))
         self.progress: dict[str, Any] = {"step": 0, "evaluated": 0, "best_miou": -1.0, "best_step": 0}
-        if (state := folder.load_trainer()) is not None:
+        self.scores: Scores | None = None
+        state = folder.load_trainer()
+        if state is not None:
             model.load_state_dict(read_own(folder.last).state)
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.progress = state["progress"]
-        folder.forget_after(self.progress["step"])
-        folder.write_manifest({"data": describe_data(source), "started_at_step": self.progress["step"]})
+        self.model = prepare_model(model, recipe, fabric)
+        self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, recipe.train))
+        self.average = averaged(model, recipe.train.ema)
+        if state is not None:
+            self.restore(state)
+        first(fabric, self.open_records)
 
-    def steps(self, dataset: SegmentationDataset, journal: Journal) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what was saved beside the weights."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.progress = state["progress"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+    def open_records(self) -> None:
+        """Write the manifest, and forget what was logged after the last save."""
+        self.folder.forget_after(self.progress["step"])
+        facts = {
+            "data": describe_data(self.source),
+            "class_weights": self.recipe.train.class_weights,
+            "started_at_step": self.progress["step"],
+            "processes": self.fabric.world_size,
+            "device": device_name(self.fabric.device),
+        }
+        self.folder.write_manifest(facts)
+
+    @property
+    def judged(self) -> Segmenter:
+        """The model that is evaluated and kept: the average of the weights, where there is one."""
+        model: Any = self.model if self.average is None else self.average.module
+        return model  # type: ignore[no-any-return]
+
+    def steps(self, dataset: SegmentationDataset, journal: Journal | Silence) -> None:
         """Take the steps that are left, with an evaluation every so often."""
         config, start = self.recipe.train, self.progress["step"]
         rank, world = self.fabric.global_rank, self.fabric.world_size
         weights = None if config.class_weights is None else torch.tensor(config.class_weights).to(self.fabric.device)
         self.evaluate_if_due(journal)  # a run that was stopped during an evaluation owes it
+        if self.tired():
+            return
         batches = StepBatches(len(dataset), config, start=start, rank=rank, world=world)
         journal.begin()
         for step, batch in enumerate(iterate(build_loader(dataset, batches)), start=start):
             set_learning_rate(self.optimizer, lr := learning_rate(step, config))
             torch.manual_seed(seed_of(config.seed, step, rank))  # dropout: a function of the step
-            batch = self.fabric.to_device(batch)
-            loss = optimizer_step(self.fabric, self.wrapped, self.optimizer, batch, self.recipe, weights)
+            loss = self.step(step, batch, weights)
             self.progress["step"] = done = step + 1
-            logged = check_finite(loss.item(), step, self.folder) if done % config.log_every == 0 else None
+            log = done % config.log_every == 0 or self.due()  # what is saved was looked at
+            logged = check_finite(loss.item(), step, self.folder.last) if log else None
             journal.step(done, logged, lr)
             self.evaluate_if_due(journal)
-            if self.stop:
-                self.folder.save_last(self.model, self.optimizer, self.progress)
+            if agree_to_stop(self.fabric, self.stop):
+                self.save()
+                break
+            if self.tired():
                 break
             journal.begin()
 
-    def evaluate_if_due(self, journal: Journal) -> None:
+    def step(self, step: int, batch: tuple[Tensor, Tensor], weights: Tensor | None) -> Tensor:
+        """Update the weights and their average; returns the loss."""
+        try:
+            batch = self.fabric.to_device(batch)
+            loss = optimizer_step(self.fabric, self.wrapped, self.optimizer, batch, self.recipe, weights)
+        except RuntimeError as error:
+            raise out_of_memory(error, self.recipe, step) from error
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return loss
+
+    def due(self) -> bool:
+        """Whether the model is to be evaluated after this step."""
+        step, config = self.progress["step"], self.recipe.train
+        return bool(step == config.steps or step % config.eval_every == 0)
+
+    def evaluate_if_due(self, journal: Journal | Silence) -> None:
         """Evaluate and save where the step asks for it, unless the run is to stop; keep the model if it is the best."""
         step, config = self.progress["step"], self.recipe.train
-        due = step == config.steps or step % config.eval_every == 0
-        if not due or step == self.progress["evaluated"]:
+        if not self.due() or step == self.progress["evaluated"]:
             return
-        split = self.recipe.data.val_split
+        alone, split = self.fabric.world_size == 1, self.recipe.data.val_split
 
         def watch(done: int, total: int) -> None:
             journal.evaluating(done, total)
-            if self.stop:
+            if self.stop and alone:  # among several, all would have to leave at the same image
                 raise Stopped
 
         try:
-            scores = evaluate(self.model, self.source, split, workers=config.workers, progress=watch)
+            scores = evaluate(
+                self.judged,
+                self.source,
+                split,
+                workers=config.workers,
+                progress=watch,
+                part=(self.fabric.global_rank, self.fabric.world_size),
+            )
         except Stopped:
             return
-        journal.evaluated(step, scores)
-        provenance = self.model.card.provenance | {"step": step, split: scores.summary()}
-        self.model.card = replace(self.model.card, provenance=provenance)
+        self.scores = scores
+        journal.evaluated(step, scores, self.judged, self.source, split)
+        provenance = self.judged.card.provenance | {"step": step, split: scores.summary()}
+        self.model.card = self.judged.card = replace(self.model.card, provenance=provenance)
         self.progress["evaluated"] = step
         if scores.miou > self.progress["best_miou"]:
             self.progress |= {"best_miou": scores.miou, "best_step": step}
-            self.folder.save_best(self.model)
-        self.folder.save_last(self.model, self.optimizer, self.progress)
+            if self.fabric.global_rank == 0:
+                self.folder.save_best(self.judged)
+        self.save()
+
+    def save(self) -> None:
+        """Write everything that going on from here takes."""
+        if self.fabric.global_rank == 0:
+            state = {
+                "optimizer": self.optimizer.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),
+                "average": None if self.average is None else self.average.state_dict(),
+                "progress": copy.deepcopy(self.progress),
+            }
+            self.folder.save_last(self.model, state)
+        self.fabric.barrier()
+
+    def tired(self) -> bool:
+        """Whether the best evaluation is as many evaluations ago as the recipe has patience for."""
+        config, progress = self.recipe.train, self.progress
+        waited = (progress["evaluated"] - progress["best_step"]) // config.eval_every
+        return config.patience is not None and progress["evaluated"] == progress["step"] and waited >= config.patience
+
+    def finish(self, journal: Journal | Silence) -> None:
+        """Write the report, unless the run is to stop or was finished before; say so where it ended early."""
+        if self.tired() and self.progress["step"] < self.recipe.train.steps:
+            journal.note(f"no better mIoU in {self.recipe.train.patience} evaluations: stopped early")
+        if self.scores is not None and not self.stop:
+            journal.report(self.judged, self.source, self.recipe.data.val_split, self.scores)
 
     def result(self) -> TrainResult:
         """Return what the run came to."""
-        finished = self.progress["evaluated"] == self.recipe.train.steps
+        finished = self.progress["evaluated"] == self.recipe.train.steps or self.tired()
         return TrainResult(
             run_dir=self.folder.path,
             step=self.progress["step"],
@@ -176,145 +291,3 @@ class Run:
 
 class Stopped(Exception):  # noqa: N818  # no error
     """Leaves an evaluation that a signal interrupts."""
-
-
-def optimizer_step(
-    fabric: Fabric,
-    model: Any,
-    optimizer: Any,
-    batch: tuple[Tensor, Tensor],
-    recipe: Recipe,
-    class_weights: Tensor | None,
-) -> Tensor:
-    """Accumulate the gradient over micro-batches and update; returns the loss, averaged over the global batch."""
-    images, masks = batch
-    config, align_corners = recipe.train, recipe.model.align_corners
-    size = config.micro_batch_size or len(images)
-    # Mean over devices of the local counts: together with the mean of the gradients, a mean over the global batch.
-    local = denominator(masks, IGNORE_INDEX, class_weights, config.loss_average)
-    count = cast("Tensor", fabric.all_reduce(local, reduce_op="mean"))
-    total = torch.zeros((), device=fabric.device)
-    for start in range(0, len(images), size):
-        part = slice(start, start + size)
-        with fabric.no_backward_sync(model, enabled=start + size < len(images)):
-            logits = model(images[part])
-            loss = upsample_cross_entropy(
-                logits, masks[part], IGNORE_INDEX, class_weights, average="sum", align_corners=align_corners
-            )
-            loss = loss / count.to(loss)
-            fabric.backward(loss)
-        total += loss.detach()
-    optimizer.step()
-    optimizer.zero_grad()
-    return cast("Tensor", fabric.all_reduce(total, reduce_op="mean"))
-
-
-def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
-    """Return the augmented training split; raises a ValueError where a split is empty or weights do not fit."""
-    for split in (recipe.data.train_split, recipe.data.val_split):
-        if not source.samples(split):
-            raise ValueError(
-                f"{source.name}: no images in the split '{split}'; it takes some to train on and some to evaluate on"
-            )
-    weights = recipe.train.class_weights
-    if weights is not None and len(weights) != len(source.classes):
-        raise ValueError(f"train.class_weights must have {len(source.classes)} values, got {len(weights)}")
-    data = recipe.data
-    samples = source.samples(data.train_split)
-    return SegmentationDataset(
-        cached(samples, data.cache) if data.cache else samples,
-        source.table,
-        TrainTransform(data, recipe.preprocessing),
-        recipe.train.seed,
-        training_decoding(recipe),
-    )
-
-
-def check_data(recipe: Recipe, source: DataSource) -> None:
-    """Raise a ValueError for the first fault that the doctor finds without decoding a file."""
-    used = {recipe.data.train_split, recipe.data.val_split}
-    splits = {name: samples for name, samples in source.splits.items() if name in used}
-    errors = inspect(replace(source, splits=splits), cheap=True).errors
-    if errors:
-        first, also = errors[0], f"; and {len(errors) - 1} more faults" if len(errors) > 1 else ""
-        where = f"{first.files[0]}: " if first.files else ""
-        raise ValueError(f"{where}{first.problem}; {first.fix}{also}; see segformer inspect {source.name}")
-
-
-def training_decoding(recipe: Recipe) -> Decoding:
-    """Return how training images are decoded: where the recipe allows it, no larger than its largest resize needs."""
-    decoding, data = Decoding.of(recipe.model, recipe.preprocessing), recipe.data
-    largest = (math.ceil(data.resize[0] * data.ratio[1]), math.ceil(data.resize[1] * data.ratio[1]))
-    return replace(decoding, enough=largest) if data.reduced_decode else decoding
-
-
-def build_initialized(recipe: Recipe, source: DataSource, folder: RunFolder, console: Console) -> Segmenter:
-    """Return the model to train: that of a run that goes on, one like ``train.init_from``, or a random one.
-
-    LayerNorm's eps is a property of the weights: it is taken over with them.
-    """
-    card = describe(recipe, source)
-    if folder.last.exists():
-        return build_from_card(read_card(folder.last / CONFIG))
-    if recipe.train.init_from is None:
-        return build_from_card(card)
-    weights = read_weights(recipe.train.init_from)
-    config = replace(card.model, norm_eps=weights.config.norm_eps, embed_norm_eps=weights.config.embed_norm_eps)
-    provenance = card.provenance | {"init_from": recipe.train.init_from}
-    model = build_from_card(replace(card, model=config, provenance=provenance))
-    for note in initialize(model, weights):
-        console.print(f"note: {recipe.train.init_from}: {note}", soft_wrap=True)
-    return model
-
-
-def describe(recipe: Recipe, source: DataSource) -> ModelCard:
-    """Return the card of the model that a recipe trains on these data."""
-    return ModelCard(
-        model=recipe.model,
-        preprocessing=recipe.preprocessing,
-        eval=recipe.eval,
-        classes=source.classes,
-        palette=source.palette,
-        provenance={"source": "trained with segformer", "recipe": recipe.name, "data": Path(source.name).name},
-        licence="unknown",
-    )
-
-
-def describe_data(source: DataSource) -> dict[str, Any]:
-    """Return the part of the manifest that says what was trained on."""
-    return {
-        "name": source.name,
-        "classes": list(source.classes),
-        "images": {split: len(samples) for split, samples in source.splits.items()},
-    }
-
-
-def check_finite(loss: float, step: int, folder: RunFolder) -> float:
-    """Return the loss; raises a ValueError that says what to do where it is NaN or infinite."""
-    if not math.isfinite(loss):
-        raise ValueError(
-            f"the loss became {loss} at step {step}; lower train.lr, or use train.precision fp32 if it is another"
-            + (f"; {folder.last} holds the last save before" if folder.last.exists() else "")
-        )
-    return loss
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collect Ctrl-C and SIGTERM instead of dying of them; a second Ctrl-C stops at once."""
-    received: list[signal.Signals] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number: int, _: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(signal.Signals(number))
-
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from segformer.config import TrainConfig
 from segformer.models.segmenter import Segmenter
@@ -14,6 +15,7 @@ BETAS = (0.9, 0.999)
 def parameter_groups(model: Segmenter, config: TrainConfig) -> list[dict[str, Any]]:
     """Three groups: encoder, the encoder's norm layers (no weight decay), decoder (learning rate times a factor).
 
+    What is frozen is in none.
     Biases of linear layers and convolutions and the decoder's norm are decayed, as in the released recipes.
     """
     norms = {id(p) for m in model.encoder.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
@@ -23,10 +25,20 @@ def parameter_groups(model: Segmenter, config: TrainConfig) -> list[dict[str, An
         ("encoder norms", [p for p in encoder if id(p) in norms], 1.0, 0.0),
         ("decoder", list(model.decoder.parameters()), config.decoder_lr_factor, config.weight_decay),
     )
+    groups = [(name, [p for p in group if p.requires_grad], factor, decay) for name, group, factor, decay in rows]
     return [
         {"name": name, "params": parameters, "lr": config.lr * factor, "lr_factor": factor, "weight_decay": decay}
-        for name, parameters, factor, decay in rows
+        for name, parameters, factor, decay in groups
+        if parameters
     ]
+
+
+def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
+    """Return the exponential moving average of a model's weights, which starts from its first update."""
+    if decay is None:
+        return None
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def build_optimizer(model: Segmenter, config: TrainConfig) -> torch.optim.Optimizer:

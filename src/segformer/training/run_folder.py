@@ -23,10 +23,14 @@ PACKAGES = ("segformer", "torch", "torchvision", "lightning-fabric", "torchmetri
 
 
 class RunFolder:
-    """Reads and writes one run; ``resume`` says whether it may and must exist already."""
+    """Reads and writes one run."""
 
-    def __init__(self, path: Path, recipe: Recipe, *, resume: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
+
+    def open(self, recipe: Recipe, *, resume: bool) -> None:
+        """Start a run or go on with one; raises an error where there is one already, none, or another recipe's."""
+        path = self.path
         if resume:
             for folder in (self.last, self.best):  # before anyone asks what is there
                 recover_folder(folder)
@@ -52,10 +56,10 @@ class RunFolder:
         """Record versions, hardware and what the caller adds."""
         write_json(self.path / MANIFEST, {**environment(), **facts})
 
-    def save_last(self, model: Segmenter, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
-        """Write model, optimizer and progress, all or nothing."""
+    def save_last(self, model: Segmenter, trainer: dict[str, Any]) -> None:
+        """Write the model and the state of its training, all or nothing."""
         buffer = io.BytesIO()
-        torch.save({"optimizer": optimizer.state_dict(), "progress": progress}, buffer)
+        torch.save(trainer, buffer)
 
         def write(partial: Path) -> None:
             write_model(model, partial)
@@ -64,7 +68,7 @@ class RunFolder:
         write_folder(self.last, write)
 
     def load_trainer(self) -> dict[str, Any] | None:
-        """Return {"optimizer", "progress"} of ``last``, or None where the run was never saved."""
+        """Return the state of the training in ``last``, or None where the run was never saved."""
         if not self.last.exists():
             return None
         state: dict[str, Any] = torch.load(self.last / TRAINER, map_location="cpu", weights_only=True)
@@ -106,7 +110,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return parsed
 
 
-def check_same(old: Recipe, new: Recipe, path: Path) -> None:
+def check_same(old: Any, new: Any, path: Path) -> None:
     """Raise a ValueError that names the fields in which a run's recipe was changed."""
     before, after = flat(to_json(old)), flat(to_json(new))
     changed = [f"{key} was {before[key]}, is {after[key]}" for key in before if before[key] != after[key]]
@@ -132,7 +136,6 @@ def environment() -> dict[str, Any]:
         "commit": commit(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
-        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from segformer.models.layers import as_map, as_tokens
 
@@ -133,12 +134,14 @@ class Stage(nn.Module):
         self.embed = embed
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
+        self.recompute = False
+        """Whether blocks are computed again on the way back, instead of kept (activation checkpointing)."""
 
     def forward(self, features: Tensor) -> Tensor:
         """The normed map feeds the decoder and the next stage."""
         tokens, size = self.embed(features)
         for block in self.blocks:
-            tokens = block(tokens, size)
+            tokens = checkpoint(block, tokens, size, use_reentrant=False) if self.recompute else block(tokens, size)
         return as_map(self.norm(tokens), size)
 
 

@@ -1,0 +1,33 @@
+"""An encoder with the head that it is pre-trained with on ImageNet (Sec. 4.1)."""
+
+from torch import Tensor, nn
+
+from segformer.config import check_choice
+from segformer.models.encoders.mit import MIT_SIZES, MixTransformer, init_weights
+
+
+class Classifier(nn.Module):
+    """The encoder's last map, averaged over space, then a linear layer.  (B, C, H, W) normalised -> (B, K) logits"""
+
+    def __init__(self, encoder: MixTransformer, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.channels[-1], num_classes)
+        init_weights(self.head)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Sides from 32 pixels up."""
+        return self.head(self.encoder(images)[-1].mean(dim=(2, 3)))  # type: ignore[no-any-return]  # nn.Module is untyped
+
+
+def build_classifier(encoder: str = "mit_b0", num_classes: int = 1000, drop_path: float = 0.1) -> Classifier:
+    """Return a randomly initialised classifier.
+
+    >>> import torch
+    >>> build_classifier("mit_b0")(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 1000])
+    """
+    check_choice("encoder", encoder, MIT_SIZES)
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    return Classifier(MixTransformer(MIT_SIZES[encoder], drop_path=drop_path), num_classes)
