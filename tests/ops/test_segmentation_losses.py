@@ -273,7 +273,7 @@ def test_another_ignore_index(loss: Loss, channels: int) -> None:
 
 @pytest.mark.parametrize("loss", [ohem_cross_entropy, focal_loss, dice_loss])
 def test_memory_does_not_grow_with_the_batch(loss: Loss, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(banded, "BAND", 32 * 64 * 64)
+    monkeypatch.setattr(banded, "TILE", 32 * 64 * 64)
     logits, target = torch.randn(4, 32, 16, 16, requires_grad=True), labels(4, 32, 64, 64)
     kept: list[int] = []
 

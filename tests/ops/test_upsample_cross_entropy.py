@@ -26,9 +26,10 @@ def loss_and_gradient(function: object, logits: Tensor, *args: object, **options
 
 
 @pytest.fixture(autouse=True)
-def narrow_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many bands even for small inputs, of sizes that divide nothing."""
-    monkeypatch.setattr(module, "BAND", 2 * 7 * 33 * 5)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many tiles even for small inputs, of sizes that divide nothing."""
+    monkeypatch.setattr(module, "COLUMNS", 13)
+    monkeypatch.setattr(module, "TILE", 2 * 7 * 13 * 5)
 
 
 @pytest.mark.parametrize("average", ["all", "valid", "sum"])
@@ -109,8 +110,9 @@ def test_no_gradient_needed() -> None:
     assert torch.equal(logits, kept)
 
 
-def test_memory_is_bounded_by_the_band(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BAND", 150 * 256 * 16)
+def test_memory_is_bounded_by_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "COLUMNS", 64)
+    monkeypatch.setattr(module, "TILE", 150 * 64 * 64)
     logits, target = torch.randn(1, 150, 64, 64, requires_grad=True), labels(1, 150, 256, 256)
     with torch.profiler.profile(profile_memory=True) as profile:
         upsample_cross_entropy(logits, target).backward()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from segformer.ops.upsample_argmax import axis, check_size
 
-BAND = 1 << 23  # scores held at a time, in elements
+TILE, COLUMNS = 1 << 19, 64  # scores held at a time, in elements and in columns: they stay in the cache
 Average = Literal["all", "valid", "sum"]
 
 
@@ -23,15 +23,15 @@ def upsample_cross_entropy(
     """Loss of logits (B, K, h, w), upsampled bilinearly to the labels (B, H, W); a scalar with a gradient.
 
     ``average``: "valid" divides by the (class-weighted) number of pixels that are not ignored, as torch does; "all"
-    by B * H * W, as the released recipes do; "sum" not at all.  Loss and gradient are computed together in bands of
-    rows, so that B x K x H x W scores never exist.  A batch with every label ignored has loss 0.  Reduced-precision
-    logits are upcast band by band.
+    by B * H * W, as the released recipes do; "sum" not at all.  Loss and gradient are computed together in tiles, so
+    that B x K x H x W scores never exist.  A batch with every label ignored has loss 0.  Reduced-precision logits are
+    upcast tile by tile.
     """
     check_size(logits, (target.shape[-2], target.shape[-1]))
     if target.ndim != 3 or target.shape[0] != logits.shape[0]:
         raise ValueError(f"target must be ({logits.shape[0]}, height, width), got {tuple(target.shape)}")
     weights = None if class_weights is None else class_weights.to(logits.device)
-    total: Tensor = _BandedCrossEntropy.apply(logits, target, ignore_index, weights, align_corners)
+    total: Tensor = _TiledCrossEntropy.apply(logits, target, ignore_index, weights, align_corners)
     return total / denominator(target, ignore_index, class_weights, average).to(total)
 
 
@@ -62,33 +62,37 @@ def denominator(target: Tensor, ignore_index: int, class_weights: Tensor | None,
     return class_weights.to(target.device)[valid].sum().clamp(min=torch.finfo(torch.float32).tiny)
 
 
-class _BandedCrossEntropy(torch.autograd.Function):
-    """Summed loss; the gradient is computed on the way forward, while a band is at hand."""
+class _TiledCrossEntropy(torch.autograd.Function):
+    """Summed loss; the gradient is computed on the way forward, while a tile is at hand."""
 
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, target: Tensor, ignore_index: int, weights: Tensor | None, align_corners: bool
     ) -> Tensor:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        logits = logits.contiguous()
         batch, num_classes, height, width = logits.shape
         rows, columns = target.shape[1:]
-        top, bottom, down = axis(height, rows, align_corners, logits.new_empty(0, dtype=dtype))
-        needs_gradient = logits.requires_grad
+        like = logits.new_empty(0, dtype=dtype)
+        top, bottom, down = axis(height, rows, align_corners, like)
+        tiles = column_tiles(width, columns, align_corners, like)
+        needs_gradient: bool = ctx.needs_input_grad[0]
         gradient = torch.zeros_like(logits, dtype=dtype) if needs_gradient else None
         total = torch.zeros((), dtype=dtype, device=logits.device)
-        height_of_band = max(1, BAND // (batch * num_classes * columns))
+        height_of_band = max(1, TILE // (batch * num_classes * min(COLUMNS, columns)))
         for band in torch.split(torch.arange(rows, device=logits.device), height_of_band):
             upper, lower, v = top[band], bottom[band], down[band][:, None]
             scores = torch.lerp(logits[:, :, upper].to(dtype), logits[:, :, lower].to(dtype), v)
-            wide = F.interpolate(scores, size=(len(band), columns), mode="bilinear", align_corners=align_corners)
-            loss, slope = _cross_entropy(wide, target[:, band], ignore_index, weights, needs_gradient)
-            total += loss
-            if gradient is not None and slope is not None:
-                narrow = torch.ops.aten.upsample_bilinear2d_backward(
-                    slope, [len(band), columns], [batch, num_classes, len(band), width], align_corners
-                )
-                gradient.index_add_(2, lower, narrow * v)
-                gradient.index_add_(2, upper, narrow * (1 - v))
+            slopes = torch.zeros_like(scores) if needs_gradient else None
+            for sources, targets, matrix in tiles:
+                wide = scores[..., sources] @ matrix
+                loss, slope = _cross_entropy(wide, target[:, band, targets], ignore_index, weights, needs_gradient)
+                total += loss
+                if slopes is not None and slope is not None:
+                    slopes[..., sources] += slope @ matrix.T
+            if gradient is not None and slopes is not None:
+                gradient.index_add_(2, lower, slopes * v)
+                gradient.index_add_(2, upper, slopes * (1 - v))
         if gradient is not None:
             ctx.save_for_backward(gradient.to(logits.dtype))
         return total
@@ -100,18 +104,37 @@ class _BandedCrossEntropy(torch.autograd.Function):
         return gradient * outputs[0].to(gradient.dtype), None, None, None, None
 
 
+def column_tiles(width: int, columns: int, align_corners: bool, like: Tensor) -> list[tuple[slice, slice, Tensor]]:
+    """Divide the target's columns: (source columns, target columns, matrix (sources, targets)) of each tile.
+
+    A matrix holds the weights of the bilinear interpolation along a row, two a target; tiles are so narrow that a
+    product with it, and with its transpose on the way back, costs less than torch's own upsampling.
+    """
+    left, right, u = axis(width, columns, align_corners, like)
+    tiles = []
+    for start in range(0, columns, COLUMNS):
+        targets = slice(start, min(start + COLUMNS, columns))
+        first, last = int(left[targets][0]), int(right[targets][-1])
+        matrix = like.new_zeros(last + 1 - first, targets.stop - start)
+        place = torch.arange(targets.stop - start, device=like.device)
+        matrix[left[targets] - first, place] += 1 - u[targets]
+        matrix[right[targets] - first, place] += u[targets]
+        tiles.append((slice(first, last + 1), targets, matrix))
+    return tiles
+
+
 def _cross_entropy(
     scores: Tensor, target: Tensor, ignore_index: int, weights: Tensor | None, needs_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Summed loss of scores (B, K, H, W), and its gradient, which takes the scores' memory."""
+    """Summed loss of scores (B, K, H, W), and its gradient; both take the scores' memory."""
     valid = target != ignore_index
     labels = torch.where(valid, target, 0).long().unsqueeze(1)
-    factor = valid.to(scores.dtype) if weights is None else (weights[labels.squeeze(1)] * valid).to(scores.dtype)
-    normalizer = scores.logsumexp(dim=1, keepdim=True)
-    picked = scores.gather(1, labels)
-    loss = ((normalizer - picked).squeeze(1) * factor).sum()
+    factor = (valid if weights is None else weights[labels.squeeze(1)] * valid).to(scores.dtype).unsqueeze(1)
+    shifted = scores.sub_(scores.amax(dim=1, keepdim=True))
+    picked = shifted.gather(1, labels)
+    exponentials = shifted.exp_()
+    normalizer = exponentials.sum(dim=1, keepdim=True)
+    loss = ((normalizer.log() - picked) * factor).sum()
     if not needs_gradient:
         return loss, None
-    probabilities = scores.sub_(normalizer).exp_()
-    probabilities.scatter_add_(1, labels, torch.full_like(picked, -1.0))
-    return loss, probabilities.mul_(factor.unsqueeze(1))
+    return loss, exponentials.mul_(factor / normalizer).scatter_add_(1, labels, -factor)
