@@ -31,9 +31,9 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; raises a ValueError that names the file where it is none."""
+    """Read JSON, with or without a byte-order mark; raises a ValueError that names the file where it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected JSON, got something else ({error})") from error
 

@@ -36,6 +36,8 @@ def test_a_color_of_no_class_is_named() -> None:
         ("palette.txt", "road 128 64 128\ncar 0 0 142\nVoid 0 0 0\n"),
         ("palette.txt", "# colours\n128 64 128 road\n0 0 142 car\n0 0 0 unlabeled"),
         ("class_dict.csv", "name,r,g,b\nroad,128,64,128\ncar,0,0,142\nvoid,0,0,0\n"),
+        ("palette.csv", "name;r;g;b\nroad;128;64;128\n\ncar;0;0;142\n;;;\nvoid;0;0;0\n"),
+        ("palette.csv", 'name\tr\tg\tb\n"road"\t128\t64\t128\ncar\t0\t0\t142\nvoid\t0\t0\t0\n'),
         ("palette.json", json.dumps({"road": [128, 64, 128], "car": [0, 0, 142], "ignore": [0, 0, 0]})),
     ],
 )
@@ -44,10 +46,21 @@ def test_palette_files(name: str, text: str, tmp_path: Path) -> None:
     assert read_palette(tmp_path / name) == (("road", "car"), COLORS[:2], COLORS[2:])
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_names_of_several_words_in_a_palette(mark: str, tmp_path: Path) -> None:
+    names = ("class 1", "road 2 of 3", "a b c d e") + (("road, paved",) if mark != "," else ())
+    lines = [mark.join([name, str(index), "64", "128"]) for index, name in enumerate(names)]
+    (tmp_path / "palette.csv").write_text("\n".join(lines))
+    classes, colors, _ = read_palette(tmp_path / "palette.csv")
+    assert classes == names
+    assert colors == tuple((index, 64, 128) for index in range(len(names)))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("palette.txt", "road 128 64 128\ncar 0 0\n", "line 2: expected a name and three numbers"),
+        ("palette.csv", "car,0,0\n", "line 1: expected a name and three numbers"),
         ("palette.txt", "road 128 64 300\n", r"expected three numbers of 0-255"),
         ("palette.txt", "", "expected lines of a name and a colour, found none"),
         ("palette.json", "[1]", "expected"),

@@ -1,4 +1,7 @@
 import json
+import os
+import unicodedata
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from segformer.data import folder
 from segformer.data.dataset import DataSource, Pair
 from segformer.data.folder import hash_splits, open_source
 
@@ -116,6 +120,111 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     for hidden in ("images/.cache/b.jpg", "images/train/.c.jpg", "images/.d.jpg"):
         (tmp_path / hidden).parent.mkdir(exist_ok=True)
         (tmp_path / hidden).touch()
+    assert names(open_source(str(tmp_path))) == {"train": ["a"]}
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".bmp", ".TIF", ".tiff"])
+def test_masks_of_other_lossless_kinds(suffix: str, tmp_path: Path) -> None:
+    write_pair(tmp_path, "train/a", suffix=".JPG")
+    mask = tmp_path / "masks" / "train" / "a.png"
+    Image.open(mask).save(mask.with_suffix(suffix))
+    mask.unlink()
+    write_description(tmp_path)
+    (pair,) = open_source(str(tmp_path)).samples("train")
+    assert pair.mask == mask.with_suffix(suffix)
+    assert pair.read()[1].tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_of_several_masks_the_png_is_taken(tmp_path: Path) -> None:
+    write_pair(tmp_path, "train/a")
+    for other in ("a.PNG", "a.tif", "a.json", "a.bmp", ".a.png"):
+        (tmp_path / "masks" / "train" / other).touch()
+    (pair,) = open_source(str(tmp_path)).samples("train")
+    assert pair.mask.name == "a.png"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.gif"])
+def test_a_mask_that_can_not_be_used_is_named(name: str, tmp_path: Path) -> None:
+    write_pair(tmp_path, "train/a")
+    mask = tmp_path / "masks" / "train" / "a.png"
+    Image.open(mask).save(mask.with_name(name))
+    mask.unlink()
+    message = rf"a\.png: no mask for the image .*a\.jpg \(looked for a\.png, a\.json, .*{name} can't be used: .*as PNG"
+    with pytest.raises(FileNotFoundError, match=message):
+        open_source(str(tmp_path))
+
+
+def test_many_masks_cost_no_look_at_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(20):
+        write_pair(tmp_path, f"train/{index}")
+    asked: list[Path] = []
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: asked.append(path) or is_file(path))
+    assert len(folder.find_pairs(tmp_path / "images" / "train", tmp_path / "masks" / "train", None)) == 20
+    assert not [path for path in asked if "masks" in path.parts]
+
+
+@pytest.mark.parametrize("image_form", ["NFC", "NFD"])
+def test_accents_may_be_spelled_in_two_ways(image_form: str, tmp_path: Path) -> None:
+    mask_form = {"NFC": "NFD", "NFD": "NFC"}[image_form]
+    write_pair(tmp_path, "train/a")
+    for part, form in (("images", image_form), ("masks", mask_form)):
+        path = next((tmp_path / part / "train").iterdir())
+        place = path.with_name(unicodedata.normalize(form, "Köln")) / unicodedata.normalize(form, f"Café{path.suffix}")
+        place.parent.mkdir()
+        path.rename(place)
+    for text in ("", unicodedata.normalize(mask_form, "Köln/Café")):
+        (tmp_path / "train.txt").write_text(text or "Köln/Café", encoding="utf-8")
+        assert names(open_source(str(tmp_path))) == {"train": ["Köln/Café"]}
+
+
+def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    for name in ("a", "b", os.fsdecode(b"K\xf6ln")):
+        write_pair(tmp_path, name)
+    splits = open_source(str(tmp_path)).splits
+    assert sorted(pair.name for pairs in splits.values() for pair in pairs) == ["K\udcf6ln", "a", "b"]
+    (tmp_path / "train.txt").write_bytes(b"K\xf6ln\n")
+    assert names(open_source(str(tmp_path))) == {"train": ["K\udcf6ln"]}
+
+
+def test_the_split_of_a_name_never_changes() -> None:
+    stems = [f"image_{k}" for k in range(15)] + ["Straße in Köln"]
+    held_out = [name for name, split in split_of(stems).items() if split == "val"]  # as of 0.1: crc32 of the UTF-8
+    assert held_out == [stem for stem in stems if zlib.crc32(stem.encode()) % 100 < 20]
+    assert held_out
+
+
+@pytest.mark.parametrize(
+    "line", ["a", "a.jpg", "./a.JPG", "train/a", "images/train/a.jpg", "/home/me/data/images/train/a.jpg", "\ufeffa"]
+)
+def test_a_list_may_hold_paths_and_endings(line: str, tmp_path: Path) -> None:
+    write_pair(tmp_path, "train/a")
+    write_pair(tmp_path, "train/b")
+    (tmp_path / "train.txt").write_text(f"{line}\n", encoding="utf-8")
+    assert names(open_source(str(tmp_path))) == {"train": ["a"]}
+
+
+@pytest.mark.parametrize("line", ["val/a.jpg", "images/val/a", "images/train/train/a.jpg", "a.txt"])
+def test_a_line_that_means_none_or_two_is_refused(line: str, tmp_path: Path) -> None:
+    for place in ("train/a", "train/train/a", "val/a"):
+        write_pair(tmp_path, place)
+    (tmp_path / "train.txt").write_text(line)
+    with pytest.raises(FileNotFoundError, match=rf"train\.txt: names '{line}', but there is no such image"):
+        open_source(str(tmp_path))
+
+
+def test_a_description_with_a_byte_order_mark(tmp_path: Path) -> None:
+    write_pair(tmp_path, "train/a")
+    (tmp_path / "dataset.json").write_text(json.dumps({"classes": CLASSES}), encoding="utf-8-sig")
+    assert open_source(str(tmp_path)).classes == ("road", "tree", "sky")
+
+
+@pytest.mark.parametrize("data", [b"{", b"\xff\xfe", b'{"images": [], "annotations": 3, "categories": {}}'])
+def test_other_json_does_not_matter_where_there_are_masks(data: bytes, tmp_path: Path) -> None:
+    write_pair(tmp_path, "train/a")
+    (tmp_path / "annotations").mkdir()
+    for place in ("notes.json", "annotations/instances_train.json"):
+        (tmp_path / place).write_bytes(data)
     assert names(open_source(str(tmp_path))) == {"train": ["a"]}
 
 

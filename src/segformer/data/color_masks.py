@@ -62,9 +62,9 @@ def find_palette(folder: Path) -> Path | None:
 def read_palette(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...], tuple[Color, ...]]:
     """Classes, their colours, and colours to ignore, of a palette file.
 
-    JSON {"road": [128, 64, 128], ...}, or lines of a name and three numbers in either order, between commas, spaces
-    or tabs, with or without a heading.  A class called void, ignore or unlabeled is ignored.  Raises a ValueError
-    that names the file and the line at fault.
+    JSON {"road": [128, 64, 128], ...}, or lines of a name and three numbers in either order, between commas,
+    semicolons, tabs or spaces, with or without a heading.  A class called void, ignore or unlabeled is ignored.
+    Raises a ValueError that names the file and the line at fault.
     """
     rows = _json_rows(path) if path.suffix == ".json" else _text_rows(path)
     named = {name: color for name, color in rows if name.lower() not in VOID}
@@ -83,15 +83,21 @@ def _json_rows(path: Path) -> list[tuple[str, Color]]:
 def _text_rows(path: Path) -> list[tuple[str, Color]]:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        fields = [field.strip() for field in (next(csv.reader([line])) if "," in line else line.split())]
+        fields = _fields(line)
         digits = [field for field in fields if field.isdigit()]
         words = [field for field in fields if field and not field.isdigit()]
-        if not fields or line.startswith("#") or (number == 1 and not digits):
+        if not line.strip(",; \t") or line.startswith("#") or (number == 1 and not digits):
             continue
         if len(digits) < 3 or not words:
             raise ValueError(f"{path}, line {number}: expected a name and three numbers of 0-255, got '{line}'")
         rows.append((" ".join(words), _color([int(digit) for digit in digits[-3:]], path, number)))
     return rows
+
+
+def _fields(line: str) -> list[str]:
+    """Cut a line where that gives the three numbers, or the most of them."""
+    cuts = [[field.strip() for row in csv.reader([line], delimiter=mark) for field in row] for mark in ",;\t"]
+    return max([*cuts, line.split()], key=lambda fields: min(sum(field.isdigit() for field in fields), 3))
 
 
 def _color(values: Any, path: Path, where: object) -> Color:

@@ -4,12 +4,14 @@
 
 Without dataset.json the classes are counted in the masks; without splits a hash of each name makes two.  A mask may
 also hold colours (named in dataset.json or a palette file), or be a labelme or Cityscapes JSON, beside the image or in
-masks/; a COCO JSON may stand for all masks.
+masks/; where masks/ holds none, a COCO JSON may stand for all.
 """
 
+import os
+import unicodedata
 import zlib
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,14 +21,16 @@ from PIL import Image
 from segformer.config import IGNORE_INDEX, Color, default_palette
 from segformer.data.color_masks import PALETTE_FILES, ColorPair, find_palette, read_palette
 from segformer.data.dataset import MAX_CLASSES, DataSource, LabelTable, Pair
-from segformer.data.images import list_images, read_mask
-from segformer.data.polygons import BACKGROUND, PolygonPair, is_coco, read_coco, read_shapes
+from segformer.data.images import IMAGE_SUFFIXES, list_images, read_mask
+from segformer.data.polygons import BACKGROUND, PolygonPair, has_areas, is_coco, read_coco, read_shapes
 from segformer.files import read_json
 
 Array = NDArray[Any]
 P = TypeVar("P", Pair, PolygonPair)
 IMAGES, MASKS, DESCRIPTION = "images", "masks", "dataset.json"
 LISTED = ("train", "val", "test")
+MASK_SUFFIXES = (".png", ".json", ".bmp", ".tif", ".tiff")  # of several, the first is taken
+UNFIT_SUFFIXES = (".jpg", ".jpeg", ".gif")  # JPEG blurs labels, and writers of GIF number its colours anew
 VAL_PERCENT = 20
 MAX_ID = 65_535
 
@@ -46,14 +50,15 @@ def open_source(root: str, masks: str = "") -> DataSource:
         raise FileNotFoundError(f"no data folder at '{root}'; give one with --data FOLDER")
     if not (folder / IMAGES).is_dir():
         raise ValueError(f"{folder}: expected the folders {IMAGES}/ and {MASKS}/, found no {IMAGES}/")
-    coco = coco_files(folder)
     labels = Path(masks) if masks else folder / MASKS
-    if not labels.is_dir():
-        if masks or not (coco or any((folder / IMAGES).rglob("*.json"))):
-            raise ValueError(f"{folder}: expected the folders {IMAGES}/ and {MASKS}/, found no {masks or MASKS}/")
+    if not masks and not any(list_masks(labels)):
+        coco, notes = find_coco(folder)
         if coco:
-            return open_coco(folder, coco)
-        labels = folder / IMAGES  # labelme writes its files beside the images
+            return open_coco(folder, coco, notes)
+        if any(list_masks(folder / IMAGES, (".json",))):
+            labels = folder / IMAGES  # labelme writes its files beside the images
+    if not labels.is_dir():
+        raise ValueError(f"{folder}: expected the folders {IMAGES}/ and {MASKS}/, found no {masks or MASKS}/")
     splits, notes = find_splits(folder, labels)
     return describe(folder, splits, notes)
 
@@ -62,7 +67,7 @@ def describe(folder: Path, splits: dict[str, list[Pair]], notes: list[str]) -> D
     """Find out the classes, and how masks hold them: as indices, as colours, or as polygons."""
     pairs = [pair for pairs in splits.values() for pair in pairs]
     path, palette = folder / DESCRIPTION, find_palette(folder)
-    if pairs[0].mask.suffix == ".json":
+    if pairs[0].mask.suffix.lower() == ".json":
         return polygon_source(folder, splits, notes)
     if mode_of(pairs[0].mask) in ("RGB", "RGBA"):
         if path.is_file():
@@ -108,31 +113,60 @@ def polygon_source(folder: Path, splits: dict[str, list[Pair]], notes: list[str]
     return DataSource(str(folder), classes, colors, table, found_pairs, tuple(notes))
 
 
-def coco_files(folder: Path) -> list[Path]:
-    """Return the COCO JSON files at the root or in annotations/."""
-    candidates = [*sorted(folder.glob("*.json")), *sorted((folder / "annotations").glob("*.json"))]
-    return [path for path in candidates if path.name not in (DESCRIPTION, *PALETTE_FILES) and is_coco(path)]
+def find_coco(folder: Path) -> tuple[dict[str, tuple[Path, Any]], list[str]]:
+    """The COCO file of each split, or of "" for all, parsed; and a note where other JSON was left out.
+
+    A split's file, at the root or in annotations/, has its name in its own: train, instances_train.json.
+    """
+    places = [*sorted(folder.glob("*.json")), *sorted((folder / "annotations").glob("*.json"))]
+    paths = [p for p in places if p.name not in (DESCRIPTION, *PALETTE_FILES) and not p.name.startswith(".")]
+    known = (*list_splits(folder / IMAGES), *LISTED)
+    grouped: dict[str, list[Path]] = {}
+    for path in paths:
+        grouped.setdefault(next((name for name in known if name in path.stem), ""), []).append(path)
+    if any(map(_is_named, paths)) and not any(map(_is_named, grouped.get("", []))):
+        grouped.pop("", None)
+    chosen = {split: file for split, group in grouped.items() if (file := choose_coco(group))}
+    used = [path for path, _ in chosen.values()]
+    ignored = ", ".join(path.name for path in paths if path not in used)
+    return chosen, [f"masks from {', '.join(p.name for p in used)}; left out {ignored}"] if ignored else []
 
 
-def open_coco(folder: Path, files: Sequence[Path]) -> DataSource:
-    """One file for each folder of images whose name it holds (train, instances_train.json), or one for all."""
-    images = folder / IMAGES
-    splits = sorted(p.name for p in images.iterdir() if p.is_dir())
+def choose_coco(paths: Sequence[Path]) -> tuple[Path, Any] | None:
+    """Of JSON files for one split the COCO file named instances..., else the one with polygons, parsed.
+
+    Raises a ValueError where several remain.
+    """
+    named = [path for path in paths if _is_named(path)]
+    parsed = ((path, read_json(path)) for path in named or paths)
+    files = [(path, values) for path, values in parsed if named or is_coco(values)]
+    if len(files) > 1:
+        files = [(path, values) for path, values in files if has_areas(values)] or files
+    if len(files) > 1:
+        names = ", ".join(path.name for path, _ in files)
+        raise ValueError(
+            f"{files[0][0].parent}: expected one COCO file for each split, got {names}; move the others away, or "
+            f"write the split (train, val) into their names"
+        )
+    return files[0] if files else None
+
+
+def open_coco(folder: Path, files: Mapping[str, tuple[Path, Any]], notes: Sequence[str]) -> DataSource:
+    """Images with their COCO files, parsed: one a split, for images/<split>/ or images/, or one for all."""
     found: dict[str, list[PolygonPair]] = {}
     classes: tuple[str, ...] = ()
-    for path in files:
-        split = next((name for name in (*splits, *LISTED) if name in path.stem), "")
-        below = images / split if split in splits else images
-        found[split], names = read_coco(path, below)
+    if "" in files and len(files) > 1:
+        raise ValueError(f"{files[''][0]}: expected the name of a split (train, val) in its name; rename or remove it")
+    for split, (path, values) in files.items():
+        below = folder / IMAGES / split
+        found[split], names = read_coco(path, values, below if below.is_dir() else folder / IMAGES)
         if classes and names != classes:
-            raise ValueError(f"{path}: expected the categories of {files[0].name}, got {', '.join(names[1:])}")
+            raise ValueError(f"{path}: expected the categories {', '.join(classes[1:])}, got {', '.join(names[1:])}")
         classes = names
-    notes = [f"{len(classes)} classes from polygons: {', '.join(classes)}"]
-    if list(found) == [""]:
-        halves, more = hash_splits(found[""])
-        found, notes = halves, [*notes, *more]
-    elif "" in found:
-        raise ValueError(f"{folder}: expected the name of a split (train, val) in the name of each COCO file")
+    notes = [*notes, f"{len(classes)} classes from polygons: {', '.join(classes)}"]
+    if "" in found:
+        found, more = hash_splits(found[""])
+        notes += more
     table = LabelTable.identity(len(classes))
     return DataSource(str(folder), classes, default_palette(len(classes)), table, found, tuple(notes))
 
@@ -153,7 +187,7 @@ def find_splits(folder: Path, masks: Path) -> tuple[dict[str, list[Pair]], list[
     these, two that are made by a hash.
     """
     images = folder / IMAGES
-    splits = sorted(p.name for p in images.iterdir() if p.is_dir() and not p.name.startswith("."))
+    splits = list_splits(images)
     loose = [path.name for path in list_images(images) if path.parent == images]
     if splits and loose:
         raise ValueError(
@@ -181,25 +215,92 @@ def hash_splits(pairs: Sequence[P]) -> tuple[dict[str, list[P]], list[str]]:
 
 
 def find_pairs(images: Path, masks: Path, listing: Path | None) -> list[Pair]:
-    """Images with their masks: those whose names the listing holds, one a line, or all."""
+    """Images with their masks: those that the listing holds, one a line, or all.
+
+    Raises FileNotFoundError for a line without an image and an image without a mask.
+    """
+    suffixes = (".json",) if masks == images else MASK_SUFFIXES
+    found, drawn = find_images(images), find_masks(masks, suffixes)
+    names = list(found) if listing is None or not listing.is_file() else read_listing(listing, found, images)
+    for name in names:
+        if name not in drawn:
+            unfit = None if masks == images else find_masks(masks, UNFIT_SUFFIXES).get(name)
+            raise FileNotFoundError(no_mask(masks / name, found[name], suffixes, unfit))
+    return [Pair(name, found[name], drawn[name]) for name in names]
+
+
+def no_mask(mask: Path, image: Path, suffixes: Sequence[str], unfit: Path | None) -> str:
+    """Say that an image has no mask (its path without the ending), and which were looked for."""
+    looked, found, fix = ", ".join(mask.name + suffix for suffix in suffixes), "", "add it, or remove the image"
+    if unfit is not None:
+        found, fix = f"; {unfit.name} can't be used: JPEG and GIF change labels", "make it again as PNG"
+    return f"{mask}{suffixes[0]}: no mask for the image {image} (looked for {looked}{found}); {fix}"
+
+
+def find_images(images: Path) -> dict[str, Path]:
+    """Images below a folder by name: the path without the ending; raises a ValueError where two share one."""
     found: dict[str, Path] = {}
     for path in list_images(images):
-        name = path.relative_to(images).with_suffix("").as_posix()
+        name = name_of(path, images)
         if name in found:
             raise ValueError(f"{path} and {found[name].name} would share a mask; rename one")
         found[name] = path
-    names = list(found)
-    if listing is not None and listing.is_file():
-        names = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
-    pairs = []
-    for name in names:
-        mask = next((p for p in (masks / f"{name}.png", masks / f"{name}.json") if p.is_file()), masks / f"{name}.png")
-        if name not in found:
-            raise FileNotFoundError(f"{listing}: names '{name}', but there is no such image in {images}")
-        if not mask.is_file():
-            raise FileNotFoundError(f"{mask}: no mask for the image {found[name]}; add it, or remove the image")
-        pairs.append(Pair(name, found[name], mask))
-    return pairs
+    return found
+
+
+def find_masks(masks: Path, suffixes: tuple[str, ...] = MASK_SUFFIXES) -> dict[str, Path]:
+    """Masks below a folder by name; of several, the one whose ending comes first."""
+    files = sorted(list_masks(masks, suffixes), key=lambda path: (-suffixes.index(path.suffix.lower()), path.name))
+    return {name_of(path, masks): path for path in files}  # the last of several stays
+
+
+def list_masks(folder: Path, suffixes: tuple[str, ...] = MASK_SUFFIXES + UNFIT_SUFFIXES) -> Iterator[Path]:
+    """Files below a folder with one of the endings, in either case; hidden ones left out."""
+    for place, folders, files in os.walk(folder):  # lists a folder once and asks for no file, quick for 100,000
+        folders[:] = (name for name in folders if not name.startswith("."))
+        found = (name for name in files if name.lower().endswith(suffixes) and not name.startswith("."))
+        yield from map(Path(place).joinpath, found)
+
+
+def name_of(path: Path, folder: Path) -> str:
+    """What an image and its mask share: the path below their folders without the ending, spelled as NFC.
+
+    macOS writes names as NFD: a letter and its accent apart.
+    """
+    return unicodedata.normalize("NFC", path.relative_to(folder).as_posix().removesuffix(path.suffix))
+
+
+def read_listing(listing: Path, found: Mapping[str, Path], images: Path) -> list[str]:
+    """Names of the images that a list holds, one a line; raises FileNotFoundError for a line that means none."""
+    names = []
+    for line in read_lines(listing):
+        name = find_listed(line, found, images)
+        if name is None:
+            raise FileNotFoundError(f"{listing}: names '{line}', but there is no such image in {images}")
+        names.append(name)
+    return names
+
+
+def read_lines(listing: Path) -> list[str]:
+    """Lines of a list that are not empty; bytes other than UTF-8 become what they are in the names of files."""
+    text = listing.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def find_listed(line: str, found: Mapping[str, Path], images: Path) -> str | None:
+    """Which of the images a line of a list means: a name, or one with its ending, or a path through their folder.
+
+    None where it is no image's, or a path that could be of two.
+    """
+    path = PurePosixPath(unicodedata.normalize("NFC", line))
+    if str(path) in found:
+        return str(path)
+    bare = path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
+    if str(bare) in found:
+        return str(bare)
+    below = [str(bare.relative_to(above)) for above in bare.parents if above.name == images.name]
+    names = [name for name in below if name in found]
+    return names[0] if len(names) == 1 else None
 
 
 def read_description(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...], LabelTable]:
@@ -239,8 +340,17 @@ def count_classes(masks: Iterable[tuple[object, Array]]) -> int:
     return highest + 1
 
 
+def list_splits(images: Path) -> list[str]:
+    """Names of the folders below images/."""
+    return sorted(path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _is_named(path: Path) -> bool:
+    return path.name.startswith("instances")
+
+
 def _hash(pair: Pair | PolygonPair) -> int:
-    return zlib.crc32(pair.image.stem.encode()) % 100
+    return zlib.crc32(os.fsencode(pair.image.stem)) % 100
 
 
 def _is_color(color: Any) -> bool:

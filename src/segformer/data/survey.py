@@ -16,7 +16,18 @@ from segformer.config import Color, DataConfig
 from segformer.data.catalog import open_data, with_data
 from segformer.data.dataset import MAX_CLASSES, DataSource, LabelTable, Pair, Sample
 from segformer.data.faults import Finding, Look, is_damaged, number
-from segformer.data.folder import DESCRIPTION, IMAGES, LISTED, MASKS, hash_splits, read_description
+from segformer.data.folder import (
+    DESCRIPTION,
+    IMAGES,
+    LISTED,
+    MASK_SUFFIXES,
+    MASKS,
+    find_listed,
+    hash_splits,
+    name_of,
+    read_description,
+    read_lines,
+)
 from segformer.data.images import (
     INDEX_MODES,
     TIFF_SUFFIXES,
@@ -160,8 +171,9 @@ def pair_files(split: str, images: Path, masks: Path, listing: Path | None) -> t
         findings.append(Finding("layout", "error", tuple(clashes), problem, "rename one of each, and its mask"))
     names = list(found)
     if listing is not None and listing.is_file():
-        names = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
-        unknown = [name for name in names if name not in found]
+        meant = {line: find_listed(line, found, images) for line in read_lines(listing)}
+        names = [name for name in meant.values() if name]
+        unknown = [line for line, name in meant.items() if not name]
         if unknown:
             problem = (
                 f"{listing.name} names {number(unknown, 'image')} that {images} does not have: {', '.join(unknown[:3])}"
@@ -170,7 +182,7 @@ def pair_files(split: str, images: Path, masks: Path, listing: Path | None) -> t
     items = []
     for name in names:
         expected, mask = masks / f"{name}.png", drawn.get(name)
-        elsewhere = expected if mask is not None and mask != expected else None
+        elsewhere = expected if mask is not None and mask.suffix.lower() not in MASK_SUFFIXES else None
         if name in found:
             items.append(Item(split, name, found[name], mask, elsewhere))
     items += [Item(split, name, None, path) for name, path in drawn.items() if name not in found]
@@ -178,15 +190,21 @@ def pair_files(split: str, images: Path, masks: Path, listing: Path | None) -> t
 
 
 def by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Images below a folder by their path without the ending, .png first, and those whose name is taken."""
+    """Images below a folder by name, those with the endings of masks first, and those whose name is taken."""
     found: dict[str, Path] = {}
     clashes = []
-    for path in sorted(list_images(folder) if folder.is_dir() else [], key=lambda path: (path.suffix != ".png", path)):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+    for path in sorted(list_images(folder) if folder.is_dir() else [], key=_rank):
+        name = name_of(path, folder)
         if name in found:
             clashes.append(str(path))
         found.setdefault(name, path)
     return dict(sorted(found.items())), clashes
+
+
+def _rank(path: Path) -> tuple[int, bool, Path]:
+    suffix = path.suffix.lower()
+    rank = MASK_SUFFIXES.index(suffix) if suffix in MASK_SUFFIXES else len(MASK_SUFFIXES)
+    return rank, path.suffix != suffix, path
 
 
 def look_at(item: Item, cheap: bool) -> Look:

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Everything that waits for a GPU; minutes are estimates for an H100.
+#
+#   DATA=FOLDER OUT=gpu_results bash benchmarks/gpu.sh                              all of it, about half an hour
+#   PARTS="steps tiny pretrain" DATA=... bash benchmarks/gpu.sh                     some of it
+#   DEVICE=cpu STEPS=8 EPOCHS=1 LIMIT=4 WORKERS=1 DATA=... bash benchmarks/gpu.sh   a trial on a CPU
+#
+# DATA holds tiny_imagenet, cityscapes256 and camvid11. What a part prints is kept in OUT. Said again, a part goes on
+# where it was cut off (pretrain, the trainings). A part that fails is named at the end and does not stop the others.
+set -uo pipefail
+PYTHON=${PYTHON:-python}
+DATA=${DATA:?the folder that holds tiny_imagenet, cityscapes256, camvid11}
+OUT=${OUT:-gpu_results}
+PARTS=${PARTS:-tests steps tiny pretrain cityscapes cityscapes_random cityscapes_pretrained camvid_random camvid_pretrained}
+DEVICE=${DEVICE:-cuda}
+STEPS=${STEPS:-6000}
+EPOCHS=${EPOCHS:-30}
+LIMIT=${LIMIT:-500}
+WORKERS=${WORKERS:-12}
+FAILED=()
+mkdir -p "$OUT"
+
+segformer() {  # COMMAND RECIPE NAME ...: a run into OUT/NAME, resumed if it is there
+    local command=$1 recipe=$2 run=$OUT/$3
+    shift 3
+    local resume=()
+    [ -e "$run/recipe.json" ] && resume=(--resume)
+    "$PYTHON" -m segformer "$command" "$recipe" --run-dir "$run" --device "$DEVICE" "${resume[@]}" "$@"
+}
+
+finetune() {  # RECIPE DATA NAME [START]
+    local start=()
+    [ $# -gt 3 ] && start=(--train.init-from "$4")
+    segformer train "$1" "$3" --data "$2" --train.steps "$STEPS" --train.eval-every $((STEPS / 4)) \
+        --train.batch-size 16 --train.precision bf16 --train.workers "$WORKERS" "${start[@]}"
+}
+
+run_part() {
+    case $1 in
+    tests) "$PYTHON" -m pytest -m gpu -q ;;                                                        # 1 min
+    steps) "$PYTHON" -m benchmarks.training --models b0 b2 --batch 16 --rounds 20 --device "$DEVICE" \
+        --precision bf16 --out "$OUT/training.json" ;;                                             # 3 min
+    tiny) "$PYTHON" -m benchmarks.tiny_imagenet "$DATA/tiny_imagenet" "$OUT/data/tiny" --limit "$LIMIT" ;;  # 1 min
+    pretrain) segformer pretrain tiny_imagenet_b0 pretrained --data "$OUT/data/tiny" \
+        --epochs "$EPOCHS" --workers "$WORKERS" ;;                                                 # 12 min
+    cityscapes) "$PYTHON" -m benchmarks.cityscapes256 "$DATA/cityscapes256" "$OUT/data/cityscapes" ;;  # 1 min
+    cityscapes_random) finetune benchmarks/cityscapes256_b0.json "cityscapes=$OUT/data/cityscapes" "$1" ;;  # 3 min
+    cityscapes_pretrained) finetune benchmarks/cityscapes256_b0.json "cityscapes=$OUT/data/cityscapes" "$1" \
+        "$OUT/pretrained/best" ;;                                                                  # 3 min
+    camvid_random) finetune camvid_b0 "$DATA/camvid11" "$1" ;;                                     # 3 min
+    camvid_pretrained) finetune camvid_b0 "$DATA/camvid11" "$1" "$OUT/pretrained/best" ;;          # 3 min
+    *) echo "no part '$1'" && return 2 ;;
+    esac
+}
+
+for name in $PARTS; do
+    echo "== $name"
+    run_part "$name" 2>&1 | tee -a "$OUT/$name.log" || FAILED+=("$name")
+done
+grep -H "^mIoU\|^top-1" "$OUT"/*.log || true
+[ ${#FAILED[@]} -eq 0 ] || { echo "failed: ${FAILED[*]}"; exit 1; }
