@@ -212,6 +212,7 @@ EXTRAS = {  # what a package that is not there is installed with
     "imagecodecs": "tiff",
     "datasets": "hub-data",
     "timm": "pretrain",
+    "wandb": "wandb",
 }
 FLAGS = (tyro.conf.FlagCreatePairsOff,)
 DESCRIPTION = """Semantic segmentation with SegFormer: train, evaluate, predict.

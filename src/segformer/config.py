@@ -209,6 +209,8 @@ class TrainConfig:
     """Steps between evaluations; the last step is always evaluated."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
+    wandb: str | None = None
+    """Project of Weights & Biases to log to as well (pip install wandb)."""
     workers: int = 2
     """Processes that load data."""
     init_from: str | None = None

@@ -3,6 +3,7 @@
 import time
 from types import TracebackType
 
+from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -10,9 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from segformer.config import TrainConfig
 from segformer.data.dataset import DataSource
 from segformer.evaluation.metrics import Scores
+from segformer.files import read_json
 from segformer.models.segmenter import Segmenter
-from segformer.training.run_folder import TENSORBOARD, RunFolder, read_metrics
+from segformer.training.run_folder import RECIPE, TENSORBOARD, RunFolder, read_metrics
 from segformer.training.run_page import picture_grid, prediction_rows, write_run_page
+from segformer.training.wandb_logger import WandbLogger
 
 LINE_SECONDS = 30.0  # between lines where the output is no terminal
 
@@ -37,6 +40,7 @@ class Journal:
         self.task = self.bar.add_task("train", total=config.steps, completed=start, figures="", left="")
         self.evaluation: TaskID | None = None
         self.tensorboard = TensorBoardLogger(root_dir=folder.path, name=TENSORBOARD, version="")
+        self.wandb = WandbLogger(config.wandb, folder.path, read_json(folder.path / RECIPE)) if config.wandb else None
         self.figures = {"loss": "", "mIoU": "", "img/s": ""}
         self.seconds_per_step: float | None = None
         self.seconds_before = max((line.get("seconds", 0.0) for line in read_metrics(folder.path)), default=0.0)
@@ -48,7 +52,8 @@ class Journal:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.bar.stop()
-        self.tensorboard.finalize("")
+        for logger in self._loggers():
+            logger.finalize("")
 
     def begin(self) -> None:
         """Start the clock of a step."""
@@ -81,6 +86,8 @@ class Journal:
             self.evaluation = None
         pictures = picture_grid(prediction_rows(model, source, split))
         self.tensorboard.experiment.add_image(split, pictures, step, dataformats="HWC")
+        if self.wandb is not None:
+            self.wandb.log_picture(split, pictures, step)
         self._show({"mIoU": f"mIoU {scores.miou:.3f}"})
         self._log(step, {f"val/{name}": value for name, value in scores.summary().items()})
         self.console.print(f"step {step}: " + "  ".join(f"{k} {v:.4f}" for k, v in scores.summary().items()))
@@ -104,7 +111,11 @@ class Journal:
     def _log(self, step: int, values: dict[str, float]) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.opened
         self.folder.log({"step": step, "seconds": round(seconds, 1), **values})
-        self.tensorboard.log_metrics(values, step)
+        for logger in self._loggers():
+            logger.log_metrics(values, step)
+
+    def _loggers(self) -> list[Logger]:
+        return [self.tensorboard] if self.wandb is None else [self.tensorboard, self.wandb]
 
     def _print_now_and_then(self, line: str) -> None:
         now = time.perf_counter()

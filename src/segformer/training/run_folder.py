@@ -92,7 +92,7 @@ class RunFolder:
 
 def clear_unsaved(path: Path) -> None:
     """Remove a run that failed before its first save; raises FileExistsError where anything of worth is there."""
-    if {p.name for p in path.iterdir()} - {RECIPE, MANIFEST, METRICS, TENSORBOARD}:
+    if {p.name for p in path.iterdir()} - {RECIPE, MANIFEST, METRICS, TENSORBOARD, "wandb"}:
         raise FileExistsError(f"{path} exists already; go on with --resume, or give another --run-dir")
     shutil.rmtree(path)
 
