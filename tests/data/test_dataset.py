@@ -7,15 +7,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from segformer.config import DataConfig, Preprocessing
-from segformer.data.dataset import DataSource, LabelTable, Pair, SegmentationDataset, Transform, generator_of, seed_of
+from segformer.data.cache import CachedSample
+from segformer.data.dataset import (
+    DataSource,
+    LabelTable,
+    Pair,
+    Sample,
+    SegmentationDataset,
+    Transform,
+    channels_first,
+    generator_of,
+    seed_of,
+)
 from segformer.data.images import RGB, Decoding
-from segformer.data.transforms import TrainTransform, stack
+from segformer.data.toytown import Scene
+from segformer.data.transforms import TrainTransform, resize_image, stack
 
 Array = NDArray[Any]
 
@@ -117,6 +131,48 @@ def test_other_ids_are_an_error_that_names_mask_range_and_pixels(ids: list[int],
     with pytest.raises(ValueError, match=r"masks/a\.png: expected labels 0-2 or 255 \(ignored\), ") as error:
         LabelTable.identity(3).apply(np.array([ids], dtype), Path("masks/a.png"))
     assert got in str(error.value)
+
+
+def applied(table: LabelTable, mask: Array) -> list[list[int]] | str:
+    """Classes, or the message."""
+    try:
+        classes = table.apply(mask, "mask.png")
+    except ValueError as error:
+        return str(error)
+    assert classes.dtype == np.uint8
+    assert not np.shares_memory(classes, mask)
+    classes += np.uint8(0)  # it may be written to
+    return classes.tolist()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    values=st.lists(st.integers(-1, 255), min_size=1, max_size=300),
+    ids=st.lists(st.integers(0, 255), min_size=1, max_size=40),
+)
+def test_masks_of_8_bits_become_what_wider_ones_do(values: list[int], ids: list[int]) -> None:
+    table, mask = LabelTable(np.array(values, np.int16)), np.array([ids], np.uint8)
+    assert applied(table, mask) == applied(table, mask.astype(np.int32))
+    known = mask[:, [i < len(values) and values[i] >= 0 for i in ids]]  # few drawn masks are right
+    if known.size:
+        assert applied(table, known) == applied(table, known.astype(np.int32))
+
+
+@pytest.mark.parametrize("values", [range(256), range(255, -1, -1), [*range(255), -1], [-1, *range(255)], [255] * 256])
+def test_a_table_of_each_8_bit_id(values: list[int]) -> None:
+    table, mask = LabelTable(np.array(values, np.int16)), np.arange(256, dtype=np.uint8)[None]
+    for part in (mask, mask[:, 1:], mask[:, :-1], mask[:, 100:150]):
+        assert applied(table, part) == applied(table, part.astype(np.int32))
+
+
+def test_a_mask_may_lie_in_memory_as_it_likes() -> None:
+    ids, table = (
+        np.random.default_rng(0).integers(0, 4, (20, 30), dtype=np.uint8),
+        LabelTable.of({0: 2, 1: 0, 3: 255}, unlisted=1),
+    )
+    ids.setflags(write=False)
+    for mask in (ids, ids.T, ids[::2, ::3], ids[::-1, ::-1], np.asfortranarray(ids)):
+        assert applied(table, mask) == np.array([2, 0, 1, 255])[mask].tolist()
 
 
 def save_pair(folder: Path, image_size: tuple[int, int], mask_size: tuple[int, int]) -> Pair:
@@ -242,3 +298,71 @@ def test_seeds_are_unrelated() -> None:
 
 def test_keys_of_another_length_give_other_seeds() -> None:
     assert len({seed_of(3), seed_of(3, 0), seed_of(3, 0, 0)}) == 3  # an order (seed, epoch), an item (seed, epoch, 0)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    sides=st.tuples(*[st.integers(2, 80)] * 4),
+    channels=st.sampled_from([1, 2, 3, 4, 6, 10]),
+    dtype=st.sampled_from([np.uint8, np.float32]),
+)
+def test_an_image_resizes_as_its_planes_do_bit_for_bit(
+    sides: tuple[int, int, int, int], channels: int, dtype: type
+) -> None:
+    pixels = (1000 * np.random.default_rng(0).standard_normal((*sides[:2], channels))).astype(dtype)
+    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    expected = resize_image(planes, (sides[2], sides[3]))
+    for lying in (pixels, np.asfortranarray(pixels), pixels[::-1, ::-1].copy()[::-1, ::-1]):
+        assert torch.equal(channels_first(lying), planes)
+        assert torch.equal(resize_image(channels_first(lying), (sides[2], sides[3])), expected)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Channels and a mask that are read-only and stay in memory."""
+
+    channels: int
+    name: str = "raw"
+
+    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
+        zeros = np.frombuffer(ZEROS, np.uint8)
+        return zeros[: 2400 * self.channels].reshape(40, 60, self.channels), zeros[:2400].reshape(40, 60)
+
+
+ZEROS = bytes(2400 * 5)
+
+
+def samples(folder: Path) -> dict[str, Sample]:
+    pair = Pair("a", folder / "a.png", folder / "a_mask.png")
+    image, mask = Noise(0).read()
+    Image.fromarray(image).save(pair.image)
+    Image.fromarray(mask).save(pair.mask)
+    kept = CachedSample(pair, folder / "cache")
+    kept.read()
+    return {"file": pair, "cached": kept, "drawn": Scene(3), "grey": Raw(1), "rgb": Raw(3), "raw": Raw(5)}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["file", "cached", "drawn", "grey", "rgb", "raw"])
+def test_what_a_sample_keeps_is_never_written_to(name: str, tmp_path: Path) -> None:
+    sample, table = samples(tmp_path)[name], LabelTable.identity(16)
+    before = [part.copy() for part in sample.read()]
+    channels = before[0].shape[2]
+    preprocessing = Preprocessing(pixels="raw", mean=(9.0,) * channels, std=(7.0,) * channels)
+    data = DataConfig(resize=(60, 40), ratio=(1.0, 1.0), crop=(40, 60), flip=0.0)
+    for transform in (None, TrainTransform(data, preprocessing)):
+        for epoch in range(4):
+            image, mask = SegmentationDataset([sample], table, transform)[epoch, 0]
+            assert image.is_contiguous()
+            image.fill_(1)
+            mask.fill_(1)
+            for part, kept in zip(sample.read(), before, strict=True):
+                np.testing.assert_array_equal(part, kept)
+
+
+def test_a_write_to_a_cached_array_does_not_reach_the_file(tmp_path: Path) -> None:
+    kept = samples(tmp_path)["cached"]
+    for part in kept.read():
+        part[:] = 77
+    for part, expected in zip(kept.read(), Noise(0).read(), strict=True):
+        np.testing.assert_array_equal(part, expected)

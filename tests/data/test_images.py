@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segformer.data.dataset import Pair
-from segformer.data.images import Decoding, expand_inputs, image_array, list_images, read_image, read_mask
+from segformer.data.images import Decoding, expand_inputs, image_array, list_images, read_image, read_mask, to_rgb
 
 Array = NDArray[Any]
 ORIENTATION = 0x0112  # EXIF tag
@@ -45,6 +45,29 @@ def test_a_phone_photo_comes_out_upright(orientation: int, tmp_path: Path) -> No
     image = read_image(tmp_path / "photo.jpg")
     assert image.shape == (32, 48, 3)
     assert np.abs(image.astype(int) - photo()).max() <= 6
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_callers_picture_stays_as_it_is(orientation: int, loaded: bool, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](photo()))
+    Image.fromarray(stored).save(tmp_path / "photo.png", exif=exif)
+    with Image.open(tmp_path / "photo.png") as picture:
+        if loaded:
+            picture.load()
+        for _ in range(2):
+            np.testing.assert_array_equal(to_rgb(picture), photo())
+        assert picture.getexif()[ORIENTATION] == orientation
+        np.testing.assert_array_equal(np.asarray(picture), stored)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 1000])
+def test_an_unknown_orientation_says_nothing(orientation: int) -> None:
+    picture = Image.fromarray(photo())
+    picture.getexif()[ORIENTATION] = orientation
+    np.testing.assert_array_equal(to_rgb(picture), photo())
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])

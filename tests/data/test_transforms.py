@@ -10,13 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Generator, Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as T  # the field's name for it
 
 from segformer.config import IGNORE_INDEX, IMAGENET_MEAN, IMAGENET_STD, DataConfig, Preprocessing
 from segformer.data import transforms
 from segformer.data.transforms import (
+    BAND,
+    BRIGHTNESS,
+    CONTRAST,
+    HUE,
+    SATURATION,
     TrainTransform,
     fitted_size,
     largest_share,
+    normalize_and_pad,
     pad,
     photometric_distortion,
     preprocess,
@@ -30,6 +38,7 @@ from segformer.data.transforms import (
     shift_saturation_and_hue,
     sizes_at_test,
     stack,
+    uniform,
 )
 
 SIZES = [((48, 64), (31, 97)), ((64, 48), (128, 96)), ((33, 50), (11, 17)), ((7, 5), (40, 90)), ((40, 40), (1, 3))]
@@ -614,3 +623,194 @@ def test_a_reduced_image_meets_its_full_mask() -> None:
     small, label = random_resize(image, mask, (75, 50), (1.0, 1.0), generator(0))
     assert small.shape == (3, 50, 75)
     assert torch.equal(label, resize_mask(mask, (50, 75)))
+
+
+# What the fast transforms must give, bit for bit: each step on whole images, in new memory, as the formulas read.
+
+
+def plain_distortion(image: Tensor, generator: Generator) -> Tensor:
+    def to_8_bits(pixels: Tensor) -> Tensor:
+        return pixels.clamp(0, 255).round()
+
+    pixels = image.float()
+    if uniform(generator) < 0.5:
+        pixels = to_8_bits(pixels + uniform(generator, -BRIGHTNESS, BRIGHTNESS))
+    contrast_first = uniform(generator) < 0.5
+    contrast = uniform(generator, *CONTRAST) if uniform(generator) < 0.5 else 1.0
+    saturation = uniform(generator, *SATURATION) if uniform(generator) < 0.5 else 1.0
+    hue = uniform(generator, -HUE, HUE) if uniform(generator) < 0.5 else 0.0
+    if contrast_first:
+        pixels = to_8_bits(pixels * contrast)
+    if image.shape[0] == 3 and (saturation != 1.0 or hue != 0.0):
+        pixels = to_8_bits(plain_saturation_and_hue(pixels, saturation, hue))
+    if not contrast_first:
+        pixels = to_8_bits(pixels * contrast)
+    return pixels.to(torch.uint8)
+
+
+def plain_saturation_and_hue(pixels: Tensor, saturation: float, hue: float) -> Tensor:
+    red, green, blue = pixels
+    value, low = pixels.amax(0), pixels.amin(0)
+    chroma = value - low
+    safe = chroma.clamp(min=1e-6)
+    sector = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    chroma = torch.minimum(chroma * saturation, value)
+    sector = sector + 6 * hue
+    position = (sector + torch.tensor([5.0, 3.0, 1.0]).view(3, 1, 1)) % 6
+    return value - chroma * torch.minimum(position, 4 - position).clamp(0, 1)
+
+
+def plain_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    return T.resize(mask[None], list(size), InterpolationMode.NEAREST)[0]
+
+
+def plain_sample(transform: TrainTransform, image: Tensor, mask: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    data, image = transform.data, image.contiguous()
+    factor = uniform(generator, *data.ratio)
+    size = fitted_size((mask.shape[0], mask.shape[1]), data.resize[0] * factor, data.resize[1] * factor)
+    image, mask = resize_image(image, size), plain_mask(mask, size)
+    if data.rare_crop and uniform(generator) < data.rare_crop:
+        image, mask = rare_crop(image, mask, data.crop, generator)
+    else:
+        image, mask = random_crop(image, mask, data.crop, data.max_class_share, generator)
+    if uniform(generator) < data.flip:
+        image, mask = image.flip(-1), mask.flip(-1)
+    if data.photometric:
+        rgb = transform.pixels == "rgb"
+        image = plain_distortion(image, generator) if rgb else raw_distortion(image, transform.std, generator)
+    normalized = (image.float() - transform.mean) / transform.std
+    return pad(normalized, data.crop, 0.0), pad(mask, data.crop, IGNORE_INDEX)
+
+
+def picture(kind: str, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """(3, H, W) uint8 of colours that are hard in one way or another."""
+    image = noise(size, seed=seed)
+    if kind == "near grey":
+        shifts = torch.randint(-3, 4, image.shape, generator=generator(seed))
+        return (image[:1] + shifts).clamp(0, 255).to(torch.uint8)
+    if kind == "saturated":
+        return image // 128 * 255
+    if kind == "few levels":  # with ties between the channels
+        return image // 64 * 85
+    return image
+
+
+KINDS = ("noise", "near grey", "saturated", "few levels")
+SIDES = {"odd": (37, 53), "a row": (1, 301), "a column": (301, 1), "a pixel": (1, 1), "three bands": (401, 409)}
+
+
+@pytest.mark.parametrize("size", SIDES.values(), ids=SIDES.keys())
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_distortion_is_the_plain_one_bit_for_bit(kind: str, size: tuple[int, int]) -> None:
+    for seed in range(16 if max(size) > 400 else 60):
+        image = picture(kind, size, seed)
+        drawn, expected_drawn = generator(seed), generator(seed)
+        distorted = photometric_distortion(image, drawn)
+        assert torch.equal(distorted, plain_distortion(image, expected_drawn))
+        assert torch.equal(drawn.get_state(), expected_drawn.get_state())  # as many numbers, in the same order
+        assert torch.equal(image, picture(kind, size, seed))
+
+
+def test_bands_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2 * BAND < 401 * 409 < 3 * BAND
+    wide = picture("noise", (2, BAND + 1))  # a row is more than a band
+    assert torch.equal(photometric_distortion(wide, generator(3)), plain_distortion(wide, generator(3)))
+    image, mean, std = picture("noise", (23, 17)), torch.rand(3, 1, 1), torch.rand(3, 1, 1) + 1
+    for band in (1, 17, 18, 100, 23 * 17 - 1, 23 * 17):
+        monkeypatch.setattr(transforms, "BAND", band)
+        assert torch.equal(photometric_distortion(image, generator(3)), plain_distortion(image, generator(3)))
+        padded = normalize_and_pad(image, mean, std, (30, 20))
+        assert torch.equal(padded, pad((image.float() - mean) / std, (30, 20), 0.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(saturation=st.floats(0.5, 1.5), hue=st.floats(-0.1, 0.1), seed=st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_saturation_and_hue_are_the_plain_ones_bit_for_bit(kind: str, saturation: float, hue: float, seed: int) -> None:
+    pixels = picture(kind, (19, 33), seed).float()
+    given_pixels = pixels.clone()
+    shifted = shift_saturation_and_hue(pixels, saturation, hue)
+    assert torch.equal(shifted, plain_saturation_and_hue(pixels, saturation, hue))
+    assert torch.equal(pixels, given_pixels)
+
+
+@pytest.mark.parametrize("hue", [-1 / 3, -0.2, -0.1, 0.0, 0.1, 0.2, 1 / 3])
+def test_every_sixteenth_colour_shifts_as_plainly(hue: float) -> None:
+    levels = torch.arange(0, 256, 15).float()
+    colours = torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij")).flatten(2)
+    for saturation in (0.5, 1.0, 1.5):
+        shifted = shift_saturation_and_hue(colours, saturation, hue)
+        assert torch.equal(shifted, plain_saturation_and_hue(colours, saturation, hue))
+
+
+@settings(max_examples=150, deadline=None)
+@given(sides=st.tuples(*[st.integers(1, 400)] * 4), seed=st.integers(0, 2**31))
+def test_masks_resize_as_torch_does_nearest(sides: tuple[int, int, int, int], seed: int) -> None:
+    mask, size = labels(sides[:2], 256, seed), (sides[2], sides[3])
+    assert torch.equal(resize_mask(mask, size), plain_mask(mask, size))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 511, 1024, 2047, 4001])
+def test_long_sides_resize_as_torch_does_nearest(length: int) -> None:
+    for side in (1, 2, 3, 333, 1000, 2000, 4096, 5003):
+        mask = (torch.arange(side) % 251).to(torch.uint8)[None]
+        assert torch.equal(resize_mask(mask, (1, length)), plain_mask(mask, (1, length)))
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "crop and pad": {"resize": (90, 60), "crop": (48, 56)},
+    "only pad": {"resize": (40, 30), "ratio": (0.5, 1.0), "crop": (64, 72)},
+    "as it is": {"resize": (50, 40), "ratio": (1.0, 1.0), "crop": (40, 50)},
+    "not distorted": {"resize": (50, 40), "ratio": (1.0, 1.0), "crop": (40, 50), "photometric": False, "flip": 0.0},
+    "rare": {"resize": (90, 60), "crop": (48, 56), "rare_crop": 0.5, "flip": 1.0},
+    "three bands": {"resize": (500, 400), "ratio": (1.0, 1.2), "crop": (390, 450)},
+}
+INPUTS: dict[str, tuple[int, torch.dtype, bool]] = {  # channels, their type, and whether they are raw
+    "rgb": (3, torch.uint8, False),
+    "raw grey": (1, torch.uint8, True),
+    "raw floats": (5, torch.float32, True),
+    "one raw float": (1, torch.float32, True),
+}
+
+
+def raw_or_rgb(channels: int, dtype: torch.dtype, seed: int) -> Tensor:
+    """(C, 40, 50), the channels of a pixel side by side if there are few, as the data set gives them."""
+    image = noise((40, 50), channels, seed).to(dtype)
+    return image if channels > 3 else image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("kind", INPUTS)
+def test_a_sample_is_the_plain_one_bit_for_bit(kind: str, recipe: str) -> None:
+    channels, dtype, raw = INPUTS[kind]
+    preprocessing = Preprocessing(pixels="raw", mean=(9.0,) * channels, std=(7.0,) * channels)
+    transform = TrainTransform(DataConfig(**RECIPES[recipe]), preprocessing if raw else Preprocessing())
+    for seed in range(6 if recipe == "three bands" else 40):
+        image, mask = raw_or_rgb(channels, dtype, seed), labels((40, 50), seed=seed)
+        drawn, expected_drawn = generator(seed), generator(seed)
+        output, target = transform(image, mask, drawn)
+        expected, expected_target = plain_sample(transform, image, mask, expected_drawn)
+        assert torch.equal(output, expected)
+        assert torch.equal(target, expected_target)
+        assert output.is_contiguous()
+        assert target.is_contiguous()
+        assert torch.equal(drawn.get_state(), expected_drawn.get_state())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("kind", INPUTS)
+def test_nothing_given_is_changed_or_part_of_the_sample(kind: str, recipe: str) -> None:
+    channels, dtype, raw = INPUTS[kind]
+    preprocessing = Preprocessing(pixels="raw", mean=(9.0,) * channels, std=(7.0,) * channels)
+    transform = TrainTransform(DataConfig(**RECIPES[recipe]), preprocessing if raw else Preprocessing())
+    image, mask = raw_or_rgb(channels, dtype, 1), labels((40, 50), seed=1)
+    for seed in range(4):
+        output, target = transform(image, mask, generator(seed))
+        output.fill_(3)
+        target.fill_(3)
+    assert torch.equal(image, raw_or_rgb(channels, dtype, 1))
+    assert torch.equal(mask, labels((40, 50), seed=1))

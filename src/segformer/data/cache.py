@@ -46,11 +46,11 @@ class CachedSample:
         return path
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Return image and mask as the sample does; the arrays are read-only."""
+        """Return image and mask as the sample does; the files stay as they are whatever is written to the arrays."""
         key = self._key(decoding)
         paths = [self.folder / key[:2] / f"{key}_{part}.npy" for part in ("image", "mask")]
         try:
-            image, mask = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
+            image, mask = (np.load(path, mmap_mode="c", allow_pickle=False) for path in paths)
         except (OSError, ValueError, EOFError):  # not kept yet, or damaged
             image, mask = self.sample.read(decoding)
             for path, array in zip(paths, (image, mask), strict=True):

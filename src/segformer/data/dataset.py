@@ -252,6 +252,7 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
     """Samples of one split as tensors: image (C, H, W) and mask (H, W) uint8 class indices, transformed.
 
     An item is asked for by (epoch, index): the transform's random numbers are a function of (seed, epoch, index).
+    A transform must not write to the image that it gets, which may be the sample's own memory.
     """
 
     def __init__(
@@ -282,15 +283,15 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def channels_first(pixels: Array) -> Tensor:
-    """(H, W, C) -> (C, H, W) in the same memory, if it can be: it may be read-only, so nothing may write to it.
+    """(H, W, C) -> (C, H, W) in the same memory where possible; it may be read-only, so nothing may write to it.
 
-    With more than three channels that lie side by side, torch's resize rounds otherwise than with planes: those are
-    copied, so that earlier runs can be repeated.
+    More than three channels become planes: torch's resize would round them otherwise, and runs must be repeatable.
     """
-    planes = pixels.transpose(2, 0, 1) if pixels.shape[2] <= 3 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(planes)
+        if pixels.shape[2] <= 3:
+            return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def generator_of(*key: int) -> torch.Generator:

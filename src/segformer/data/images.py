@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from segformer.config import ModelConfig, Pixels, Preprocessing, Size
 
@@ -219,13 +219,14 @@ def decode(file: str | Path | BytesIO, path: object, enough: Size | None = None)
 def to_rgb(image: Image.Image) -> Array:
     """Return any Pillow image as (H, W, 3) uint8."""
     with suppress(SyntaxError):  # an EXIF block that can not be read says nothing of the orientation
-        image = ImageOps.exif_transpose(image)
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies also what is upright
+            image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         return np.repeat(scale_to_8_bits(np.asarray(image))[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def scale_to_8_bits(values: Array) -> Array:

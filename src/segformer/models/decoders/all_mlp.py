@@ -32,7 +32,9 @@ class AllMLPDecoder(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Equal to ``forward_literal`` up to rounding, in training and in inference, gradients included."""
         fused = merge(maps, *self.merged_projections())
-        return self.classifier(self.dropout(F.relu(self.norm(fused))))  # type: ignore[no-any-return]
+        # Dropout scales by 0 or more: before the ReLU it is the same, and both take the memory of the norm's output.
+        active = F.relu(F.dropout2d(self.norm(fused), self.dropout.p, self.training, inplace=True), inplace=True)
+        return self.classifier(active)  # type: ignore[no-any-return]  # nn.Module is untyped
 
     def forward_literal(self, maps: Sequence[Tensor]) -> Tensor:
         """Equation 4 as printed (with the norm, ReLU and dropout that it leaves out): the reference."""
