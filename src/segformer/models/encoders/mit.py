@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from segformer.models.layers import as_map, as_tokens
+from segformer.models.layers import as_map, as_tokens, linear_of_gelu
 
 NUM_HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)  # per side; the paper's R is the square: 64, 16, 4, 1
@@ -89,7 +89,7 @@ class MixFFN(nn.Module):
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """``size`` is the (height, width) of the token grid."""
         hidden = self.depthwise(as_map(self.expand(tokens), size))
-        return self.contract(F.gelu(as_tokens(hidden)))  # type: ignore[no-any-return]  # nn.Module is untyped
+        return linear_of_gelu(as_tokens(hidden), self.contract)
 
 
 class StochasticDepth(nn.Module):
