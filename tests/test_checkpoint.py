@@ -107,6 +107,7 @@ def test_config_holds_the_whole_schema(saved: Path) -> None:
         "decoder": "all_mlp",
         "decoder_channels": 256,
         "in_channels": 3,
+        "binary": False,
         "drop_path": 0.2,
         "dropout": 0.1,
         "norm_eps": 1e-6,
