@@ -120,6 +120,7 @@ def test_config_holds_the_whole_schema(saved: Path) -> None:
         "short_side": 64,
         "multiple": 1,
         "antialias": False,
+        "pixels": "rgb",
         "mean": [123.675, 116.28, 103.53],
         "std": [58.4, 57.1, 57.4],
     }

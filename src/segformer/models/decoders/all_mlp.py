@@ -83,7 +83,7 @@ def merge(maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -> Te
     """Sum of the maps, each through its (C, C_i) weight and then upsampled to the first one's size.  -> (B, C, h, w)"""
     merged = linear(maps[0], weights[0], bias)  # the bias is constant in space: it may be added at any one map
     for features, weight in zip(maps[1:], weights[1:], strict=True):
-        merged += upsample(linear(features, weight), merged.shape[2:])
+        merged = merged + upsample(linear(features, weight), merged.shape[2:])
     return merged
 
 
