@@ -72,8 +72,7 @@ def train(
     fabric = build_fabric(recipe.train.precision, device, devices, nodes)
     console = (console or Console()) if fabric.global_rank == 0 else Console(quiet=True)
     folder = RunFolder(Path(run_dir or Path("runs") / recipe.name))
-    first(fabric, lambda: check(recipe, folder, resume=resume, console=console))
-    source = open_data(recipe.data)
+    source = first(fabric, lambda: check(recipe, folder, resume=resume, console=console)) or open_data(recipe.data)
     if fabric.global_rank == 0:
         announce(fabric, recipe, source, console)
     exact = determinism(recipe.train.deterministic)
@@ -88,8 +87,8 @@ def train(
     return run.result()
 
 
-def check(recipe: Recipe, folder: RunFolder, *, resume: bool, console: Console) -> None:
-    """Look at everything that may be wrong before the run, then open its folder."""
+def check(recipe: Recipe, folder: RunFolder, *, resume: bool, console: Console) -> DataSource:
+    """Look at everything that may be wrong before the run, then open its folder; returns the data."""
     source = open_data(recipe.data)
     training_set(recipe, source)
     if not resume:
@@ -97,6 +96,7 @@ def check(recipe: Recipe, folder: RunFolder, *, resume: bool, console: Console) 
     for note in source.notes:
         console.print(f"note: {note}", soft_wrap=True)
     folder.open(recipe, resume=resume)
+    return source
 
 
 def announce(fabric: Fabric, recipe: Recipe, source: DataSource, console: Console) -> None:

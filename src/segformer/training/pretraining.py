@@ -21,11 +21,10 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from segformer.config import to_json
 from segformer.data.augmentation import Mixing, TestTransform, TrainTransform
 from segformer.data.dataset import generator_of, iterate, leave_signals_to_the_parent, seed_of
 from segformer.data.imagenet import ClassificationDataset, LabelledImages, open_images
-from segformer.files import recover_folder, write_bytes, write_folder, write_json
+from segformer.files import write_bytes, write_folder, write_json
 from segformer.formats.layout import write
 from segformer.formats.nvlabs import NVLABS_ENCODER
 from segformer.models.classifier import Classifier, build_classifier
@@ -34,7 +33,7 @@ from segformer.training.journal import Silence
 from segformer.training.optim import BETAS, averaged
 from segformer.training.pretraining_journal import PretrainJournal
 from segformer.training.processes import agree_to_stop, build_fabric, first, lost_processes, stop_signals
-from segformer.training.run_folder import RECIPE, TRAINER, RunFolder, check_same, clear_unsaved
+from segformer.training.run_folder import TRAINER, RunFolder
 
 ENCODER, PROVENANCE = "encoder.safetensors", "provenance.json"
 
@@ -95,7 +94,7 @@ def check(recipe: PretrainRecipe, folder: RunFolder, *, resume: bool, world: int
         raise ValueError(f"batch_size must be a multiple of {unit} on {world} devices, got {recipe.batch_size}")
     TrainTransform(recipe)
     Mixing(recipe, len(images.classes))
-    open_run(folder, recipe, resume=resume)
+    folder.open(recipe, resume=resume, read=read_pretrain_recipe)
 
 
 class Run:
@@ -115,8 +114,8 @@ class Run:
         self.total = recipe.epochs * self.per_epoch
         self.mixing = Mixing(recipe, len(images.classes))
         self.model = build_classifier(recipe.encoder, len(images.classes), recipe.drop_path).train()
-        self.average = averaged(self.model, recipe.ema)
         self.wrapped, self.optimizer = fabric.setup(self.model, build_optimizer(self.model, recipe))
+        self.average = averaged(self.model, recipe.ema)
         if (state := folder.load_trainer()) is not None:
             self.restore(state)
         first(fabric, self.open_records)
@@ -137,7 +136,7 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         if self.average is not None:
-            self.average.to(self.fabric.device).load_state_dict(state["average"])
+            self.average.load_state_dict(state["average"])
         self.progress = state["progress"]
 
     def open_records(self) -> None:
@@ -189,7 +188,7 @@ class Run:
             now = self.recipe.micro_batch_size or len(batch[0])
             raise ValueError(f"out of memory; set micro_batch_size below {now}: the step stays the same") from error
         if self.average is not None:
-            self.average.to(self.fabric.device).update_parameters(self.model)
+            self.average.update_parameters(self.model)
         return loss
 
     @property
@@ -270,20 +269,6 @@ class Run:
 
 class Stopped(Exception):  # noqa: N818  # no error
     """Leaves an evaluation that a signal interrupts."""
-
-
-def open_run(folder: RunFolder, recipe: PretrainRecipe, *, resume: bool) -> None:
-    """Start a run or go on with one; raises an error where there is one already, none, or another recipe's."""
-    if not resume:
-        if folder.path.exists():
-            clear_unsaved(folder.path)
-        write_json(folder.path / RECIPE, to_json(recipe))
-        return
-    for kept in (folder.last, folder.best):
-        recover_folder(kept)
-    if not (folder.path / RECIPE).is_file():
-        raise FileNotFoundError(f"{folder.path}: no run to go on with; leave out --resume to start a new one")
-    check_same(read_pretrain_recipe(folder.path / RECIPE), recipe, folder.path)
 
 
 def encoder_state(model: Classifier) -> dict[str, Tensor]:

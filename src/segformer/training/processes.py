@@ -25,6 +25,8 @@ class Elsewhere(SystemExit):
 
 def build_fabric(precision: str, device: str, devices: int = 1, nodes: int = 1) -> Fabric:
     """Return the devices of a run, started: those that torchrun or SLURM say, else so many of a kind."""
+    if min(devices, nodes) < 1:
+        raise ValueError(f"devices and nodes must be at least 1, got {devices} and {nodes}")
     kind, _, number = device.partition(":")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
     nodes = int(os.environ.get("WORLD_SIZE", here * nodes)) // here

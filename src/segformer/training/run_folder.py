@@ -5,6 +5,7 @@ import json
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from segformer.checkpoint import save, write_model
-from segformer.config import Recipe, to_json
+from segformer.config import to_json
 from segformer.files import disk_errors, recover_folder, write_bytes, write_folder, write_json
 from segformer.models.segmenter import Segmenter
 from segformer.recipes import read_recipe
@@ -28,7 +29,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self, recipe: Recipe, *, resume: bool) -> None:
+    def open(self, recipe: Any, *, resume: bool, read: Callable[[Path], Any] = read_recipe) -> None:
         """Start a run or go on with one; raises an error where there is one already, none, or another recipe's."""
         path = self.path
         if resume:
@@ -36,7 +37,7 @@ class RunFolder:
                 recover_folder(folder)
             if not (path / RECIPE).is_file():
                 raise FileNotFoundError(f"{path}: no run to go on with; leave out --resume to start a new one")
-            check_same(read_recipe(path / RECIPE), recipe, path)
+            check_same(read(path / RECIPE), recipe, path)
             return
         if path.exists():
             clear_unsaved(path)
