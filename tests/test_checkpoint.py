@@ -124,7 +124,9 @@ def test_config_holds_the_whole_schema(saved: Path) -> None:
         "mean": [123.675, 116.28, 103.53],
         "std": [58.4, 57.1, 57.4],
     }
-    assert values["eval"] == {"crop": [64, 48], "stride": [32, 24], "scales": [0.5, 1.0], "flip": True}
+    assert values["eval"] == {
+        "crop": [64, 48], "stride": [32, 24], "blend": "uniform", "windows": 1, "scales": [0.5, 1.0], "flip": True
+    }  # fmt: skip
     assert values["classes"] == list(CARD.classes)
     assert values["palette"] == [list(color) for color in CARD.palette]
     assert values["provenance"] == CARD.provenance

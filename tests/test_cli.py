@@ -58,6 +58,7 @@ def test_the_whole_journey(small_data: Path, tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.splitlines()[-1] == trained[-1]
     scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert f"mIoU {scores['mIoU']:.4f}" == trained[-1]
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["counts.npz", "report.html", "scores.json"]
     images = small_data / "images" / "val"
     out = tmp_path / "out"
     outputs = ["mask", "overlay", "polygons", "scores"]
@@ -66,8 +67,34 @@ def test_the_whole_journey(small_data: Path, tmp_path: Path, capsys: pytest.Capt
     mask = Image.open(out / "000.png")
     assert (mask.mode, mask.size) == ("P", (64, 48))
     assert np.asarray(mask).max() < 3
+    large = tmp_path / "large"
+    assert run("predict", images, "--model", runs / "best", "--out", large, "--window", "48") == 0
+    assert sorted(path.name for path in large.iterdir()) == sorted(path.name for path in images.iterdir())
+    assert Image.open(large / "000.png").size == (64, 48)
     assert run("info", runs / "best") == 0
     assert "mit_b0" in capsys.readouterr().out
+
+
+def test_two_models_are_compared(small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = []
+    for seed in (1, 2):
+        arguments = ["--train.steps", "2", "--train.eval-every", "2", "--train.seed", seed, *SMALL]
+        assert run("train", "--data", small_data, "--run-dir", tmp_path / str(seed), *arguments) == 0
+        models.append(tmp_path / str(seed) / "best")
+    capsys.readouterr()
+    out = tmp_path / "out"
+    assert run("evaluate", models[0], "--compare", models[1], "--data", small_data, "--out", out) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == ["mIoU", "mIoU"]
+    assert "permutation" in lines[-4]
+    page = (out / "comparison.html").read_text()
+    assert all(name in page for name in ("ground", "disc", "square", "mean"))
+    first, second = (json.loads((out / name / "scores.json").read_text())["mIoU"] for name in ("first", "second"))
+    assert lines[-2:] == [f"mIoU {first:.4f}", f"mIoU {second:.4f}"]
+    line = refused(
+        capsys, "submission", models[0], small_data / "images/val", "--to", "ade20k", "--out", tmp_path / "s"
+    )
+    assert "needs a model of its 150 classes" in line
 
 
 def test_classes_are_relabelled_in_training_and_in_evaluation(

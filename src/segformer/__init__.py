@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from segformer.data.catalog import open_data as open_data
     from segformer.deploy.predictor import Predictor as Predictor
     from segformer.evaluation.evaluate import evaluate as evaluate
+    from segformer.evaluation.evaluate import examine as examine
     from segformer.models.segmenter import Segmenter as Segmenter
     from segformer.models.segmenter import build_model as build_model
     from segformer.recipes import RECIPES as RECIPES
@@ -36,6 +37,7 @@ _HOMES = {
     "open_data": "data.catalog",
     "Predictor": "deploy.predictor",
     "evaluate": "evaluation.evaluate",
+    "examine": "evaluation.evaluate",
     "Segmenter": "models.segmenter",
     "build_model": "models.segmenter",
     "RECIPES": "recipes",

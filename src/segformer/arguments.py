@@ -1,8 +1,11 @@
 """Arguments that commands share, and what they mean."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
+
+if TYPE_CHECKING:
+    from segformer.models.segmenter import Segmenter
 
 PROGRAM = "segformer"
 ANY_MODEL = "Model folder such as runs/<recipe>/best, another project's checkpoint, or a hub id."
@@ -34,3 +37,11 @@ def set_threads(threads: int) -> None:
 
     if threads:
         torch.set_num_threads(threads)
+
+
+def load_model(folder: str, device: str, threads: int) -> "Segmenter":
+    """Load a model on the chosen device."""
+    from segformer.checkpoint import load
+
+    set_threads(threads)
+    return load(folder, choose_device(device))

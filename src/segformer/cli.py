@@ -3,10 +3,9 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import tyro
 from tyro.conf import Positional, arg
@@ -15,18 +14,15 @@ from segformer.analysis.tables import NAMES as TABLES
 from segformer.arguments import (
     ANY_MODEL,
     PROGRAM,
-    DataArgument,
     DeviceArgument,
     ModelArgument,
     choose_device,
-    set_threads,
+    load_model,
 )
+from segformer.cli_evaluation import evaluate, submission
 from segformer.cli_training import Pretrain, Train, pretrain, train
-from segformer.config import DataConfig, Output
+from segformer.config import Blend, Output
 from segformer.recipes import find_recipe
-
-if TYPE_CHECKING:
-    from segformer.models.segmenter import Segmenter
 
 
 def predict(
@@ -36,76 +32,43 @@ def predict(
     model: ModelArgument,
     out: Annotated[Path, arg(metavar="DIR", help="Where results go; made if it is missing.")],
     save: Annotated[tuple[Output, ...], arg(help="What to write for each image.")] = ("mask", "overlay"),
+    window: Annotated[
+        int | None,
+        arg(metavar="PIXELS", help="For images larger than memory: from disk to disk, by windows of this side."),
+    ] = None,
+    blend: Annotated[Blend, arg(help="How windows count where they overlap, with --window.")] = "gaussian",
     device: DeviceArgument = "auto",
     threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
 ) -> None:
     """Segment images: writes DIR/<path>.png (class indices, with a palette), DIR/<path>_overlay.png, ...
 
-    A damaged image is reported and the others are still segmented; the exit status is then 2.
+    A damaged image is reported and the others are still segmented; the exit status is then 2.  --window segments at
+    an image's own resolution, writes the mask alone (a TIFF for a TIFF, with its georeference), and goes on with an
+    image that was interrupted.
     """
-    from segformer.deploy.batch import plan_outputs
+    from segformer.config import EvalConfig
+    from segformer.deploy.batch import plan_outputs, segment_by_windows
     from segformer.deploy.predictor import Predictor
     from segformer.terminal import progress_bar
 
     if not images:
         raise ValueError("predict needs at least one image or folder; see segformer predict --help")
-    planned = plan_outputs(images, out, save)
-    predictor = Predictor(load_model(model, device, threads), scores="scores" in save)
+    planned = plan_outputs(images, out, save if window is None else ("mask",))
+    loaded = load_model(model, device, threads)
     failures = []
     with progress_bar() as bar:
+        predictor = Predictor(loaded, scores="scores" in save)
         for path, target in bar.track(planned, description="predict"):
             try:
-                predictor(path).save(target, save)
+                if window is None:
+                    predictor(path).save(target, save)
+                else:
+                    segment_by_windows(loaded, path, target, EvalConfig(crop=(window, window), blend=blend), bar)
             except ValueError as error:
                 failures.append(str(error))
     print(f"{len(planned) - len(failures)} of {len(planned)} images segmented into {out}")
     if failures:
         fail("\n".join(failures))
-
-
-def evaluate(
-    model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)],
-    /,
-    *,
-    data: DataArgument,
-    split: Annotated[str, arg(help="Which images: train, val, test.")] = "val",
-    masks: Annotated[str, arg(metavar="DIR", help="As data.masks in training.")] = "",
-    relabel: Annotated[tuple[tuple[str, str], ...], arg(help="As data.relabel in training.")] = (),
-    protocol: Annotated[
-        Literal["own", "whole", "slide", "multiscale"], arg(help="Test protocol; own: the one the model carries.")
-    ] = "own",
-    limit: Annotated[int | None, arg(help="Only the first N images.")] = None,
-    out: Annotated[Path | None, arg(metavar="DIR", help="Write scores.json there.")] = None,
-    device: DeviceArgument = "auto",
-    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
-) -> None:
-    """Score a model on a data set: IoU and accuracy of each class, mIoU, mAcc, aAcc, at the labels' own size."""
-    from segformer.data.catalog import open_data, with_data
-    from segformer.evaluation.evaluate import evaluate as run
-    from segformer.evaluation.evaluate import with_protocol
-    from segformer.files import write_json
-    from segformer.terminal import print_scores, progress_bar
-
-    source = open_data(replace(with_data(DataConfig(), data), masks=masks, relabel=relabel))
-    for note in source.notes:
-        print(f"note: {note}", file=sys.stderr)
-    loaded = load_model(model, device, threads)
-    card = loaded.card
-    config = card.eval if protocol == "own" else with_protocol(card.eval, protocol, card.preprocessing.short_side)
-    with progress_bar() as bar:
-        task = bar.add_task("evaluate", total=None)
-        scores = run(
-            loaded,
-            source,
-            split,
-            config=config,
-            limit=limit,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    print_scores(scores, f"{model} on {source.name}, {split}")
-    if out:
-        write_json(out / "scores.json", scores.to_json())
-    print(f"mIoU {scores.miou:.4f}")
 
 
 def inspect(
@@ -200,6 +163,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "pretrain": Pretrain,
     "inspect": inspect,
     "evaluate": evaluate,
+    "submission": submission,
     "predict": predict,
     "info": info,
     "convert": convert,
@@ -210,6 +174,7 @@ EXTRAS = {  # what a package that is not there is installed with
     **dict.fromkeys(("lightning_fabric", "torchmetrics", "tensorboard"), "train"),
     "tifffile": "tiff",
     "imagecodecs": "tiff",
+    "rasterio": "large",
     "datasets": "hub-data",
     "timm": "pretrain",
     "wandb": "wandb",
@@ -257,11 +222,3 @@ def message_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def load_model(folder: str, device: str, threads: int) -> "Segmenter":
-    """Load a model on the chosen device."""
-    from segformer.checkpoint import load
-
-    set_threads(threads)
-    return load(folder, choose_device(device))

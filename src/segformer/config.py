@@ -19,6 +19,7 @@ ENCODERS = {"mit_b0": 256, "mit_b1": 256, "mit_b2": 768, "mit_b3": 768, "mit_b4"
 T = TypeVar("T")
 Size = tuple[int, int]
 Pixels = Literal["rgb", "raw"]
+Blend = Literal["uniform", "gaussian", "cosine"]
 Output = Literal["mask", "overlay", "polygons", "scores"]  # what a prediction is saved as
 Color = tuple[int, int, int]
 
@@ -96,6 +97,10 @@ class EvalConfig:
     """Height and width of a sliding window; None: the whole image at once."""
     stride: Size | None = None
     """Step of the sliding window; None: three quarters of the crop."""
+    blend: Blend = "uniform"
+    """How windows count where they overlap: all the same (the paper), or their centres more than their borders."""
+    windows: int = 1
+    """Windows that the model takes at once: memory for speed, on a GPU."""
     scales: tuple[float, ...] = (1.0,)
     """Sizes at which the image is tested; probabilities are averaged."""
     flip: bool = False
@@ -105,6 +110,8 @@ class EvalConfig:
         for name in ("crop", "stride", "scales"):
             if min(getattr(self, name) or (1,)) <= 0 or getattr(self, name) == ():
                 raise ValueError(f"eval.{name} must be positive, got {getattr(self, name)}")
+        if self.windows < 1:
+            raise ValueError(f"eval.windows must be at least 1, got {self.windows}")
         if self.crop and self.stride and (self.stride[0] > self.crop[0] or self.stride[1] > self.crop[1]):
             raise ValueError(f"eval.stride must be at most eval.crop {self.crop}, got {self.stride}; lower it")
 

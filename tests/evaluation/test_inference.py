@@ -1,17 +1,31 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from segformer.config import EvalConfig, ModelCard, ModelConfig, Preprocessing
-from segformer.evaluation.inference import predict_mask, predict_scores, slide_logits, whole_logits, window_starts
+from segformer.config import Blend, EvalConfig, ModelCard, ModelConfig, Preprocessing
+from segformer.evaluation import inference as inference_module
+from segformer.evaluation.inference import (
+    View,
+    Window,
+    blended_rows,
+    predict_mask,
+    predict_scores,
+    predict_with_scores,
+    views_of,
+    whole_logits,
+    window_starts,
+    window_weight,
+)
 from segformer.models.segmenter import Segmenter, build_model
 
 NUM_CLASSES = 4
@@ -61,6 +75,12 @@ def image(height: int, width: int) -> Tensor:
     """Blobs of colour, so that masks have regions and borders."""
     coarse = torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(height * 1000 + width)) * 255
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 255)[0].to(torch.uint8)
+
+
+def slide_logits(model: Segmenter, pixels: Tensor, config: EvalConfig, scale: float = 1.0) -> Tensor:
+    """Averaged logits of a sliding window at the preprocessed size.  -> (1, K, H', W')"""
+    (view,) = views_of(model, pixels, replace(config, scales=(scale,), flip=False))
+    return blended_rows(view, slice(0, view.size[0]), False)[None]
 
 
 def softmax(logits: Tensor) -> np.ndarray:
@@ -238,3 +258,123 @@ def test_a_model_on_a_crop_larger_than_the_image_sees_the_image_only() -> None:
     model, seen = stub(FIT)
     predict_mask(model, image(50, 71), EvalConfig(crop=(512, 512)))
     assert [tuple(batch.shape) for batch in seen] == [(1, 3, 64, 96)]
+
+
+@pytest.mark.parametrize("blend", ["uniform", "gaussian", "cosine"])
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.tuples(st.integers(20, 90), st.integers(20, 90)),
+    crop=st.tuples(st.integers(8, 60), st.integers(8, 60)),
+    data=st.data(),
+)
+def test_weights_of_overlapping_windows_sum_to_1(
+    blend: Blend, size: tuple[int, int], crop: tuple[int, int], data: st.DataObject
+) -> None:
+    stride = data.draw(st.tuples(*(st.integers(side // 3, side) for side in crop)))
+    crop = (min(crop[0], size[0]), min(crop[1], size[1]))
+    total = torch.zeros(size)
+    places = [
+        (slice(top, top + crop[0]), slice(left, left + crop[1]))
+        for top in window_starts(size[0], crop[0], stride[0])
+        for left in window_starts(size[1], crop[1], stride[1])
+    ]
+    for place in places:
+        total[place] += window_weight(crop, blend)
+    assert total.min() > 0
+    shares = sum(F.pad(window_weight(crop, blend) / total[place], padding(place, size)) for place in places)
+    torch.testing.assert_close(shares, torch.ones(size), rtol=0, atol=1e-5)
+    # windows that say the same everywhere are averaged to just that
+    logits = torch.tensor([3.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, *(-(-side // 4) for side in crop))
+    windows = [Window(rows.start, columns.start, crop, logits) for rows, columns in places]
+    blended = blended_rows(View(windows, size, blend), slice(0, size[0]), False)
+    torch.testing.assert_close(blended, torch.tensor([3.0, -2.0]).view(2, 1, 1).expand(2, *size), rtol=0, atol=1e-5)
+
+
+def padding(place: tuple[slice, slice], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """What F.pad wants to put a window back into its place."""
+    rows, columns = place
+    return columns.start, size[1] - columns.stop, rows.start, size[0] - rows.stop
+
+
+def test_weights_by_hand() -> None:
+    assert (window_weight((4, 6), "uniform") == 1).all()
+    cosine = window_weight((4, 1), "cosine")[:, 0]
+    torch.testing.assert_close(cosine, torch.tensor([0.146447, 0.853553, 0.853553, 0.146447]))  # sin^2 of 22.5 degrees
+    gaussian = window_weight((2, 8), "gaussian")[0] / window_weight((2, 8), "gaussian")[0, 3]
+    assert gaussian[1] == pytest.approx(np.exp(-0.5 * (2.5**2 - 0.5**2)), rel=1e-5)  # sigma is one pixel of eight
+
+
+def test_blending_favours_the_middle_of_a_window() -> None:
+    model, _ = stub()
+    pixels, config = image(96, 64), EvalConfig(crop=(64, 64), stride=(32, 32))
+    first, second = (
+        F.interpolate(model(model.normalize(pixels[None, :, top : top + 64])), (64, 64), mode="bilinear")[0]
+        for top in (0, 32)
+    )
+    weight = window_weight((64, 64), "gaussian")
+    expected = (first[:, 32:] * weight[32:] + second[:, :32] * weight[:32]) / (weight[32:] + weight[:32])
+    blended = slide_logits(model, pixels, replace(config, blend="gaussian"))[0]
+    torch.testing.assert_close(blended[:, 32:64], expected)
+    assert (blended - slide_logits(model, pixels, config)[0]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("windows", [2, 3, 100])
+def test_windows_go_through_the_model_together(windows: int) -> None:
+    model, pixels = mit(NONE), image(100, 230)
+    config = EvalConfig(crop=(64, 64), stride=(48, 48))
+    together = predict_scores(model, pixels, replace(config, windows=windows))
+    torch.testing.assert_close(together, predict_scores(model, pixels, config), rtol=0, atol=1e-5)
+    model, seen = stub()
+    predict_mask(model, pixels, replace(config, windows=windows))
+    row = [min(windows, 5 - k) for k in range(0, 5, windows)]  # five windows a row
+    assert [len(batch) for batch in seen] == row * 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [EvalConfig(), EvalConfig(crop=(64, 64)), EvalConfig(scales=(0.75, 1.25), flip=True)],
+    ids=["whole", "slide", "multiscale"],
+)
+def test_scores_at_points_are_those_of_the_mask(config: EvalConfig) -> None:
+    model, pixels = mit(), image(50, 71)
+    points = torch.randint(0, 50 * 71, (200,), generator=torch.Generator().manual_seed(0))
+    mask, scores = predict_with_scores(model, pixels, config, points)
+    torch.testing.assert_close(mask, predict_mask(model, pixels, config))
+    expected = predict_scores(model, pixels, config).flatten(1)[:, points].T
+    torch.testing.assert_close(scores.softmax(dim=1), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("band", [1, 50, 10_000])
+@pytest.mark.parametrize("config", [EvalConfig(crop=(64, 64)), EvalConfig(scales=(0.75, 1.25), flip=True)])
+def test_bands_make_no_difference(config: EvalConfig, band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pixels = mit(), image(50, 71)
+    expected = predict_scores(model, pixels, config)
+    monkeypatch.setattr(inference_module, "BAND", band)
+    torch.testing.assert_close(predict_scores(model, pixels, config), expected, rtol=0, atol=1e-6)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, list | tuple) else [made]:
+            self.elements = max(self.elements, tensor.numel() if isinstance(tensor, Tensor) else 0)
+        return made
+
+
+@pytest.mark.parametrize("config", [EvalConfig(scales=(0.75, 1.25)), EvalConfig(crop=(64, 64))])
+def test_full_size_scores_are_never_held(config: EvalConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """150 classes at 300 x 400 would be 18 million."""
+    monkeypatch.setattr(inference_module, "BAND", 1 << 20)
+    model = build_model("mit_b0", num_classes=150, preprocessing=Preprocessing(long_side=96, short_side=64)).eval()
+    with LargestTensor() as largest:
+        predict_mask(model, image(300, 400), config)
+    assert 100_000 < largest.elements < 2_000_000
+
+
+def test_bad_numbers_of_windows() -> None:
+    with pytest.raises(ValueError, match=r"eval\.windows must be at least 1"):
+        EvalConfig(windows=0)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segformer.ops import bilinear
 from segformer.ops import upsample_cross_entropy as module
 from segformer.ops.upsample_cross_entropy import upsample_cross_entropy, upsample_cross_entropy_reference
 
@@ -28,7 +29,8 @@ def loss_and_gradient(function: object, logits: Tensor, *args: object, **options
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tiles even for small inputs, of sizes that divide nothing."""
-    monkeypatch.setattr(module, "COLUMNS", 13)
+    for place in (module, bilinear):
+        monkeypatch.setattr(place, "COLUMNS", 13)
     monkeypatch.setattr(module, "TILE", 2 * 7 * 13 * 5)
 
 
@@ -111,7 +113,8 @@ def test_no_gradient_needed() -> None:
 
 
 def test_memory_is_bounded_by_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "COLUMNS", 64)
+    for place in (module, bilinear):
+        monkeypatch.setattr(place, "COLUMNS", 64)
     monkeypatch.setattr(module, "TILE", 150 * 64 * 64)
     logits, target = torch.randn(1, 150, 64, 64, requires_grad=True), labels(1, 150, 256, 256)
     with torch.profiler.profile(profile_memory=True) as profile:

@@ -17,10 +17,11 @@ from conftest import CLASSES, write_folder
 from segformer.checkpoint import convert, load
 from segformer.config import DataConfig, ModelConfig, Preprocessing, Recipe, TrainConfig
 from segformer.data.catalog import open_data
+from segformer.data.dataset import fingerprint
 from segformer.models.segmenter import Segmenter, build_model
 from segformer.training import loop
 from segformer.training.loop import train
-from segformer.training.preparation import count_pixels, fingerprint, prepare_model, step_in_words, with_class_weights
+from segformer.training.preparation import count_pixels, prepare_model, step_in_words, with_class_weights
 from segformer.training.run_folder import read_metrics
 from segformer.training.step import out_of_memory
 

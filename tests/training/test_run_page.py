@@ -13,20 +13,18 @@ import pytest
 from rich.console import Console
 
 import segformer
-from conftest import CLASSES, PALETTE, write_folder
+from conftest import CLASSES, write_folder
 from segformer.checkpoint import CONFIG, load
 from segformer.config import DataConfig, ModelConfig, Preprocessing, Recipe, TrainConfig, default_palette, to_json
 from segformer.data.catalog import open_data
 from segformer.data.dataset import DataSource, LabelTable
-from segformer.data.images import Decoding
-from segformer.deploy.predictor import Predictor
 from segformer.evaluation.evaluate import evaluate
 from segformer.evaluation.metrics import Scores
 from segformer.files import write_json
 from segformer.models.segmenter import Segmenter, build_model
 from segformer.recipes import FOLDER_B0
 from segformer.training.loop import train
-from segformer.training.run_page import Rows, picture_grid, prediction_rows, write_run_page
+from segformer.training.run_page import write_run_page
 
 DASH = "\N{EN DASH}"
 SMALL = Preprocessing(long_side=64, short_side=48)
@@ -94,7 +92,7 @@ def test_the_page_of_a_finished_run(run: Path, source: DataSource) -> None:
     assert known["data.images.val"] == "9"
     assert known["versions.segformer"] == segformer.__version__
     assert known["train.steps"] == "3"
-    assert html.count('<img src="data:image/') == 4 * 4
+    assert html.count('<img src="data:image/') == 4 * 5
     assert html.count('<svg viewBox="0 0 1000 1000"') == 4
     assert [row[0] for row in class_rows(html)] == CLASSES
     assert [float(row[1]) for row in class_rows(html)] == pytest.approx(scores.iou, abs=6e-4)
@@ -137,7 +135,7 @@ def test_a_run_that_was_stopped_before_its_first_figures(run: Path, source: Data
     assert html.count("No values of ") == 4
     assert "Not evaluated on val yet." in html
     assert all(f"</span>{name}</li>" in html for name in CLASSES)
-    assert html.count('<img src="data:image/') == 4 * 4
+    assert html.count('<img src="data:image/') == 4 * 5
     assert "Confusions" not in html
 
 
@@ -186,80 +184,3 @@ def test_what_differs_from_the_recipe_of_that_name_is_marked(run: Path, source: 
     assert re.findall(r'<div class="marked"><dt>([^<]*)</dt><dd>([^<]*)<small>([^<]*)<', html) == [
         ("train.steps", "7", "2000 in folder_b0")
     ]
-
-
-def test_predictions_are_those_of_the_predictor(run: Path, source: DataSource) -> None:
-    model = load(run / "best").train()
-    rows = prediction_rows(model, source, "val", count=3)
-    assert model.training
-    assert [caption.partition(":")[0] for caption, _ in rows] == ["000", "004", "008"]
-    predictor = Predictor(model)
-    for index, (caption, pictures) in zip((0, 4, 8), rows, strict=True):
-        image, label = source.samples("val")[index].read()
-        result = predictor(image)
-        shown = dict(pictures)
-        assert list(shown) == ["image", "label", "prediction", "overlay"]
-        assert np.array_equal(shown["image"], image)
-        assert np.array_equal(shown["prediction"], result.colors())
-        assert np.array_equal(shown["overlay"], result.overlay())
-        assert (shown["label"][label == 255] == 0).all()
-        assert (shown["label"][label == 2] == PALETTE[2]).all()
-        right = (result.mask == label)[label != 255].mean()
-        assert caption.endswith(f": {100 * right:.1f} % of the labelled pixels are right")
-
-
-@pytest.mark.parametrize(("count", "names"), [(1, ["000"]), (9, [f"00{k}" for k in range(9)]), (99, None)])
-def test_there_are_as_many_predictions_as_asked_for_or_possible(
-    run: Path, source: DataSource, count: int, names: list[str] | None
-) -> None:
-    rows = prediction_rows(load(run / "best"), source, "val", count)
-    assert [caption.partition(":")[0] for caption, _ in rows] == (names or [f"00{k}" for k in range(9)])
-
-
-def test_predictions_want_data_of_the_models_classes(run: Path, source: DataSource) -> None:
-    with pytest.raises(ValueError, match=r"the model's classes are not those of"):
-        prediction_rows(load(run / "best"), replace(source, classes=("ground", "disc", "cube")), "val")
-
-
-class Drawn:
-    """A large image of any number of channels, without a labelled pixel."""
-
-    name = "drawn"
-
-    def __init__(self, channels: int) -> None:
-        self.channels = channels
-
-    def read(self, decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
-        assert (decoding.pixels, decoding.channels) == ("raw", self.channels)
-        image = np.random.default_rng(0).normal(5000, 900, (300, 1500, self.channels)).astype(np.float32)
-        return image, np.full((300, 1500), 255, dtype=np.uint8)
-
-
-@pytest.mark.parametrize("channels", [1, 5])
-def test_raw_channels_are_shown_and_shrunk(channels: int) -> None:
-    model = build_model("mit_b0", num_classes=2, decoder_channels=32, in_channels=channels)
-    model.card = replace(
-        model.card, preprocessing=replace(model.card.preprocessing, resize="squash", long_side=64, short_side=64)
-    )
-    card = model.card
-    source = DataSource("drawn", card.classes, card.palette, LabelTable.identity(2), {"val": [Drawn(channels)]})
-    ((caption, pictures),) = prediction_rows(model, source, "val")
-    assert caption == "drawn: no pixel is labelled"
-    assert {pixels.shape for _, pixels in pictures} == {(128, 640, 3)}
-    assert dict(pictures)["image"].std() > 20  # stretched, not saturated
-    assert not dict(pictures)["label"].any()
-    assert {tuple(color) for color in dict(pictures)["prediction"].reshape(-1, 3)} <= set(card.palette)
-
-
-def test_picture_grid_sets_every_picture_in_its_place() -> None:
-    def flat(height: int, width: int, value: int) -> np.ndarray:
-        return np.full((height, width, 3), value, dtype=np.uint8)
-
-    rows: Rows = [("a", [("x", flat(100, 640, 10)), ("y", flat(20, 30, 20))]), ("b", [("x", flat(60, 40, 30))])]
-    grid = picture_grid(rows)
-    assert (grid.shape, grid.dtype) == ((50 + 4 + 60, 320 + 4 + 320, 3), np.uint8)
-    assert (grid[:50, :320] == 10).all()
-    assert (grid[:20, 324:354] == 20).all()
-    assert (grid[54:, :40] == 30).all()
-    assert (grid[50:54] == 255).all()
-    assert (grid[:, 320:324] == 255).all()

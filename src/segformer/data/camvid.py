@@ -12,6 +12,7 @@ from segformer.data.layout import Places, any_split, check_root, list_pairs, rea
 LAYOUT = "train/ and trainannot/, val/ and valannot/, test/ and testannot/"
 SPLITS = ("train", "val", "test")
 UNLABELLED = 11
+SEQUENCE = r"[^_]+"  # 0016E5_08640, Seq05VD_f00090: one of a handful of videos
 TABLE = LabelTable.identity(11, ignore_index=UNLABELLED)
 CLASSES: tuple[str, ...] = (
     "sky", "building", "pole", "road", "pavement", "tree", "signsymbol", "fence", "car", "pedestrian", "bicyclist",
@@ -24,7 +25,8 @@ PALETTE: tuple[Color, ...] = (
 
 def open_source(root: str) -> DataSource:
     """Read the splits that have images; raises FileNotFoundError or ValueError that name what is missing."""
-    return DataSource("camvid", CLASSES, PALETTE, TABLE, read_splits(places(check_root(root, fits, LAYOUT))))
+    splits = read_splits(places(check_root(root, fits, LAYOUT)))
+    return DataSource("camvid", CLASSES, PALETTE, TABLE, splits, sequence=SEQUENCE)
 
 
 def find_pairs(root: Path, split: str) -> list[Pair]:

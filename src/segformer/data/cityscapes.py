@@ -19,6 +19,7 @@ ANNOTATIONS = {"train": "gtFine", "val": "gtFine", "test": "gtFine", "train_extr
 IMAGE_ENDING = "_leftImg8bit.png"
 VOID_IDS = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 CLASS_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+SEQUENCE = r"[^/]+/[^_/]+_\d+"  # frankfurt/frankfurt_000001_002512: the frames of a drive are like one another
 LICENSE_PLATE = 255  # id -1, which the official PNGs leave out and which other tools store as 255
 TABLES = {  # kind of label file -> its table; the first that every image has is used
     "labelTrainIds": LabelTable.identity(19),
@@ -52,7 +53,7 @@ def open_source(root: str) -> DataSource:
         splits["trainval"] = splits["train"] + splits["val"]
     notes = [f"labels are read from *_{kind}.png"]
     notes += [f"{split} is left out: no labels at {masks}" for split, masks in found.items() if split not in labelled]
-    return DataSource("cityscapes", CLASSES, PALETTE, TABLES[kind], splits, tuple(notes))
+    return DataSource("cityscapes", CLASSES, PALETTE, TABLES[kind], splits, tuple(notes), SEQUENCE)
 
 
 def find_kind(root: Path, splits: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Samples, the label table, and the one Dataset class."""
 
+import hashlib
 import os
 import traceback
 import warnings
@@ -164,6 +165,8 @@ class DataSource:
     splits: Mapping[str, Sequence[Sample]] = field(repr=False)
     notes: tuple[str, ...] = ()
     """What a user should know about how it was read."""
+    sequence: str = ""
+    """A pattern that matches the start of a sample's name up to what tells the frames of a sequence apart."""
 
     def samples(self, split: str) -> Sequence[Sample]:
         """Return the samples of a split; raises a ValueError that names the splits there are."""
@@ -246,6 +249,16 @@ def relabel(source: DataSource, changes: Sequence[tuple[str, str]]) -> DataSourc
     first = {name: next(old for old, new in renamed.items() if new == name) for name in classes}
     palette = tuple(source.palette[source.classes.index(first[name])] for name in classes)
     return replace(source, classes=classes, palette=palette, table=table)
+
+
+def fingerprint(source: DataSource) -> str:
+    """Digest of the classes, the label table, and the names and sizes of all files, in their splits."""
+    digest = hashlib.blake2b(repr((source.classes, source.table.values.tolist())).encode(), digest_size=8)
+    for split, samples in source.splits.items():
+        for sample in samples:
+            files = [path for path in (getattr(sample, "image", None), getattr(sample, "mask", None)) if path]
+            digest.update(repr((split, sample.name, [path.stat().st_size for path in files])).encode())
+    return digest.hexdigest()
 
 
 class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):

@@ -4,7 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from segformer.data.images import expand_inputs
+from rich.progress import Progress
+
+from segformer.config import EvalConfig
+from segformer.data.images import TIFF_SUFFIXES, expand_inputs
+from segformer.evaluation.raster import segment_raster
+from segformer.models.segmenter import Segmenter
 from segformer.segmentation import target_of
 
 
@@ -35,6 +40,18 @@ def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]
             if target.resolve() in sources:
                 raise ValueError(f"{target}: the result would replace an input image; give another --out")
     return [(path, out / base) for (path, _), base in zip(images, bases, strict=True)]
+
+
+def segment_by_windows(model: Segmenter, path: Path, base: Path, config: EvalConfig, bar: Progress) -> None:
+    """Segment an image of any size from disk to disk, with a bar of its rows: a TIFF becomes one, all else a PNG."""
+    target = base.with_name(base.name + (".tif" if path.suffix.lower() in TIFF_SUFFIXES else ".png"))
+    if target.resolve() == path.resolve():
+        raise ValueError(f"{target}: the result would replace an input image; give another --out")
+    task = bar.add_task(path.name, total=None)
+    segment_raster(
+        model, path, target, config, progress=lambda done, total: bar.update(task, completed=done, total=total)
+    )
+    bar.remove_task(task)
 
 
 def _targets(base: Path, outputs: Sequence[str]) -> list[Path]:

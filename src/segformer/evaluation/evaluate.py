@@ -2,16 +2,25 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segformer.config import EvalConfig, check_choice
-from segformer.data.dataset import DataSource, SegmentationDataset, iterate, leave_signals_to_the_parent
+from segformer.data.dataset import (
+    DataSource,
+    SegmentationDataset,
+    generator_of,
+    iterate,
+    leave_signals_to_the_parent,
+)
 from segformer.data.images import RGB, Decoding
-from segformer.evaluation.inference import predict_mask
-from segformer.evaluation.metrics import ConfusionMatrix, Scores
+from segformer.evaluation.examination import Counts, Examination, identity
+from segformer.evaluation.inference import predict_mask, predict_with_scores
+from segformer.evaluation.metrics import Scores
+from segformer.evaluation.tally import Tally, group_names, sampled_pixels
 from segformer.models.segmenter import Segmenter
 
 Progress = Callable[[int, int], None]
@@ -35,22 +44,70 @@ def evaluate(
     the scores of the whole split, each image counted once.
     Raises a ValueError where the model's classes are not those of the data.
     """
+    samples = samples_of(model, source, split, limit)
+    fused, tally = model.fuse(), Tally.empty(len(samples), len(source.classes))
+    own = range(len(samples))[part[0] :: part[1]]
+    images = load_whole(source, [samples[k] for k in own], workers, decoding_of(model))
+    for done, (k, (image, label)) in enumerate(zip(own, images, strict=True), start=1):
+        prediction = predict_mask(fused, image, config or model.card.eval)
+        tally.add(k, prediction, label.to(prediction.device))
+        if progress:
+            progress(done, len(own))
+    if part[1] > 1:
+        tally.sum_over_processes(model.mean.device)
+    return Scores(tally.confusion, source.classes)
+
+
+def examine(
+    model: Segmenter,
+    source: DataSource,
+    split: str = "val",
+    *,
+    config: EvalConfig | None = None,
+    limit: int | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+    keep: Path | None = None,
+) -> Examination:
+    """Evaluate, and look closer: each image, borders, calibration.  Arguments and errors are those of ``evaluate``.
+
+    ``keep`` is a file of the counts so far: an examination that was interrupted goes on from there.  Raises a
+    FileExistsError where the file holds an unfinished examination of something else.
+    """
+    samples, config = samples_of(model, source, split, limit), config or model.card.eval
+    names, fused = [sample.name for sample in samples], model.fuse()
+    counts = Counts(
+        keep, identity(model, source, split, len(samples), config), Tally.empty(len(samples), len(source.classes))
+    )
+    tally = counts.tally
+    rest = [k for k in range(len(samples)) if not tally.done[k]]
+    with counts:
+        images = load_whole(source, [samples[k] for k in rest], workers, decoding_of(model))
+        for k, (image, label) in zip(rest, images, strict=True):
+            points = sampled_pixels(label, len(samples), generator_of(0, k))
+            prediction, scores = predict_with_scores(fused, image, config, points)
+            tally.add_scores(k, scores, label.flatten()[points].long().to(scores.device))
+            tally.add(k, prediction, label.to(prediction.device))
+            counts.advanced()
+            if progress:
+                progress(int(tally.done.sum()), len(samples))
+    return Examination(tally, source.classes, names, group_names(names, source.sequence))
+
+
+def samples_of(model: Segmenter, source: DataSource, split: str, limit: int | None) -> Sequence[Any]:
+    """Return what there is to evaluate; raises a ValueError where that is nothing, or of other classes."""
     check_classes(model, source)
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     samples = source.samples(split)[:limit]
     if not samples:
         raise ValueError(f"{source.name}: no images in the split '{split}'")
-    fused = model.fuse()
-    matrix = ConfusionMatrix(source.classes, model.mean.device)
-    decoding = Decoding.of(model.card.model, model.card.preprocessing)
-    own = samples[part[0] :: part[1]]
-    for done, (image, label) in enumerate(load_whole(source, own, workers, decoding), start=1):
-        prediction = predict_mask(fused, image, config or model.card.eval)
-        matrix.update(prediction, label.to(prediction.device))
-        if progress:
-            progress(done, len(own))
-    return matrix.compute()
+    return samples
+
+
+def decoding_of(model: Segmenter) -> Decoding:
+    """What images of a model are read as."""
+    return Decoding.of(model.card.model, model.card.preprocessing)
 
 
 def load_whole(

@@ -1,6 +1,5 @@
 """Scores over a whole data set from one confusion matrix."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,9 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
-
-from segformer.config import IGNORE_INDEX
 
 Array = NDArray[Any]
 
@@ -65,30 +61,6 @@ class Scores:
         }
         means = {name: _or_none(value) for name, value in self.summary().items()}
         return {**means, "classes": per_class, "confusion": self.confusion.tolist()}
-
-
-class ConfusionMatrix:
-    """Pixel counts over a data set, ignored pixels left out; torchmetrics sums them over processes."""
-
-    def __init__(self, classes: tuple[str, ...], device: Any = "cpu") -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchmetrics warns about optional packages on import
-            from torchmetrics.classification import MulticlassConfusionMatrix
-        self.classes = classes
-        # One class would be a binary task for torchmetrics: it is counted beside one that never occurs.
-        self.size = max(2, len(classes))
-        self.metric: nn.Module = MulticlassConfusionMatrix(
-            self.size, ignore_index=IGNORE_INDEX, validate_args=False
-        ).to(device)
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Count class indices (..., H, W) against labels of the same shape."""
-        self.metric.update(prediction, target.to(prediction))  # type: ignore[operator]  # nn.Module is untyped
-
-    def compute(self) -> Scores:
-        """Return the scores of all pixels so far, of all processes."""
-        matrix = self.metric.compute().cpu().numpy()  # type: ignore[operator]
-        return Scores(matrix[: len(self.classes), : len(self.classes)].astype(np.int64), self.classes)
 
 
 def _divide(numerator: Any, denominator: Any) -> Array:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segformer.ops.bilinear import axis
+
 CHUNK = 1 << 22  # scores held at a time, in elements
 
 
@@ -45,21 +47,6 @@ def upsample_argmax_reference(logits: Tensor, size: tuple[int, int], align_corne
     """Compute the same by interpolating all B x K x H x W scores first."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners).argmax(dim=1)
-
-
-def axis(source: int, target: int, align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Two neighbours in the source of every target coordinate, and the weight of the second.  3 x (target,)
-
-    Positions are computed in float64 on the CPU (not every device has it), and rounded once, to ``like``'s type.
-    """
-    positions = torch.arange(target, dtype=torch.float64, device="cpu")
-    if align_corners:
-        positions = positions * ((source - 1) / max(target - 1, 1))
-    else:
-        positions = ((positions + 0.5) * (source / target) - 0.5).clamp(min=0.0)
-    first = positions.floor().long().clamp(max=source - 1)
-    second = (first + 1).clamp(max=source - 1)
-    return first.to(like.device), second.to(like.device), (positions - first).to(like)
 
 
 def check_size(logits: Tensor, size: tuple[int, int]) -> None:

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segformer.ops.upsample_argmax import axis, check_size
+from segformer.ops.bilinear import COLUMNS, axis, column_tiles
+from segformer.ops.upsample_argmax import check_size
 
-TILE, COLUMNS = 1 << 19, 64  # scores held at a time, in elements and in columns: they stay in the cache
+TILE = 1 << 19  # scores held at a time, in elements: they stay in the cache
 Average = Literal["all", "valid", "sum"]
 
 
@@ -102,25 +103,6 @@ class _TiledCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * outputs[0].to(gradient.dtype), None, None, None, None
-
-
-def column_tiles(width: int, columns: int, align_corners: bool, like: Tensor) -> list[tuple[slice, slice, Tensor]]:
-    """Divide the target's columns: (source columns, target columns, matrix (sources, targets)) of each tile.
-
-    A matrix holds the weights of the bilinear interpolation along a row, two a target; tiles are so narrow that a
-    product with it, and with its transpose on the way back, costs less than torch's own upsampling.
-    """
-    left, right, u = axis(width, columns, align_corners, like)
-    tiles = []
-    for start in range(0, columns, COLUMNS):
-        targets = slice(start, min(start + COLUMNS, columns))
-        first, last = int(left[targets][0]), int(right[targets][-1])
-        matrix = like.new_zeros(last + 1 - first, targets.stop - start)
-        place = torch.arange(targets.stop - start, device=like.device)
-        matrix[left[targets] - first, place] += 1 - u[targets]
-        matrix[right[targets] - first, place] += u[targets]
-        tiles.append((slice(first, last + 1), targets, matrix))
-    return tiles
 
 
 def _cross_entropy(

@@ -1,6 +1,5 @@
 """What a run needs before its first step: data, class weights, the model as the recipe wants it trained."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from torch import nn
 from segformer.checkpoint import CONFIG, initialize, read_card, read_weights
 from segformer.config import ModelCard, Recipe
 from segformer.data.cache import cached
-from segformer.data.dataset import DataSource, Pair, Sample, SegmentationDataset, place_of
+from segformer.data.dataset import DataSource, Pair, Sample, SegmentationDataset, fingerprint, place_of
 from segformer.data.doctor import balanced_weights, inspect
 from segformer.data.images import Decoding, read_mask
 from segformer.data.transforms import TrainTransform
@@ -163,13 +162,3 @@ def describe_data(source: DataSource) -> dict[str, Any]:
         "images": {split: len(samples) for split, samples in source.splits.items()},
         "fingerprint": fingerprint(source),
     }
-
-
-def fingerprint(source: DataSource) -> str:
-    """Digest of the classes, the label table, and the names and sizes of all files, in their splits."""
-    digest = hashlib.blake2b(repr((source.classes, source.table.values.tolist())).encode(), digest_size=8)
-    for split, samples in source.splits.items():
-        for sample in samples:
-            files = [path for path in (getattr(sample, "image", None), getattr(sample, "mask", None)) if path]
-            digest.update(repr((split, sample.name, [path.stat().st_size for path in files])).encode())
-    return digest.hexdigest()

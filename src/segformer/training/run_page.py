@@ -7,29 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from segformer import report
 from segformer.checkpoint import CONFIG, read_card
-from segformer.config import IGNORE_INDEX, ModelCard, Recipe, to_json
+from segformer.config import ModelCard, Recipe, to_json
 from segformer.data.dataset import DataSource
-from segformer.data.images import Decoding, displayed
-from segformer.evaluation.evaluate import check_classes, load_whole
-from segformer.evaluation.inference import predict_mask
 from segformer.evaluation.metrics import Scores
 from segformer.files import read_json
 from segformer.models.segmenter import Segmenter
+from segformer.predictions import confusions, prediction_rows, predictions
 from segformer.recipes import RECIPES, read_recipe
-from segformer.segmentation import Segmentation, colorize
 from segformer.training.run_folder import MANIFEST, RECIPE, flat, read_metrics
 
-Array = NDArray[Any]
-Rows = list[tuple[str, list[tuple[str, Array]]]]
 Points = list[tuple[int, float]]
 
 PAGE = "report.html"
-GRID_WIDTH, GAP = 320, 4  # of the pictures in a grid, in pixels
 DASH = "\N{EN DASH}"
 
 
@@ -43,75 +35,20 @@ def write_run_page(
     recipe, manifest = read_recipe(run_dir / RECIPE), read_json(run_dir / MANIFEST)
     metrics, card = read_metrics(run_dir), model.card
     rows = prediction_rows(model, source, split)
+    shown = f"Samples of the split {split}, evenly spaced. What is ignored in a label is black."
     html = report.page(
         run_dir.resolve().name,
         f"{recipe.name}: {recipe.description} Data: {source.name}",
         report.section("At a glance", report.facts(headline(recipe, manifest, metrics, model))),
         report.section("Curves", report.columns(*curves(metrics))),
         report.section("Classes", *class_figures(run_dir, card, split, scores)),
-        report.section("Predictions", *predictions(rows, card, split)),
+        report.section("Predictions", *predictions(rows, card, shown)),
         *([report.section("Confusions", *confusions(scores))] if scores is not None else []),
         report.section("Recipe", *recipe_fields(recipe)),
         report.section("Versions, machine and data", report.key_values(environment_of(manifest))),
     )
     report.write_page(run_dir / PAGE, html)
     return run_dir / PAGE
-
-
-def prediction_rows(model: Segmenter, source: DataSource, split: str, count: int = 4) -> Rows:
-    """Segment evenly spaced samples of a split by the model's own protocol: a caption and labelled pictures for each.
-
-    Pictures are (H, W, 3) uint8 of at most 640 pixels a side.  Raises a ValueError where the model's classes are not
-    those of the data.
-    """
-    check_classes(model, source)
-    samples, card = source.samples(split), model.card
-    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
-    chosen, fused = [samples[k] for k in places], model.fuse()
-    rows: Rows = []
-    decoding = Decoding.of(card.model, card.preprocessing)
-    for sample, (image, label) in zip(chosen, load_whole(source, chosen, 0, decoding), strict=True):
-        prediction, truth = predict_mask(fused, image, card.eval).cpu().numpy(), label.numpy()
-        pictures = draw(image.numpy().transpose(1, 2, 0), truth, prediction, card)
-        rows.append((f"{sample.name}: {share_right(prediction, truth)}", pictures))
-    return rows
-
-
-def draw(pixels: Array, label: Array, prediction: Array, card: ModelCard) -> list[tuple[str, Array]]:
-    """Picture an image (H, W, C) with its masks (H, W), shrunk before the overlay so that its borders stay visible."""
-    image = Image.fromarray(displayed(pixels))
-    image.thumbnail((report.LONG_SIDE, report.LONG_SIDE), Image.Resampling.LANCZOS)
-    label, prediction = (
-        np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST))
-        for mask in (label, prediction)
-    )
-    result = Segmentation(prediction, card.classes, card.palette, np.asarray(image))
-    return [
-        ("image", np.asarray(image)),
-        ("label", colorize(label, card.palette)),
-        ("prediction", result.colors()),
-        ("overlay", result.overlay()),
-    ]
-
-
-def share_right(prediction: Array, label: Array) -> str:
-    """Say how many of the labelled pixels are right."""
-    labelled = label != IGNORE_INDEX
-    if not labelled.any():
-        return "no pixel is labelled"
-    return f"{100 * (prediction == label)[labelled].mean():.1f} % of the labelled pixels are right"
-
-
-def picture_grid(rows: Rows) -> Array:
-    """Set the pictures of at least one row into a grid, each at most 320 pixels wide.  -> (H, W, 3) uint8"""
-    lines = [[report.thumbnail(pixels, GRID_WIDTH, report.LONG_SIDE) for _, pixels in pictures] for _, pictures in rows]
-    width = GAP + max(image.width for line in lines for image in line)
-    heights = [GAP + max(image.height for image in line) for line in lines]
-    grid = Image.new("RGB", (max(map(len, lines)) * width - GAP, sum(heights) - GAP), "white")
-    for i, line in enumerate(lines):
-        for j, image in enumerate(line):
-            grid.paste(image, (j * width, sum(heights[:i])))
-    return np.asarray(grid)
 
 
 def headline(recipe: Recipe, manifest: Mapping[str, Any], metrics: Sequence[Any], model: Segmenter) -> dict[str, str]:
@@ -178,32 +115,6 @@ def known_figures(run_dir: Path, card: ModelCard, split: str, scores: Scores | N
 def or_nan(value: float | None) -> float:
     """Undo what JSON makes of NaN."""
     return math.nan if value is None else value
-
-
-def predictions(rows: Rows, card: ModelCard, split: str) -> list[str]:
-    """Set pictures below the colours that occur in them."""
-    seen = {
-        color
-        for _, pictures in rows
-        for label, pixels in pictures
-        if label in ("label", "prediction")
-        for _, color in Image.fromarray(pixels).getcolors(len(card.palette) + 1) or []
-    }
-    shown = [(name, color) for name, color in zip(card.classes, card.palette, strict=True) if tuple(color) in seen]
-    names, colors = zip(*shown, strict=True) if shown else ((), ())
-    return [
-        report.paragraph(f"Samples of the split {split}, evenly spaced. What is ignored in a label is black."),
-        report.legend(names, colors),
-        report.pictures(rows),
-    ]
-
-
-def confusions(scores: Scores) -> list[str]:
-    """Set the confusion matrix."""
-    return [
-        report.paragraph("Rows are labels: what their pixels are taken for, in percent. Columns are predictions."),
-        report.confusion(scores.confusion, scores.classes),
-    ]
 
 
 def recipe_fields(recipe: Recipe) -> list[str]:

@@ -1,0 +1,140 @@
+"""The commands that score a model, and that hand in what it predicts."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, load_model
+from segformer.config import Blend, DataConfig
+
+if TYPE_CHECKING:
+    from segformer.config import EvalConfig
+    from segformer.data.dataset import DataSource
+    from segformer.evaluation.examination import Examination
+    from segformer.models.segmenter import Segmenter
+
+Protocol = Literal["own", "whole", "slide", "multiscale"]
+
+
+def evaluate(
+    model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)],
+    /,
+    *,
+    data: DataArgument,
+    split: Annotated[str, arg(help="Which images: train, val, test.")] = "val",
+    masks: Annotated[str, arg(metavar="DIR", help="As data.masks in training.")] = "",
+    relabel: Annotated[tuple[tuple[str, str], ...], arg(help="As data.relabel in training.")] = (),
+    protocol: Annotated[Protocol, arg(help="Test protocol; own: the one the model carries.")] = "own",
+    blend: Annotated[Blend | None, arg(help="How overlapping windows count; None: as the model carries it.")] = None,
+    limit: Annotated[int | None, arg(help="Only the first N images.")] = None,
+    compare: Annotated[str | None, arg(metavar="MODEL", help="A second model, on the same images.")] = None,
+    sequence: Annotated[
+        str | None, arg(help="Pattern of the start of a name that frames of one sequence share, for the interval.")
+    ] = None,
+    out: Annotated[
+        Path | None, arg(metavar="DIR", help="Write scores.json and report.html there, and go on from there.")
+    ] = None,
+    device: DeviceArgument = "auto",
+    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+) -> None:
+    """Score a model on a data set: IoU and accuracy of each class, mIoU, mAcc, aAcc, at the labels' own size.
+
+    With --out an evaluation that was interrupted goes on where it stood, and a page shows classes, confusions,
+    calibration and the worst images.
+    """
+    from segformer.data.catalog import open_data, with_data
+    from segformer.terminal import print_comparison, print_scores
+
+    source = open_data(replace(with_data(DataConfig(), data), masks=masks, relabel=relabel))
+    source = source if sequence is None else replace(source, sequence=sequence)
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
+    found: list[Examination] = []
+    for name in (model, *([compare] if compare else [])):
+        loaded = load_model(name, device, threads)
+        config = protocol_of(loaded, protocol, blend)
+        place = out if not compare or out is None else out / ("first" if not found else "second")
+        found.append(examined(loaded, source, split, config, limit, place, name))
+        print_scores(found[-1], f"{name} on {source.name}, {split}")
+    if len(found) == 2 and compare:
+        comparison = found[0].compare(found[1])
+        print_comparison(comparison, found[0], (model, compare))
+        if out:
+            from segformer.analysis.evaluation_page import write_comparison_page
+
+            print(f"wrote {write_comparison_page(out, (model, compare), found[0], comparison)}")
+    for examination in found:
+        print(f"mIoU {examination.scores.miou:.4f}")
+
+
+def submission(
+    model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)],
+    images: Annotated[Positional[Path], arg(metavar="IMAGES", help="Folder of the test images.")],
+    /,
+    *,
+    to: Annotated[Literal["cityscapes", "ade20k"], arg(help="Whose test server.")],
+    out: Annotated[Path, arg(metavar="DIR", help="Where the files go; masks that are there already are kept.")],
+    protocol: Annotated[Protocol, arg(help="Test protocol; own: the one the model carries.")] = "own",
+    device: DeviceArgument = "auto",
+    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+) -> None:
+    """Write the files that a test server takes: a PNG of its label ids for every test image, in one folder to zip."""
+    from segformer.evaluation.submission import write_submission
+    from segformer.terminal import progress_bar
+
+    loaded = load_model(model, device, threads)
+    with progress_bar() as bar:
+        task = bar.add_task("segment", total=None)
+        number = write_submission(
+            loaded,
+            images,
+            to,
+            out,
+            config=protocol_of(loaded, protocol, None),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(f"{number} masks in {out}; zip the folder and upload it")
+
+
+def examined(
+    model: "Segmenter",
+    source: "DataSource",
+    split: str,
+    config: "EvalConfig",
+    limit: int | None,
+    out: Path | None,
+    name: str,
+) -> "Examination":
+    """Examine a model under a progress bar, and write what was found."""
+    from segformer.analysis.evaluation_page import write_evaluation_page
+    from segformer.evaluation.evaluate import examine
+    from segformer.files import write_json
+    from segformer.terminal import progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task("evaluate", total=None)
+        found = examine(
+            model,
+            source,
+            split,
+            config=config,
+            limit=limit,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            keep=out / "counts.npz" if out else None,
+        )
+    if out:
+        write_json(out / "scores.json", found.to_json())
+        print(f"wrote {write_evaluation_page(out, name, model, source, split, config, found)}")
+    return found
+
+
+def protocol_of(model: "Segmenter", protocol: Protocol, blend: Blend | None) -> "EvalConfig":
+    """Return the test protocol that was asked for."""
+    from segformer.evaluation.evaluate import with_protocol
+
+    card = model.card
+    config = card.eval if protocol == "own" else with_protocol(card.eval, protocol, card.preprocessing.short_side)
+    return config if blend is None else replace(config, blend=blend)

@@ -1,0 +1,82 @@
+"""Bilinear upsampling piece by piece: neighbours and weights of each coordinate, and rows without the other rows."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+COLUMNS = 64  # of the target in a tile: what is computed there stays in the cache
+
+
+def axis(source: int, target: int, align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Two neighbours in the source of every target coordinate, and the weight of the second.  3 x (target,)
+
+    Positions are computed in float64 on the CPU (not every device has it), and rounded once, to ``like``'s type.
+    """
+    positions = torch.arange(target, dtype=torch.float64, device="cpu")
+    if align_corners:
+        positions = positions * ((source - 1) / max(target - 1, 1))
+    else:
+        positions = ((positions + 0.5) * (source / target) - 0.5).clamp(min=0.0)
+    first = positions.floor().long().clamp(max=source - 1)
+    second = (first + 1).clamp(max=source - 1)
+    return first.to(like.device), second.to(like.device), (positions - first).to(like)
+
+
+def column_tiles(width: int, columns: int, align_corners: bool, like: Tensor) -> list[tuple[slice, slice, Tensor]]:
+    """Divide the target's columns: (source columns, target columns, matrix (sources, targets)) of each tile.
+
+    A matrix holds the weights of the bilinear interpolation along a row, two a target; tiles are so narrow that a
+    product with it, and with its transpose on the way back, costs less than torch's own upsampling.
+    """
+    return _column_tiles(width, columns, align_corners, COLUMNS, like.dtype, like.device)
+
+
+@lru_cache(maxsize=16)
+def _column_tiles(
+    width: int, columns: int, align_corners: bool, step: int, dtype: torch.dtype, device: torch.device
+) -> list[tuple[slice, slice, Tensor]]:
+    tiles = []
+    with torch.inference_mode(False):  # kept, and wanted in training, too
+        like = torch.empty(0, dtype=dtype, device=device)
+        left, right, u = axis(width, columns, align_corners, like)
+        for start in range(0, columns, step):
+            targets = slice(start, min(start + step, columns))
+            first, last = int(left[targets][0]), int(right[targets][-1])
+            matrix = like.new_zeros(last + 1 - first, targets.stop - start)
+            place = torch.arange(targets.stop - start, device=device)
+            matrix[left[targets] - first, place] += 1 - u[targets]
+            matrix[right[targets] - first, place] += u[targets]
+            tiles.append((slice(first, last + 1), targets, matrix))
+    return tiles
+
+
+def source_rows(height: int, target: int, rows: slice, align_corners: bool) -> slice:
+    """Return the rows of a map of ``height`` that given rows of its upsampling are made of."""
+    top, bottom, _ = axis(height, target, align_corners, torch.empty(0))
+    return slice(int(top[rows][0]), int(bottom[rows][-1]) + 1)
+
+
+def upsample_rows(maps: Tensor, height: int, size: tuple[int, int], rows: slice, align_corners: bool = False) -> Tensor:
+    """Some rows of ``F.interpolate(maps, size, mode="bilinear")``.  (B, K, n, w) -> (B, K, len(rows), W) float
+
+    ``maps`` holds the n rows of a map of ``height`` that ``source_rows`` asks for, or all of them.
+    """
+    maps = maps if maps.dtype == torch.float64 else maps.float()
+    top, bottom, down = (part[rows] for part in axis(height, size[0], align_corners, maps))
+    first = 0 if maps.shape[2] == height else int(top[0])
+    tall = torch.lerp(maps[:, :, top - first], maps[:, :, bottom - first], down[:, None])
+    wide = tall.new_empty(*tall.shape[:3], size[1])
+    for sources, targets, matrix in column_tiles(maps.shape[3], size[1], align_corners, maps):
+        wide[..., targets] = tall[..., sources] @ matrix
+    return wide
+
+
+def upsample_points(maps: Tensor, size: tuple[int, int], ys: Tensor, xs: Tensor, align_corners: bool = False) -> Tensor:
+    """Some pixels of the upsampled map.  (K, h, w), 2 x (N,) -> (N, K) float"""
+    maps = maps if maps.dtype == torch.float64 else maps.float()
+    top, bottom, down = (part[ys] for part in axis(maps.shape[1], size[0], align_corners, maps))
+    left, right, across = (part[xs] for part in axis(maps.shape[2], size[1], align_corners, maps))
+    above = torch.lerp(maps[:, top, left], maps[:, top, right], across)
+    under = torch.lerp(maps[:, bottom, left], maps[:, bottom, right], across)
+    return torch.lerp(above, under, down).T
