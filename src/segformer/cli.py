@@ -21,6 +21,7 @@ from segformer.arguments import (
     choose_device,
     set_threads,
 )
+from segformer.cli_erf import erf
 from segformer.cli_training import Pretrain, Train, pretrain, train
 from segformer.config import DataConfig, Output
 from segformer.recipes import find_recipe
@@ -201,6 +202,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "inspect": inspect,
     "evaluate": evaluate,
     "predict": predict,
+    "erf": erf,
     "info": info,
     "convert": convert,
     "reproduce": reproduce,
