@@ -19,6 +19,7 @@ from segformer.arguments import (
     choose_device,
     load_model,
 )
+from segformer.cli_erf import erf
 from segformer.cli_evaluation import evaluate, submission
 from segformer.cli_training import Pretrain, Train, pretrain, train
 from segformer.config import Blend, Output
@@ -165,6 +166,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "submission": submission,
     "predict": predict,
+    "erf": erf,
     "info": info,
     "convert": convert,
     "reproduce": reproduce,

@@ -117,10 +117,15 @@ def legend(classes: Sequence[str], palette: Sequence[Colour]) -> str:
     return _legend(classes, _css(palette))
 
 
-def pictures(rows: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]]) -> str:
-    """Set per row a caption and, side by side below it, labelled (H, W, 3) images of at most 640 pixels a side."""
+def pictures(rows: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]], *, column_width: int | None = None) -> str:
+    """Set per row a caption and, side by side below it, labelled (H, W, 3) images of at most 640 pixels a side.
+
+    They share the page's width, or with ``column_width`` stand in columns of at least so many pixels.
+    """
+    columns = f"repeat(auto-fill, minmax(min(100%, {column_width}px), 1fr))"
+    style = f' style="grid-template-columns: {columns}"' if column_width else ""
     return "".join(
-        f'<div class="sample"><p>{escape(caption)}</p><div class="images">'
+        f'<div class="sample"><p>{escape(caption)}</p><div class="images"{style}>'
         f"{''.join(_figure(caption, label, image) for label, image in images)}</div></div>"
         for caption, images in rows
     )

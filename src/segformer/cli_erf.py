@@ -1,0 +1,72 @@
+"""The command that shows where a model looks."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, choose_device, set_threads
+from segformer.config import DataConfig, Size
+
+COMPARE = "Other models, or encoders of timm: with random weights, or with those of a file."
+SIZE = "Images are resized to cover it and cut; None: a square of the model's short side."
+
+
+def erf(
+    model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)],
+    /,
+    *,
+    data: DataArgument,
+    split: Annotated[str, arg(help="Which images: train, val, test.")] = "val",
+    masks: Annotated[str, arg(metavar="DIR", help="As data.masks in training.")] = "",
+    limit: Annotated[int, arg(help="Only the first N images.")] = 100,
+    size: Annotated[Size | None, arg(metavar="H W", help=SIZE)] = None,
+    compare: Annotated[tuple[str, ...], arg(metavar="MODEL|NAME|NAME=FILE", help=COMPARE)] = (),
+    out: Annotated[Path, arg(metavar="DIR", help="Where results go.")] = Path("erf"),
+    device: DeviceArgument = "auto",
+    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+) -> None:
+    """Show where a model looks: effective receptive fields of stages and decoder (Sec. 3.2, Figure 3), and attention.
+
+    Writes erf.html, erf.png and erf.json, and erf.npz: Ctrl-C keeps what there is, and the same command goes on.
+    """
+    from segformer.analysis.erf_page import picture_of, summary, write_results
+    from segformer.analysis.erf_run import choose_size, measure
+    from segformer.analysis.probes import probe_all
+    from segformer.checkpoint import load
+    from segformer.data.catalog import open_data, with_data
+    from segformer.terminal import progress_bar
+
+    if limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {limit}")
+    source = open_data(replace(with_data(DataConfig(), data), masks=masks))
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
+    set_threads(threads)
+    loaded = load(model, choose_device(device))
+    size = choose_size(size, loaded.card.preprocessing)
+    probes = probe_all(loaded, model, compare, size)
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("erf", total=None)
+            fields = measure(
+                probes,
+                source.name,
+                source.samples(split),
+                card=loaded.card,
+                size=size,
+                limit=limit,
+                out=out,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except KeyboardInterrupt:
+        print(f"what was measured is kept in {out}; the same command goes on from there", file=sys.stderr)
+        raise
+    about = {"data": f"{source.name}, {split}", "size": f"{size[0]} x {size[1]}"}
+    write_results(out, fields, about, picture_of(loaded, source.samples(split)[0], size))
+    print(f"wrote {out / 'erf.html'}, erf.png, erf.json")
+    for label, total in list(fields.items())[1:]:
+        print(f"{label}: {summary(total)}")
+    print(summary(fields[model]))
