@@ -21,6 +21,7 @@ from segformer.arguments import (
     choose_device,
     set_threads,
 )
+from segformer.cli_robustness import robustness
 from segformer.cli_training import Pretrain, Train, pretrain, train
 from segformer.config import DataConfig, Output
 from segformer.recipes import find_recipe
@@ -200,6 +201,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "pretrain": Pretrain,
     "inspect": inspect,
     "evaluate": evaluate,
+    "robustness": robustness,
     "predict": predict,
     "info": info,
     "convert": convert,
