@@ -21,6 +21,7 @@ from segformer.arguments import (
 )
 from segformer.cli_erf import erf
 from segformer.cli_evaluation import evaluate, submission
+from segformer.cli_robustness import robustness
 from segformer.cli_training import Pretrain, Train, pretrain, train
 from segformer.config import Blend, Output
 from segformer.recipes import find_recipe
@@ -165,6 +166,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "inspect": inspect,
     "evaluate": evaluate,
     "submission": submission,
+    "robustness": robustness,
     "predict": predict,
     "erf": erf,
     "info": info,

@@ -1,0 +1,89 @@
+"""The command that measures robustness to corruptions."""
+
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, choose_device, set_threads
+from segformer.config import DataConfig
+
+
+def robustness(
+    model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)],
+    /,
+    *,
+    data: DataArgument,
+    split: Annotated[str, arg(help="Which images: train, val, test.")] = "val",
+    masks: Annotated[str, arg(metavar="DIR", help="As data.masks in training.")] = "",
+    relabel: Annotated[tuple[tuple[str, str], ...], arg(help="As data.relabel in training.")] = (),
+    limit: Annotated[int | None, arg(help="Only the first N images.")] = None,
+    corruptions: Annotated[tuple[str, ...], arg(metavar="NAME...", help="Which of the 16; none named: all.")] = (),
+    severities: Annotated[tuple[int, ...], arg(metavar="N...", help="Which of 1 to 5.")] = (1, 2, 3, 4, 5),
+    seed: Annotated[int, arg(help="Of the random numbers in the corruptions.")] = 0,
+    frost: Annotated[
+        Path | None, arg(metavar="DIR", help="The five photographs of ImageNet-C; None: ice is drawn.")
+    ] = None,
+    out: Annotated[Path, arg(metavar="DIR", help="Where results go; a run there is gone on with.")] = Path(
+        "robustness"
+    ),
+    device: DeviceArgument = "auto",
+    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+    workers: Annotated[int, arg(help="Processes that read and corrupt images.")] = 2,
+) -> None:
+    """Score a model on images under 16 corruptions at 5 severities, as Table 5 does on Cityscapes-C.
+
+    Writes DIR/report.html, DIR/robustness.json and each finished cell; after Ctrl-C the same command goes on.
+    """
+    if find_spec("cv2") is None:
+        raise ValueError("this needs the package cv2: pip install 'segformer[robustness]'")
+    from segformer.analysis.robustness_page import write_results
+    from segformer.analysis.robustness_table import print_robustness
+    from segformer.checkpoint import load
+    from segformer.data.catalog import open_data, with_data
+    from segformer.evaluation.corruptions import NAMES
+    from segformer.evaluation.robustness import robustness as run
+    from segformer.terminal import progress_bar
+    from segformer.training.processes import stop_signals
+
+    source = open_data(replace(with_data(DataConfig(), data), masks=masks, relabel=relabel))
+    for note in source.notes:
+        print_note(note)
+    set_threads(threads)
+    loaded = load(model, choose_device(device))
+    with stop_signals() as stop, progress_bar() as bar:
+        task = bar.add_task("robustness", total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if stop:  # between two images: a worker that is cut off while it sends one would complain
+                print_note(f"finished cells are in {out}; the same command goes on")
+                sys.exit(128 + stop[0])
+
+        result = run(
+            loaded,
+            source,
+            split,
+            limit=limit,
+            workers=workers,
+            seed=seed,
+            frost=frost,
+            corruptions=corruptions or NAMES,
+            severities=severities,
+            out=out,
+            progress=advance,
+            note=print_note,
+        )
+    page = write_results(out, result, loaded, source, split, frost=frost)
+    print_robustness(result, f"{model} on {source.name}, {split}")
+    print(f"wrote {page}")
+    corrupted, clean = result.corrupted_miou, result.clean.miou
+    print(f"mIoU clean {clean:.4f}  corrupted {corrupted:.4f}  retained {100 * result.retained(corrupted):.0f} %")
+
+
+def print_note(note: str) -> None:
+    """Tell the user something, on standard error."""
+    print(f"note: {note}", file=sys.stderr)
