@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from conftest import write_folder
-from segformer import cli_robustness
 from segformer.checkpoint import save
 from segformer.cli import main
 from segformer.config import Preprocessing
@@ -110,7 +109,11 @@ def test_bad_input_is_one_line(
 def test_a_missing_package_is_named(
     model: Path, small_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_robustness, "find_spec", lambda _: None)
+    for name in [name for name in sys.modules if name.startswith("segformer.") and "robustness" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("corruptions", "ice"):
+        monkeypatch.delitem(sys.modules, f"segformer.evaluation.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "cv2", None)
     assert run(model, "--data", small_data) == 2
     assert "pip install 'segformer[robustness]'" in capsys.readouterr().err
 

@@ -175,7 +175,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 TRAINING = {"train": train, "pretrain": pretrain}  # they read the recipe before the options
 EXTRAS = {  # what a package that is not there is installed with
-    **dict.fromkeys(("lightning_fabric", "torchmetrics", "tensorboard"), "train"),
+    **dict.fromkeys(("lightning_fabric", "tensorboard"), "train"),
+    "cv2": "robustness",
     "tifffile": "tiff",
     "imagecodecs": "tiff",
     "rasterio": "large",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, choose_device, set_threads
+from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, load_model
 from segformer.config import DataConfig, Size
 
 COMPARE = "Other models, or encoders of timm: with random weights, or with those of a file."
@@ -35,7 +35,6 @@ def erf(
     from segformer.analysis.erf_page import picture_of, summary, write_results
     from segformer.analysis.erf_run import choose_size, measure
     from segformer.analysis.probes import probe_all
-    from segformer.checkpoint import load
     from segformer.data.catalog import open_data, with_data
     from segformer.terminal import progress_bar
 
@@ -44,8 +43,7 @@ def erf(
     source = open_data(replace(with_data(DataConfig(), data), masks=masks))
     for note in source.notes:
         print(f"note: {note}", file=sys.stderr)
-    set_threads(threads)
-    loaded = load(model, choose_device(device))
+    loaded = load_model(model, device, threads)
     size = choose_size(size, loaded.card.preprocessing)
     probes = probe_all(loaded, model, compare, size)
     try:

@@ -2,13 +2,12 @@
 
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, choose_device, set_threads
+from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, load_model
 from segformer.config import DataConfig
 
 
@@ -38,11 +37,8 @@ def robustness(
 
     Writes DIR/report.html, DIR/robustness.json and each finished cell; after Ctrl-C the same command goes on.
     """
-    if find_spec("cv2") is None:
-        raise ValueError("this needs the package cv2: pip install 'segformer[robustness]'")
     from segformer.analysis.robustness_page import write_results
     from segformer.analysis.robustness_table import print_robustness
-    from segformer.checkpoint import load
     from segformer.data.catalog import open_data, with_data
     from segformer.evaluation.corruptions import NAMES
     from segformer.evaluation.robustness import robustness as run
@@ -52,8 +48,7 @@ def robustness(
     source = open_data(replace(with_data(DataConfig(), data), masks=masks, relabel=relabel))
     for note in source.notes:
         print_note(note)
-    set_threads(threads)
-    loaded = load(model, choose_device(device))
+    loaded = load_model(model, device, threads)
     with stop_signals() as stop, progress_bar() as bar:
         task = bar.add_task("robustness", total=None)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from segformer.config import EvalConfig, check_choice, to_json
@@ -18,6 +17,7 @@ from segformer.data.dataset import DataSource, Sample, seed_of
 from segformer.data.images import RGB, Decoding
 from segformer.evaluation.corruptions import GROUPS, NAMES, SEVERITIES, corrupt, frost_files
 from segformer.evaluation.evaluate import Progress, check_classes, evaluate
+from segformer.evaluation.examination import weights_digest
 from segformer.evaluation.metrics import Scores
 from segformer.files import read_json, write_json
 from segformer.models.segmenter import Segmenter
@@ -272,7 +272,7 @@ def setting_of(
     card = model.card
     setting = {
         "format version": FORMAT_VERSION,
-        "weights": digest_of(tensor_bytes(model)),
+        "weights": weights_digest(model),
         "model": to_json(card.model),
         "preprocessing": to_json(card.preprocessing),
         "protocol": to_json(config),
@@ -287,13 +287,6 @@ def setting_of(
         else f"photographs {digest_of(path.read_bytes() for path in frost_files(frost))}",
     }
     return cast("dict[str, Any]", json.loads(json.dumps(setting)))  # as it is read back: tuples become lists
-
-
-def tensor_bytes(model: Segmenter) -> Iterable[bytes]:
-    """Names and values of a model's weights."""
-    for name, tensor in sorted(model.state_dict().items()):
-        yield name.encode()
-        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def digest_of(parts: Iterable[bytes]) -> str:

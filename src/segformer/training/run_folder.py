@@ -20,7 +20,7 @@ from segformer.recipes import read_recipe
 
 RECIPE, MANIFEST, METRICS, TENSORBOARD = "recipe.json", "manifest.json", "metrics.jsonl", "tensorboard"
 TRAINER = "trainer.pt"
-PACKAGES = ("segformer", "torch", "torchvision", "lightning-fabric", "torchmetrics", "numpy")
+PACKAGES = ("segformer", "torch", "torchvision", "lightning-fabric", "numpy")
 
 
 class RunFolder:
