@@ -21,6 +21,7 @@ Array = NDArray[Any]
 Rows = list[tuple[str, list[tuple[str, Array]]]]
 
 GRID_WIDTH, GAP = 320, 4  # of the pictures in a grid, in pixels
+COLUMN = 170  # of a page, in pixels: five pictures side by side
 WRONG = (214, 39, 40)
 
 
@@ -106,7 +107,7 @@ def predictions(rows: Rows, card: ModelCard, intro: str) -> list[str]:
     }
     shown = [(name, color) for name, color in zip(card.classes, card.palette, strict=True) if tuple(color) in seen]
     names, colors = zip(*shown, strict=True) if shown else ((), ())
-    return [report.paragraph(intro), report.legend(names, colors), report.pictures(rows)]
+    return [report.paragraph(intro), report.legend(names, colors), report.pictures(rows, column_width=COLUMN)]
 
 
 def confusions(scores: Scores) -> list[str]:

@@ -24,18 +24,17 @@ def count(scores: Tensor, labels: Tensor) -> tuple[Array, Array]:
     The summed negative log-likelihood (T,), and for each bin of confidence (T, BINS, 3): pixels, their summed
     confidence, how many of them are right.
     """
-    ones = scores.new_ones(scores.shape[0])
-    right = (scores.argmax(dim=1) == labels).to(scores.dtype)
-    best, own = scores.amax(dim=1), scores.gather(1, labels[:, None])[:, 0]
-    losses, bins = [], []
-    for temperature in TEMPERATURES.tolist():
-        normalizer = torch.logsumexp(scores / temperature, dim=1)
-        confidence = (best / temperature - normalizer).exp().clamp(max=1.0)
-        place = (confidence * BINS).ceil().long().sub(1).clamp(min=0)  # (0, 1/15], (1/15, 2/15], ...
-        losses.append((normalizer - own / temperature).double().sum())
-        columns = (ones, confidence, right)
-        bins.append(torch.stack([torch.bincount(place, column.double(), BINS) for column in columns], dim=1))
-    return torch.stack(losses).cpu().numpy(), torch.stack(bins).cpu().numpy()
+    temperatures = torch.from_numpy(TEMPERATURES).to(scores)[:, None]
+    right = (scores.argmax(dim=1) == labels).to(scores)
+    best, own = scores.amax(dim=1) / temperatures, scores.gather(1, labels[:, None])[:, 0] / temperatures  # (T, N)
+    normalizer = torch.logsumexp(scores / temperatures[:, :, None], dim=2)
+    confidence = (best - normalizer).exp().clamp(max=1.0)
+    place = (confidence * BINS).ceil().long().sub(1).clamp(min=0)  # (0, 1/15], (1/15, 2/15], ...
+    place += BINS * torch.arange(len(temperatures), device=scores.device)[:, None]
+    columns = (torch.ones_like(confidence), confidence, right.expand_as(confidence))
+    bins = [torch.bincount(place.flatten(), column.double().flatten(), BINS * len(temperatures)) for column in columns]
+    losses = (normalizer - own).double().sum(dim=1)
+    return losses.cpu().numpy(), torch.stack(bins, dim=1).view(len(temperatures), BINS, 3).cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,8 +92,9 @@ def count_borders(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor
     """Pixels near borders, in both, of the label, of the prediction: (3, K), of class indices (H, W) uint8."""
     of_label, of_prediction = boundary(label), boundary(prediction)
     both = of_label & of_prediction & (label == prediction)
-    parts = (label[both], label[of_label], prediction[of_prediction])
-    return torch.stack([torch.bincount(part, minlength=num_classes) for part in parts])
+    parts = ((label, both), (label, of_label), (prediction, of_prediction))
+    kept = (part.masked_fill(~where, IGNORE_INDEX).flatten() for part, where in parts)
+    return torch.stack([torch.bincount(part, minlength=IGNORE_INDEX + 1)[:num_classes] for part in kept])
 
 
 def sampled_pixels(label: Tensor, num_images: int, generator: torch.Generator) -> Tensor:
