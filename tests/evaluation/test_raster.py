@@ -112,6 +112,17 @@ def test_a_mask_of_something_else_is_not_gone_on_with(model: Segmenter, tmp_path
         segment_raster(model, path, tmp_path / "out.tif", replace(CONFIG, crop=(64, 64)))
 
 
+def test_no_gradients_are_kept(model: Segmenter, tmp_path: Path) -> None:
+    assert any(parameter.requires_grad for parameter in model.parameters())
+    seen: list[bool] = []
+    path = write(tmp_path / "in.png")
+    segment_raster(
+        model, path, tmp_path / "out.png", CONFIG, progress=lambda *_: seen.append(torch.is_inference_mode_enabled())
+    )
+    assert seen
+    assert all(seen)
+
+
 def test_rows_are_read_once(model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, rows = write(tmp_path / "in.png"), []
     original = raster.Rows._bands

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from segformer.ops import upsample_argmax as module
 from segformer.ops.upsample_argmax import upsample_argmax, upsample_argmax_reference
 
 
@@ -90,3 +91,23 @@ def test_bad_size(size: tuple[int, int]) -> None:
 def test_bad_logits() -> None:
     with pytest.raises(ValueError, match="logits must be"):
         upsample_argmax(torch.zeros(2, 4, 4), (8, 8))
+
+
+@pytest.mark.parametrize("candidates", [1, 2, 3, 8])
+@pytest.mark.parametrize("spread", [0.01, 0.3, 3.0])
+def test_no_class_that_wins_is_left_out(candidates: int, spread: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few candidates, and many classes that could win: some cells need all of them."""
+    monkeypatch.setattr(module, "CANDIDATES", candidates)
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(1, 40, 5, 6, generator=generator, dtype=torch.float64)
+    logits = F.interpolate(coarse, (20, 24), mode="bilinear")
+    logits += spread * torch.randn(logits.shape, generator=generator, dtype=torch.float64)
+    for size in ((80, 96), (61, 130), (15, 30)):
+        assert torch.equal(upsample_argmax(logits, size), upsample_argmax_reference(logits, size))
+
+
+def test_of_equal_scores_the_first_class_wins() -> None:
+    logits = torch.zeros(1, 20, 6, 6)
+    logits[:, 3::5] = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))  # four classes, always equal
+    logits[:, 1, :3] = 2.0
+    assert set(upsample_argmax(logits, (24, 24)).unique().tolist()) == {1, 3}

@@ -31,6 +31,7 @@ CACHE = 64  # MiB that GDAL may keep of decoded tiles
 TILE = 512  # side of the tiles of a written TIFF
 
 
+@torch.inference_mode()
 def segment_raster(
     model: Segmenter, source: Path, target: Path, config: EvalConfig, *, progress: Progress | None = None
 ) -> None:

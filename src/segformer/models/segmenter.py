@@ -53,12 +53,15 @@ class Segmenter(nn.Module):
         self.decoder = decoder
         self.head = AgainstZero() if card.model.binary else nn.Identity()
         self.card = card
+        self.dtype: torch.dtype | None = None
+        """What a fused model computes in, if not in float32."""
         for name, values in (("mean", card.preprocessing.mean), ("std", card.preprocessing.std)):
             self.register_buffer(name, torch.tensor(values, device="cpu").view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised floats (B, C_in, H, W) -> logits (B, K, ceil(H/4), ceil(W/4))."""
         check_images(images, self.mean.shape[1])
+        images = images if self.dtype is None else images.to(self.dtype)
         return self.head(self.decoder(self.encoder(images)))  # type: ignore[no-any-return]  # nn.Module is untyped
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -73,12 +76,20 @@ class Segmenter(nn.Module):
         height, width = size or (images.shape[2], images.shape[3])
         return upsample_argmax(logits, (height, width), align_corners=self.card.model.align_corners)
 
-    def fuse(self) -> "Segmenter":
-        """Return a separate, inference-only module that computes the same with less and shares the parameters."""
+    def fuse(self, dtype: torch.dtype | None = None) -> "Segmenter":
+        """Return a separate, inference-only module that computes the same with less and shares the parameters.
+
+        With ``dtype`` torch.bfloat16 or torch.float16 it has weights of its own and computes in that; images are
+        normalised, and masks chosen, in float32 as ever.
+        """
         decoder = self.decoder.fused()  # type: ignore[operator]  # nn.Module.__getattr__ hides the protocol
         shared = {id(parameter): parameter for parameter in self.parameters()}
         encoder, decoder = copy.deepcopy((self.encoder, decoder), shared)  # a copy has a training mode of its own
-        return Segmenter(encoder, decoder, self.card).to(self.mean.device).eval()
+        if dtype is not None:
+            encoder, decoder = (copy.deepcopy(part).to(dtype) for part in (encoder, decoder))
+        fused = Segmenter(encoder, decoder, self.card).to(self.mean.device).eval()
+        fused.dtype = dtype
+        return fused
 
 
 class AgainstZero(nn.Module):
