@@ -35,6 +35,7 @@ before = peak()
 def progress(done, total):
     if stop and done >= stop:
         signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started by
 try:
     segment_raster(model, Path(source), Path(target), EvalConfig(crop=(512, 512), blend="gaussian"), progress=progress)
 except KeyboardInterrupt:

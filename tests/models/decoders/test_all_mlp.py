@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from segformer.models.decoders import all_mlp
 from segformer.models.decoders.all_mlp import AllMLPDecoder
 from segformer.ops.upsample_cross_entropy import upsample_cross_entropy
 from transformers_parity import relative_difference
@@ -22,12 +23,18 @@ def decoder_and_maps(size: tuple[int, int], channels: int = 48) -> tuple[AllMLPD
 
 @pytest.mark.parametrize("size", [(16, 24), (17, 9), (8, 8)])
 @pytest.mark.parametrize("channels", [16, 256])
-def test_rewritten_and_fused_equal_literal(size: tuple[int, int], channels: int) -> None:
+def test_rewritten_and_fused_equal_literal(
+    size: tuple[int, int], channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoder, maps = decoder_and_maps(size, channels)
     decoder.eval()
     expected = decoder.forward_literal(maps)
     assert relative_difference(decoder(maps), expected) < 1e-5
     assert relative_difference(decoder.fused()(maps), expected) < 1e-5
+    for band in (1, 20_000, 1 << 30):
+        monkeypatch.setattr(all_mlp, "BAND", band)
+        with torch.no_grad():
+            assert relative_difference(decoder.fused()(maps), expected) < 1e-5
 
 
 def test_a_training_step_gives_the_loss_and_gradients_of_the_literal_form() -> None:

@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segformer.models.layers import as_map, as_tokens
+from segformer.ops.bilinear import axis
+
+BAND = 1 << 21  # bytes of a map that are held at a time at inference: they stay in the processor's cache
 
 
 class AllMLPDecoder(nn.Module):
@@ -76,7 +79,43 @@ class FusedAllMLPDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Compute the same logits as the trainable decoder in evaluation mode, up to rounding."""
-        return self.classifier(F.relu(merge(maps, list(self.weights), self.bias)))  # type: ignore[no-any-return]
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or maps[0].is_cuda:
+            return self.classifier(F.relu(merge(maps, list(self.weights), self.bias)))  # type: ignore[no-any-return]
+        return torch.cat([self.by_bands([m[k : k + 1] for m in maps]) for k in range(maps[0].shape[0])])
+
+    def by_bands(self, maps: Sequence[Tensor]) -> Tensor:
+        """Compute one image's logits some rows at a time, so that what lies between stays in the processor's cache.
+
+        Maps are widened to the first one's width; of their rows each band's are then mixed by a small matrix product
+        that adds to the first map's.
+        """
+        height, width = maps[0].shape[2:]
+        coarse = [
+            upsample(linear(m, weight), (m.shape[2], width)).permute(0, 2, 3, 1).reshape(m.shape[2], -1)
+            for m, weight in zip(maps[1:], self.weights[1:], strict=True)
+        ]
+        mixes = [axis(m.shape[2], height, False, m) for m in maps[1:]]
+        first = maps[0].permute(0, 2, 3, 1)[0]  # (h, w, C_1)
+        matrix, bias = self.classifier.weight.flatten(1), cast("Tensor", self.classifier.bias)
+        logits = first.new_empty(height, width, matrix.shape[0])
+        rows = max(1, BAND // (width * self.bias.shape[0] * first.element_size()))
+        for start in range(0, height, rows):
+            band = slice(start, min(start + rows, height))
+            merged = F.linear(first[band], self.weights[0], self.bias).view(band.stop - start, -1)
+            for m, (top, bottom, down) in zip(coarse, mixes, strict=True):
+                merged.addmm_(*mixed_rows(m, top[band], bottom[band], down[band]))
+            active = F.relu(merged, inplace=True).view(-1, self.bias.shape[0])
+            torch.addmm(bias, active, matrix.T, out=logits[band].view(-1, matrix.shape[0]))
+        return logits.permute(2, 0, 1)[None]
+
+
+def mixed_rows(rows: Tensor, top: Tensor, bottom: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """The matrix that makes some upsampled rows, and the rows that it makes them of.  (n, s), (s, row)"""
+    low, high = int(top[0]), int(bottom[-1]) + 1
+    matrix, place = down.new_zeros(len(top), high - low), torch.arange(len(top))
+    matrix[place, top - low] += 1 - down
+    matrix[place, bottom - low] += down
+    return matrix, rows[low:high]
 
 
 def merge(maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -> Tensor:
