@@ -23,7 +23,7 @@ from segformer.cli_erf import erf
 from segformer.cli_evaluation import evaluate, submission
 from segformer.cli_robustness import robustness
 from segformer.cli_training import Pretrain, Train, pretrain, train
-from segformer.config import Blend, Output
+from segformer.config import Blend, Output, Precision
 from segformer.recipes import find_recipe
 
 
@@ -39,6 +39,8 @@ def predict(
         arg(metavar="PIXELS", help="For images larger than memory: from disk to disk, by windows of this side."),
     ] = None,
     blend: Annotated[Blend, arg(help="How windows count where they overlap, with --window.")] = "gaussian",
+    precision: Annotated[Precision, arg(help="What to compute in.")] = "fp32",
+    compile: Annotated[bool, arg(help="Whether torch compiles the model: pays for many images of few sizes.")] = False,
     device: DeviceArgument = "auto",
     threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
 ) -> None:
@@ -49,7 +51,7 @@ def predict(
     image that was interrupted.
     """
     from segformer.config import EvalConfig
-    from segformer.deploy.batch import plan_outputs, segment_by_windows
+    from segformer.deploy.batch import plan_outputs, segment_files, segment_rasters
     from segformer.deploy.predictor import Predictor
     from segformer.terminal import progress_bar
 
@@ -57,17 +59,14 @@ def predict(
         raise ValueError("predict needs at least one image or folder; see segformer predict --help")
     planned = plan_outputs(images, out, save if window is None else ("mask",))
     loaded = load_model(model, device, threads)
-    failures = []
     with progress_bar() as bar:
-        predictor = Predictor(loaded, scores="scores" in save)
-        for path, target in bar.track(planned, description="predict"):
-            try:
-                if window is None:
-                    predictor(path).save(target, save)
-                else:
-                    segment_by_windows(loaded, path, target, EvalConfig(crop=(window, window), blend=blend), bar)
-            except ValueError as error:
-                failures.append(str(error))
+        if window is None:
+            predictor = Predictor(loaded, scores="scores" in save, precision=precision, compile=compile)
+            outcomes = segment_files(predictor, planned, save)
+        else:
+            config = EvalConfig(crop=(window, window), blend=blend)
+            outcomes = segment_rasters(loaded, planned, config, bar)
+        failures = [wrong for wrong in bar.track(outcomes, len(planned), description="predict") if wrong]
     print(f"{len(planned) - len(failures)} of {len(planned)} images segmented into {out}")
     if failures:
         fail("\n".join(failures))

@@ -19,6 +19,7 @@ ENCODERS = {"mit_b0": 256, "mit_b1": 256, "mit_b2": 768, "mit_b3": 768, "mit_b4"
 T = TypeVar("T")
 Size = tuple[int, int]
 Pixels = Literal["rgb", "raw"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Blend = Literal["uniform", "gaussian", "cosine"]
 Output = Literal["mask", "overlay", "polygons", "scores"]  # what a prediction is saved as
 Color = tuple[int, int, int]
@@ -204,7 +205,7 @@ class TrainConfig:
     """Stages of the encoder, from the first, that keep their weights; 4: all."""
     frozen_norm: bool = False
     """Whether the decoder's BatchNorm keeps its statistics and weights."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """Automatic mixed precision of the forward pass."""
     checkpointing: bool = False
     """Whether blocks of the encoder are computed again on the way back instead of kept: less memory, a third slower."""

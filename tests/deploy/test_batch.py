@@ -3,8 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from segformer.deploy.batch import plan_outputs
+from segformer.deploy.batch import plan_outputs, segment_files
+from segformer.deploy.predictor import Predictor
+from segformer.models.segmenter import build_model
 from segformer.segmentation import Output, Segmentation
 
 ALL: tuple[Output, ...] = ("mask", "overlay", "polygons", "scores")
@@ -147,3 +150,46 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
 def test_results_of_an_earlier_run_among_the_inputs_are_left_alone(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.jpg", "in/out/a.png", "in/out/a_overlay.png", "in/other/b.jpg")
     assert planned([tmp_path / "in"], tmp_path / "in" / "out") == {"a.jpg": "a", "b.jpg": "other/b"}
+
+
+def drawn(root: Path, number: int) -> list[Path]:
+    """Images of different sizes."""
+    rng = np.random.default_rng(0)
+    root.mkdir()
+    for k in range(number):
+        pixels = rng.integers(0, 256, (40 + k, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"{k:02}.png")
+    return sorted(root.iterdir())
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 9])
+def test_files_are_segmented_as_one_by_one(tmp_path: Path, number: int) -> None:
+    predictor = Predictor(build_model("mit_b0", num_classes=3, decoder_channels=32))
+    files = drawn(tmp_path / "in", number)
+    outcomes = list(segment_files(predictor, plan_outputs(files, tmp_path / "out", ("mask",)), ("mask",)))
+    assert outcomes == [None] * number
+    for path in files:
+        written = np.asarray(Image.open(tmp_path / "out" / path.name))
+        np.testing.assert_array_equal(written, predictor(path).mask)
+
+
+def test_a_damaged_file_is_reported_in_its_place_and_the_others_are_segmented(tmp_path: Path) -> None:
+    predictor = Predictor(build_model("mit_b0", num_classes=3, decoder_channels=32))
+    files = drawn(tmp_path / "in", 6)
+    files[3].write_bytes(files[3].read_bytes()[:60])
+    outcomes = list(segment_files(predictor, plan_outputs(files, tmp_path / "out", ("mask",)), ("mask",)))
+    assert [outcome is None for outcome in outcomes] == [True, True, True, False, True, True]
+    assert "03.png" in str(outcomes[3])
+    assert len(list((tmp_path / "out").iterdir())) == 5
+
+
+def test_a_full_disk_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Predictor(build_model("mit_b0", num_classes=3, decoder_channels=32))
+    files = drawn(tmp_path / "in", 4)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Segmentation, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        list(segment_files(predictor, plan_outputs(files, tmp_path / "out", ("mask",)), ("mask",)))

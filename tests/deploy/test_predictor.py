@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
 import segformer
 from segformer.config import EvalConfig, ModelCard, ModelConfig, Preprocessing
@@ -171,3 +173,44 @@ def test_a_predictor_from_a_folder(tmp_path: Path) -> None:
     segformer.save(segformer.build_model("mit_b0", num_classes=3), tmp_path / "model")
     result = Predictor(tmp_path / "model")(np.zeros((40, 50, 3), dtype=np.uint8))
     assert repr(result).startswith("Segmentation(40 x 50, class_")
+
+
+def test_reduced_precision_gives_nearly_the_same_mask(model: Segmenter, pixels: np.ndarray) -> None:
+    torch.nn.init.normal_(model.decoder.classifier.weight, std=1.0)
+    expected = Predictor(model)(pixels).mask
+    predictor = Predictor(model, precision="bf16")
+    assert (predictor(pixels).mask == expected).mean() > 0.97
+    logits = predictor.model(torch.zeros(1, 3, 64, 64))
+    assert logits.dtype == torch.bfloat16
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())  # the model is left as it is
+    assert predictor.model.mean.dtype == torch.float32
+    with pytest.raises(ValueError, match="precision must be one of fp32, bf16, fp16"):
+        Predictor(model, precision="int8")  # type: ignore[arg-type]
+
+
+def test_the_first_sizes_are_compiled_and_later_ones_are_not(model: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Size] = []
+
+    def compile(function: Callable[..., Tensor], *, dynamic: bool, mode: str) -> Callable[..., Tensor]:
+        assert (dynamic, mode) == (False, "default")
+
+        def compiled(images: Tensor) -> Tensor:
+            seen.append(images.shape)
+            return function(images)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile)
+    fused, plain = model.eval().fuse(compile=True), model.fuse()
+    with torch.inference_mode():
+        for width in (*range(32, 32 + 12), 32, 43):
+            images = torch.randn(1, 3, 32, width)
+            torch.testing.assert_close(fused(images), plain(images))
+    assert [shape[3] for shape in seen] == [*range(32, 32 + 8), 32]
+
+
+@pytest.mark.slow
+def test_a_compiled_model_gives_the_same_mask(model: Segmenter, pixels: np.ndarray) -> None:
+    torch.nn.init.normal_(model.decoder.classifier.weight, std=1.0)
+    expected = Predictor(model)(pixels).mask
+    assert (Predictor(model, compile=True)(pixels).mask == expected).mean() > 0.999

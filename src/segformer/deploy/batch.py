@@ -1,16 +1,23 @@
 """Where the results of many images go."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
-from segformer.config import EvalConfig
+from segformer.config import EvalConfig, Output
 from segformer.data.images import TIFF_SUFFIXES, expand_inputs
+from segformer.deploy.predictor import Predictor
 from segformer.evaluation.raster import segment_raster
 from segformer.models.segmenter import Segmenter
 from segformer.segmentation import target_of
+
+AHEAD = 2  # images that are decoded ahead, and results that wait to be written
 
 
 def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]) -> list[tuple[Path, Path]]:
@@ -42,16 +49,63 @@ def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]
     return [(path, out / base) for (path, _), base in zip(images, bases, strict=True)]
 
 
-def segment_by_windows(model: Segmenter, path: Path, base: Path, config: EvalConfig, bar: Progress) -> None:
-    """Segment an image of any size from disk to disk, with a bar of its rows: a TIFF becomes one, all else a PNG."""
-    target = base.with_name(base.name + (".tif" if path.suffix.lower() in TIFF_SUFFIXES else ".png"))
-    if target.resolve() == path.resolve():
-        raise ValueError(f"{target}: the result would replace an input image; give another --out")
-    task = bar.add_task(path.name, total=None)
-    segment_raster(
-        model, path, target, config, progress=lambda done, total: bar.update(task, completed=done, total=total)
-    )
-    bar.remove_task(task)
+def segment_files(
+    predictor: Predictor, planned: Sequence[tuple[Path, Path]], outputs: Sequence[Output]
+) -> Iterator[str | None]:
+    """Segment files, while the next ones are decoded and the last ones written.
+
+    ``planned`` as ``plan_outputs`` gives it.  Yields for each what is wrong with it, or None; anything but a damaged
+    image, such as a full disk, is raised.
+    """
+    with ThreadPoolExecutor(AHEAD) as readers, ThreadPoolExecutor(AHEAD) as writers:
+        waiting = deque(readers.submit(predictor.read, path) for path, _ in planned[:AHEAD])
+        rest = iter(planned[AHEAD:])
+        written: deque[Future[Any]] = deque()
+        for _, target in planned:
+            image = waiting.popleft()
+            waiting.extend(readers.submit(predictor.read, path) for path, _ in islice(rest, 1))
+            try:
+                result = predictor.segment(image.result())
+            except ValueError as error:
+                written.append(Future())
+                written[-1].set_exception(error)
+            else:
+                written.append(writers.submit(result.save, target, outputs))
+            if len(written) > AHEAD:
+                yield _wrong(written.popleft())
+        yield from map(_wrong, written)
+
+
+def _wrong(written: "Future[Any]") -> str | None:
+    try:
+        written.result()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def segment_rasters(
+    model: Segmenter, planned: Sequence[tuple[Path, Path]], config: EvalConfig, bar: Progress
+) -> Iterator[str | None]:
+    """Segment images of any size from disk to disk, each with a bar of its rows; yields as ``segment_files`` does.
+
+    A TIFF becomes one, all else a PNG.
+    """
+    for path, base in planned:
+        target = base.with_name(base.name + (".tif" if path.suffix.lower() in TIFF_SUFFIXES else ".png"))
+        if target.resolve() == path.resolve():
+            raise ValueError(f"{target}: the result would replace an input image; give another --out")
+        task = bar.add_task(path.name, total=None)
+        try:
+            segment_raster(model, path, target, config, progress=partial(_advance, bar, task))
+            yield None
+        except ValueError as error:
+            yield str(error)
+        bar.remove_task(task)
+
+
+def _advance(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
 
 
 def _targets(base: Path, outputs: Sequence[str]) -> list[Path]:

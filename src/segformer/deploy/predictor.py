@@ -10,24 +10,35 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segformer.checkpoint import load
-from segformer.config import EvalConfig
+from segformer.config import EvalConfig, Precision, check_choice
 from segformer.data.images import Decoding, displayed, expand_inputs, image_array, read_image, to_rgb
 from segformer.evaluation.inference import predict_mask, predict_scores
 from segformer.models.segmenter import Segmenter
 from segformer.segmentation import Segmentation
 
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 class Predictor:
     """Segments images with a model, by the model's own preprocessing and test protocol (or ``config``).
 
-    ``model`` may also be what ``load`` takes.  A model is left as it is: a fused copy does the work.  ``scores`` adds
-    class probabilities at the image's size, which take K times its memory.
+    ``model`` may also be what ``load`` takes.  A model is left as it is: a fused copy does the work, in ``precision``,
+    and compiled for the first few sizes of images where ``compile`` is set.  ``scores`` adds class probabilities at the
+    image's size, which take K times its memory.
     """
 
     def __init__(
-        self, model: Segmenter | str | Path, *, config: EvalConfig | None = None, scores: bool = False
+        self,
+        model: Segmenter | str | Path,
+        *,
+        config: EvalConfig | None = None,
+        scores: bool = False,
+        precision: Precision = "fp32",
+        compile: bool = False,
     ) -> None:
-        self.model = (model if isinstance(model, Segmenter) else load(model)).fuse()
+        check_choice("precision", precision, DTYPES)
+        loaded = model if isinstance(model, Segmenter) else load(model)
+        self.model = loaded.fuse(DTYPES[precision], compile=compile)
         self.config = config or self.model.card.eval
         self.scores = scores
         self.decoding = Decoding.of(self.model.card.model, self.model.card.preprocessing)
@@ -38,12 +49,16 @@ class Predictor:
         For a model of raw pixels an array holds its channels, (H, W, C) of any numbers, in the units of its training.
         """
         if isinstance(image, str | Path):
-            pixels = read_image(image, self.decoding)
+            pixels = self.read(image)
         elif isinstance(image, Image.Image) and self.decoding.pixels == "rgb":
             pixels = to_rgb(image)
         else:
             pixels = image_array(np.asarray(image), self.decoding)
         return self.segment(pixels)
+
+    def read(self, path: str | Path) -> NDArray[Any]:
+        """Decode a file to what ``segment`` takes."""
+        return read_image(path, self.decoding)
 
     def folder(self, folder: str | Path) -> Iterator[tuple[Path, Segmentation]]:
         """Segment every image below a folder, one after the other, with its path relative to the folder."""

@@ -1,7 +1,7 @@
 """Encoder + decoder: the trainable model, and its fused inference form."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +13,7 @@ from segformer.models.encoders.mit import MIT_SIZES, MixTransformer
 from segformer.ops.upsample_argmax import upsample_argmax
 
 MIN_SIZE = 32
+MAX_COMPILED = 8  # shapes; each has kernels of its own
 
 
 class Encoder(Protocol):
@@ -55,6 +56,8 @@ class Segmenter(nn.Module):
         self.card = card
         self.dtype: torch.dtype | None = None
         """What a fused model computes in, if not in float32."""
+        self.compiled: Callable[[Tensor], Tensor] | None = None
+        self.compiled_shapes: set[torch.Size] = set()
         for name, values in (("mean", card.preprocessing.mean), ("std", card.preprocessing.std)):
             self.register_buffer(name, torch.tensor(values, device="cpu").view(1, -1, 1, 1), persistent=False)
 
@@ -62,7 +65,17 @@ class Segmenter(nn.Module):
         """Normalised floats (B, C_in, H, W) -> logits (B, K, ceil(H/4), ceil(W/4))."""
         check_images(images, self.mean.shape[1])
         images = images if self.dtype is None else images.to(self.dtype)
+        if self.compiled is not None and self._is_compiled_for(images):
+            return self.compiled(images)
+        return self._logits(images)
+
+    def _logits(self, images: Tensor) -> Tensor:
         return self.head(self.decoder(self.encoder(images)))  # type: ignore[no-any-return]  # nn.Module is untyped
+
+    def _is_compiled_for(self, images: Tensor) -> bool:
+        if len(self.compiled_shapes) < MAX_COMPILED:
+            self.compiled_shapes.add(images.shape)
+        return images.shape in self.compiled_shapes
 
     def normalize(self, images: Tensor) -> Tensor:
         """Raw pixel values 0-255 -> what ``forward`` takes."""
@@ -76,11 +89,12 @@ class Segmenter(nn.Module):
         height, width = size or (images.shape[2], images.shape[3])
         return upsample_argmax(logits, (height, width), align_corners=self.card.model.align_corners)
 
-    def fuse(self, dtype: torch.dtype | None = None) -> "Segmenter":
+    def fuse(self, dtype: torch.dtype | None = None, *, compile: bool = False) -> "Segmenter":
         """Return a separate, inference-only module that computes the same with less and shares the parameters.
 
         With ``dtype`` torch.bfloat16 or torch.float16 it has weights of its own and computes in that; images are
-        normalised, and masks chosen, in float32 as ever.
+        normalised, and masks chosen, in float32 as ever.  With ``compile`` the first eight shapes of a batch are
+        compiled (each takes seconds to a minute when it first comes; on a GPU as CUDA graphs), later ones are not.
         """
         decoder = self.decoder.fused()  # type: ignore[operator]  # nn.Module.__getattr__ hides the protocol
         shared = {id(parameter): parameter for parameter in self.parameters()}
@@ -89,6 +103,9 @@ class Segmenter(nn.Module):
             encoder, decoder = (copy.deepcopy(part).to(dtype) for part in (encoder, decoder))
         fused = Segmenter(encoder, decoder, self.card).to(self.mean.device).eval()
         fused.dtype = dtype
+        if compile:
+            mode = "reduce-overhead" if self.mean.is_cuda else "default"
+            fused.compiled = torch.compile(fused._logits, dynamic=False, mode=mode)
         return fused
 
 

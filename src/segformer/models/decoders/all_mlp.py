@@ -79,7 +79,7 @@ class FusedAllMLPDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Compute the same logits as the trainable decoder in evaluation mode, up to rounding."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or maps[0].is_cuda:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or maps[0].device.type != "cpu":
             return self.classifier(F.relu(merge(maps, list(self.weights), self.bias)))  # type: ignore[no-any-return]
         return torch.cat([self.by_bands([m[k : k + 1] for m in maps]) for k in range(maps[0].shape[0])])
 
