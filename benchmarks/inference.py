@@ -44,7 +44,7 @@ from benchmarks.ways import WAYS, Way, available
 from segformer.analysis.complexity import measure as count
 from segformer.config import ModelConfig, default_palette
 from segformer.data.street_scene import draw_scene
-from segformer.files import write_json
+from segformer.files import read_json, write_json
 from segformer.models.segmenter import Segmenter
 from segformer.ops.upsample_argmax import upsample_argmax
 from segformer.recipes import RECIPES
@@ -61,9 +61,10 @@ def main(
     classes: int = 150,
     weights: Path = Path("runs/benchmark"),
     memory: bool = True,
+    extend: bool = False,
     out: Path | None = None,
 ) -> None:
-    """Measure, print tables, and write them as JSON where ``out`` says."""
+    """Measure, print tables, and write them as JSON where ``out`` says, after what it holds with ``extend``."""
     names = [name for name in WAYS if "all" in against or name in against or name == BASELINE]
     missing = {name: why for name in names if (why := available(name))}
     for name, why in missing.items():
@@ -80,7 +81,8 @@ def main(
                 rows.append(measure(folder, trained, model, (height, width), wanted, rounds, memory))
                 print_row(rows[-1], Console(width=150))
     if out is not None:
-        write_json(out, {"machine": machine(), "rounds": rounds, "classes": classes, "rows": rows})
+        known = read_json(out)["rows"] if extend and out.is_file() else []
+        write_json(out, {"machine": machine(), "rounds": rounds, "rows": known + rows})
 
 
 def machine() -> dict[str, Any]:
@@ -161,6 +163,7 @@ def measure(
     return {
         "model": name,
         "size": f"{size[0]}x{size[1]}",
+        "classes": len(model.card.classes),
         "mixed": mixed_share(model, image),
         "seconds": medians,
         "times as fast": {way: medians[BASELINE] / value for way, value in medians.items()},

@@ -67,6 +67,13 @@ def test_the_way_over_the_disk_is_the_way_through_memory(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "out.png"]
 
 
+def test_2000_by_2000_pixels(model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "BAND", 1 << 21)
+    path, config = write(tmp_path / "in.png", 2000, 2000), replace(CONFIG, crop=(512, 512))
+    segment_raster(model, path, tmp_path / "out.png", config)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected(model, path, config))
+
+
 def test_a_geotiff_keeps_its_place_and_gets_the_palette(model: Segmenter, tmp_path: Path) -> None:
     place = {"crs": "EPSG:32632", "transform": from_origin(500_000, 5_200_000, 0.5, 0.5)}
     path = write(tmp_path / "in.tif", tiled=True, blockxsize=64, blockysize=64, compress="lzw", **place)
