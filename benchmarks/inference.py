@@ -82,7 +82,7 @@ def main(
                 print_row(rows[-1], Console(width=150))
     if out is not None:
         known = read_json(out)["rows"] if extend and out.is_file() else []
-        write_json(out, {"machine": machine(), "rounds": rounds, "rows": known + rows})
+        write_json(out, {"machine": machine(), "rows": known + rows})
 
 
 def machine() -> dict[str, Any]:
@@ -164,6 +164,7 @@ def measure(
         "model": name,
         "size": f"{size[0]}x{size[1]}",
         "classes": len(model.card.classes),
+        "rounds": rounds,
         "mixed": mixed_share(model, image),
         "seconds": medians,
         "times as fast": {way: medians[BASELINE] / value for way, value in medians.items()},

@@ -23,6 +23,7 @@ def inference_tables(results: dict[str, Any]) -> str:
 def table(row: dict[str, Any]) -> str:
     lines = [
         f"**MiT-{row['model'].upper()}, {row['size'].replace('x', ' x ')}**, {row['classes']} classes, "
+        f"{row['rounds']} rounds, "
         f"{row['mixed']:.0%} of the cells mixed. Times as fast as transformers' model, eager, fp32 "
         f"(memory above the loaded model, share of its pixels that get the same class):\n\n",
         "| | fp32 | bf16 |\n|---|---|---|\n",

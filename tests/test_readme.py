@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def test_the_readme_shows_python() -> None:
 
 
 def test_names_in_the_readme_exist() -> None:
-    for name in re.findall(r"segformer train (\w+)", README):
+    for name in re.findall(r"segformer train (\w+)(?!\w|/)", README):
         assert name in RECIPES
     for name in re.findall(r'build_model\("(\w+)"', README):
         assert name in ENCODERS
@@ -43,3 +45,9 @@ def test_public_names_load() -> None:
     assert set(segformer.__all__) <= set(dir(segformer))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         segformer.nothing  # noqa: B018  # the attribute access is the test
+
+
+def test_the_tables_are_those_of_the_results() -> None:
+    """A change of either is made by `python -m benchmarks.tables`."""
+    run = subprocess.run([sys.executable, "-m", "benchmarks.tables", "--check"], cwd=Path(__file__).parents[1])
+    assert run.returncode == 0

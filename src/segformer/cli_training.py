@@ -91,6 +91,8 @@ def run_training(command: Train, base: Recipe, arguments: Sequence[str]) -> None
     from segformer.training.processes import is_first, launch, started_outside
     from segformer.training.seeds import train_seeds
 
+    if command.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {command.seeds}")
     if command.devices > 1 and not started_outside():
         sys.exit(launch(["train", *arguments], command.devices))
     recipe = replace(

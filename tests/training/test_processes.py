@@ -102,6 +102,24 @@ def test_a_killed_process_is_an_error_and_the_run_goes_on_alone(small_data: Path
     assert [line["step"] for line in read_metrics(parts) if "loss" in line] == list(range(1, 25))
 
 
+def test_a_run_of_one_process_goes_on_with_two(small_data: Path, tmp_path: Path) -> None:
+    steps = ["--train.steps", "24", "--train.eval-every", "4"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(command(small_data, whole, *steps)).returncode == 0
+    process = subprocess.Popen(command(small_data, parts, *steps), stdout=subprocess.DEVNULL, env=ONE_THREAD)
+    deadline = time.monotonic() + 200
+    while not (parts / "last").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    both = run(command(small_data, parts, *steps, "--devices", "2", "--resume"))
+    assert both.returncode == 0, both.stderr
+    assert values(parts, "loss") == pytest.approx(values(whole, "loss"), rel=1e-3)
+    assert [line["step"] for line in read_metrics(parts) if "loss" in line] == list(range(1, 25))
+
+
 def test_what_is_wrong_is_said_once(small_data: Path, tmp_path: Path) -> None:
     (small_data / "masks" / "train" / "004.png").unlink()
     found = run(command(small_data, tmp_path / "run", "--devices", "2"))

@@ -1,11 +1,17 @@
 """Bilinear upsampling piece by piece: neighbours and weights of each coordinate, and rows without the other rows."""
 
 from functools import lru_cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 COLUMNS = 64  # of the target in a tile: what is computed there stays in the cache
+
+
+def use_triton(tensor: Tensor) -> bool:
+    """Whether the Triton kernels take a tensor: on a CUDA device, where Triton is installed."""
+    return tensor.is_cuda and tensor.dtype != torch.float64 and find_spec("triton") is not None
 
 
 def axis(source: int, target: int, align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:

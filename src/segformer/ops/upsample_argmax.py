@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segformer.ops.bilinear import axis
+from segformer.ops.bilinear import axis, use_triton
 
 CHUNK = 1 << 20  # scores held at a time, in elements
 CANDIDATES = 8  # classes of a cell that are looked at; real scores rarely leave more
@@ -20,6 +20,10 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool =
     differ by more than float32's rounding.  Reduced-precision logits are upcast first.
     """
     check_size(logits, size)
+    if use_triton(logits):
+        from segformer.ops.upsample_argmax_triton import upsample_argmax_triton
+
+        return upsample_argmax_triton(logits, size, align_corners)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     winners = logits.argmax(dim=1)  # (B, h, w)
     cells = _Cells(logits, size, align_corners)

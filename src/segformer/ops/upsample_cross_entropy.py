@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segformer.ops.bilinear import COLUMNS, axis, column_tiles
+from segformer.ops.bilinear import COLUMNS, axis, column_tiles, use_triton
 from segformer.ops.upsample_argmax import check_size
 
 TILE = 1 << 19  # scores held at a time, in elements: they stay in the cache
@@ -71,6 +71,15 @@ class _TiledCrossEntropy(torch.autograd.Function):
         ctx: Any, logits: Tensor, target: Tensor, ignore_index: int, weights: Tensor | None, align_corners: bool
     ) -> Tensor:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        if use_triton(logits):
+            from segformer.ops.upsample_cross_entropy_triton import cross_entropy_sums
+
+            total, slopes = cross_entropy_sums(
+                logits, target, ignore_index, weights, align_corners, ctx.needs_input_grad[0]
+            )
+            if slopes is not None:
+                ctx.save_for_backward(slopes)
+            return total
         logits = logits.contiguous()
         batch, num_classes, height, width = logits.shape
         rows, columns = target.shape[1:]

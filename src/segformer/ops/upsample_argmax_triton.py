@@ -1,0 +1,58 @@
+"""``upsample_argmax`` as one Triton kernel: scores are read from the small map, and nothing but the mask is written."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from segformer.ops.bilinear import axis
+
+PIXELS, CLASSES = 32, 32  # of a block
+
+
+def upsample_argmax_triton(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+    """Class of every pixel after bilinear upsampling.  (B, K, h, w) -> (B, H, W) int64 for ``size`` = (H, W)"""
+    batch, num_classes, height, width = logits.shape
+    like = torch.empty(0, device=logits.device)
+    scores = logits.permute(0, 2, 3, 1).contiguous()  # a pixel's scores lie together
+    top, bottom, down = axis(height, size[0], align_corners, like)
+    left, right, across = axis(width, size[1], align_corners, like)
+    mask = torch.empty(batch, *size, dtype=torch.int64, device=logits.device)
+    grid = (triton.cdiv(size[1], PIXELS), size[0], batch)
+    _argmax_kernel[grid](
+        scores, mask, top, bottom, down, left, right, across, height, width, size[0], size[1],
+        num_classes, PIXELS=PIXELS, CLASSES=CLASSES,
+    )  # fmt: skip
+    return mask
+
+
+@triton.jit
+def _argmax_kernel(
+    scores, mask, top, bottom, down, left, right, across, height, width, rows, columns,
+    num_classes, PIXELS: tl.constexpr, CLASSES: tl.constexpr,
+):  # fmt: skip
+    y, b = tl.program_id(1), tl.program_id(2)
+    x = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    inside = x < columns
+    v = tl.load(down + y)
+    u = tl.load(across + x, mask=inside, other=0.0)[:, None]
+    west = tl.load(left + x, mask=inside, other=0)[:, None] * num_classes
+    east = tl.load(right + x, mask=inside, other=0)[:, None] * num_classes
+    upper = scores + (b.to(tl.int64) * height + tl.load(top + y)) * width * num_classes
+    lower = scores + (b.to(tl.int64) * height + tl.load(bottom + y)) * width * num_classes
+    best = tl.full((PIXELS,), float("-inf"), tl.float32)
+    winner = tl.zeros((PIXELS,), tl.int32)
+    for start in range(0, num_classes, CLASSES):
+        k = start + tl.arange(0, CLASSES)[None, :]
+        there = inside[:, None] & (k < num_classes)
+        a = tl.load(upper + west + k, mask=there, other=float("-inf")).to(tl.float32)
+        c = tl.load(upper + east + k, mask=there, other=float("-inf")).to(tl.float32)
+        d = tl.load(lower + west + k, mask=there, other=float("-inf")).to(tl.float32)
+        e = tl.load(lower + east + k, mask=there, other=float("-inf")).to(tl.float32)
+        above, under = a + u * (c - a), d + u * (e - d)
+        score = tl.where(there, above + v * (under - above), float("-inf"))
+        highest, place = tl.max(score, axis=1, return_indices=True, return_indices_tie_break_left=True)
+        better = highest > best
+        best = tl.where(better, highest, best)
+        winner = tl.where(better, start + place, winner)
+    tl.store(mask + (b.to(tl.int64) * rows + y) * columns + x, winner.to(tl.int64), mask=inside)
