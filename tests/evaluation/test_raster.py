@@ -107,6 +107,21 @@ def test_an_interrupted_image_goes_on(model: Segmenter, tmp_path: Path, kind: ty
     np.testing.assert_array_equal(read(tmp_path / "out.tif"), expected(model, path))
 
 
+@pytest.mark.parametrize("rows", [1, 70, 80, 145, 150, 160, 170, 200, 259, 260])
+def test_wherever_it_was_interrupted(model: Segmenter, tmp_path: Path, rows: int) -> None:
+    """Also within rows that several rows of windows cover, and after the last."""
+    path, config = write(tmp_path / "in.png"), CONFIG
+
+    def stop(done: int, total: int) -> None:
+        if done >= rows:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_raster(model, path, tmp_path / "out.png", config, progress=stop)
+    segment_raster(model, path, tmp_path / "out.png", config)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected(model, path))
+
+
 def test_a_mask_of_something_else_is_not_gone_on_with(model: Segmenter, tmp_path: Path) -> None:
     path = write(tmp_path / "in.tif")
 

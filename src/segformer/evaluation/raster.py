@@ -80,11 +80,11 @@ def mask_rows(
     assert config.crop is not None
     crop = (min(config.crop[0], size[0]), min(config.crop[1], size[1]))
     tops = window_starts(size[0], crop[0], stride_of(config)[0])
-    first = next(k for k, top in enumerate(tops) if top + crop[0] > done)
+    first = next((k for k, top in enumerate(tops) if top + crop[0] > done), len(tops))
     kept: list[Window] = []
     for place, row in enumerate(slide(model, read, size, config, first), start=first):
         kept = [window for window in kept if window.top + crop[0] > done] + row
-        end = tops[place + 1] if place + 1 < len(tops) else size[0]
+        end = max(done, tops[place + 1]) if place + 1 < len(tops) else size[0]
         view = View(kept, size, config.blend)
         for rows, scores in score_bands(model, [view], size, slice(done, end)):
             yield rows, scores.argmax(dim=0).to("cpu", torch.uint8).numpy()
