@@ -71,6 +71,9 @@ def test_the_whole_journey(small_data: Path, tmp_path: Path, capsys: pytest.Capt
     assert run("predict", images, "--model", runs / "best", "--out", large, "--window", "48") == 0
     assert sorted(path.name for path in large.iterdir()) == sorted(path.name for path in images.iterdir())
     assert Image.open(large / "000.png").size == (64, 48)
+    capsys.readouterr()
+    line = refused(capsys, "predict", images, "--model", runs / "best", "--out", large, "--window", "0")
+    assert "--window must be at least 32 pixels, got 0" in line
     assert run("info", runs / "best") == 0
     assert "mit_b0" in capsys.readouterr().out
 

@@ -57,6 +57,8 @@ def predict(
 
     if not images:
         raise ValueError("predict needs at least one image or folder; see segformer predict --help")
+    if window is not None and window < 32:
+        raise ValueError(f"--window must be at least 32 pixels, got {window}")
     planned = plan_outputs(images, out, save if window is None else ("mask",))
     loaded = load_model(model, device, threads)
     with progress_bar() as bar:

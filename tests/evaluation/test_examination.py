@@ -147,6 +147,8 @@ def test_sequences_are_told_apart_by_the_start_of_a_name() -> None:
     groups = group_names(names, r"[^/]+/[^_/]+_\d+")
     assert groups == ["bonn/bonn_000001", "bonn/bonn_000001", "bonn/bonn_000002", "x"]
     assert group_names(names, "") == names
+    with pytest.raises(ValueError, match=r"sequence must be a regular expression, got '\['"):
+        group_names(names, "[")
 
 
 def test_few_sequences_are_no_sample(model: Segmenter, source: DataSource) -> None:

@@ -76,6 +76,7 @@ def examine(
     """
     samples, config = samples_of(model, source, split, limit), config or model.card.eval
     names, fused = [sample.name for sample in samples], model.fuse()
+    groups = group_names(names, source.sequence)
     counts = Counts(
         keep, identity(model, source, split, len(samples), config), Tally.empty(len(samples), len(source.classes))
     )
@@ -91,7 +92,7 @@ def examine(
             counts.advanced()
             if progress:
                 progress(int(tally.done.sum()), len(samples))
-    return Examination(tally, source.classes, names, group_names(names, source.sequence))
+    return Examination(tally, source.classes, names, groups)
 
 
 def samples_of(model: Segmenter, source: DataSource, split: str, limit: int | None) -> Sequence[Any]:

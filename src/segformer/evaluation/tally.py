@@ -105,6 +105,12 @@ def sampled_pixels(label: Tensor, num_images: int, generator: torch.Generator) -
 
 
 def group_names(names: Sequence[str], pattern: str) -> list[str]:
-    """Sequence that each image belongs to: what the pattern matches at the start of its name, else the name."""
-    found = [re.match(pattern, name) if pattern else None for name in names]
+    """Sequence that each image belongs to: what the pattern matches at the start of its name, else the name.
+
+    Raises a ValueError where the pattern is none.
+    """
+    try:
+        found = [re.match(pattern, name) if pattern else None for name in names]
+    except re.error as error:
+        raise ValueError(f"sequence must be a regular expression, got '{pattern}' ({error})") from error
     return [match.group() if match else name for match, name in zip(found, names, strict=True)]
