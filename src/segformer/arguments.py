@@ -1,10 +1,16 @@
 """Arguments that commands share, and what they mean."""
 
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
+from segformer.config import DataConfig
+
 if TYPE_CHECKING:
+    from segformer.data.dataset import DataSource
     from segformer.models.segmenter import Segmenter
 
 PROGRAM = "segformer"
@@ -37,6 +43,21 @@ def set_threads(threads: int) -> None:
 
     if threads:
         torch.set_num_threads(threads)
+
+
+def load_data(data: str, masks: str = "", relabel: Sequence[tuple[str, str]] = ()) -> "DataSource":
+    """Open what --data names, and say on standard error how it was read."""
+    from segformer.data.catalog import open_data, with_data
+
+    source = open_data(replace(with_data(DataConfig(), data), masks=masks, relabel=tuple(relabel)))
+    for note in source.notes:
+        print_note(note)
+    return source
+
+
+def print_note(note: str) -> None:
+    """Tell the user something, on standard error."""
+    print(f"note: {note}", file=sys.stderr)
 
 
 def load_model(folder: str, device: str, threads: int) -> "Segmenter":

@@ -95,12 +95,11 @@ def inspect(
     from segformer.data.doctor import show
     from segformer.data.sheets import recipe_for, write_sheets
     from segformer.files import write_json
-    from segformer.terminal import costs, progress_bar
+    from segformer.terminal import costs, progress_of
 
     base, place = find_recipe(recipe), choose_device(device)
-    with progress_bar() as bar:
-        task = bar.add_task("inspect", total=None)
-        diagnosis = run(data, cheap=cheap, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    with progress_of("inspect") as progress:
+        diagnosis = run(data, cheap=cheap, progress=progress)
     fitting = recipe_for(base, data, diagnosis)
     if out:
         write_json(out / "diagnosis.json", diagnosis.to_json())

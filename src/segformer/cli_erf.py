@@ -1,14 +1,13 @@
 """The command that shows where a model looks."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, load_model
-from segformer.config import DataConfig, Size
+from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, load_data, load_model
+from segformer.config import Size
 
 COMPARE = "Other models, or encoders of timm: with random weights, or with those of a file."
 SIZE = "Images are resized to cover it and cut; None: a square of the model's short side."
@@ -35,20 +34,16 @@ def erf(
     from segformer.analysis.erf_page import picture_of, summary, write_results
     from segformer.analysis.erf_run import choose_size, measure
     from segformer.analysis.probes import probe_all
-    from segformer.data.catalog import open_data, with_data
-    from segformer.terminal import progress_bar
+    from segformer.terminal import progress_of
 
     if limit < 1:
         raise ValueError(f"--limit must be at least 1, got {limit}")
-    source = open_data(replace(with_data(DataConfig(), data), masks=masks))
-    for note in source.notes:
-        print(f"note: {note}", file=sys.stderr)
+    source = load_data(data, masks)
     loaded = load_model(model, device, threads)
     size = choose_size(size, loaded.card.preprocessing)
     probes = probe_all(loaded, model, compare, size)
     try:
-        with progress_bar() as bar:
-            task = bar.add_task("erf", total=None)
+        with progress_of("erf") as progress:
             fields = measure(
                 probes,
                 source.name,
@@ -57,7 +52,7 @@ def erf(
                 size=size,
                 limit=limit,
                 out=out,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=progress,
             )
     except KeyboardInterrupt:
         print(f"what was measured is kept in {out}; the same command goes on from there", file=sys.stderr)

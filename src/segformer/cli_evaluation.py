@@ -1,14 +1,13 @@
 """The commands that score a model, and that hand in what it predicts."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, load_model
-from segformer.config import Blend, DataConfig
+from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, load_data, load_model
+from segformer.config import Blend
 
 if TYPE_CHECKING:
     from segformer.config import EvalConfig
@@ -45,13 +44,10 @@ def evaluate(
     With --out an evaluation that was interrupted goes on where it stood, and a page shows classes, confusions,
     calibration and the worst images.
     """
-    from segformer.data.catalog import open_data, with_data
     from segformer.terminal import print_comparison, print_scores
 
-    source = open_data(replace(with_data(DataConfig(), data), masks=masks, relabel=relabel))
+    source = load_data(data, masks, relabel)
     source = source if sequence is None else replace(source, sequence=sequence)
-    for note in source.notes:
-        print(f"note: {note}", file=sys.stderr)
     found: list[Examination] = []
     for name in (model, *([compare] if compare else [])):
         loaded = load_model(name, device, threads)
@@ -83,18 +79,17 @@ def submission(
 ) -> None:
     """Write the files that a test server takes: a PNG of its label ids for every test image, in one folder to zip."""
     from segformer.evaluation.submission import write_submission
-    from segformer.terminal import progress_bar
+    from segformer.terminal import progress_of
 
     loaded = load_model(model, device, threads)
-    with progress_bar() as bar:
-        task = bar.add_task("segment", total=None)
+    with progress_of("segment") as progress:
         number = write_submission(
             loaded,
             images,
             to,
             out,
             config=protocol_of(loaded, protocol, None),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     print(f"{number} masks in {out}; zip the folder and upload it")
 
@@ -112,17 +107,16 @@ def examined(
     from segformer.analysis.evaluation_page import write_evaluation_page
     from segformer.evaluation.evaluate import examine
     from segformer.files import write_json
-    from segformer.terminal import progress_bar
+    from segformer.terminal import progress_of
 
-    with progress_bar() as bar:
-        task = bar.add_task("evaluate", total=None)
+    with progress_of("evaluate") as progress:
         found = examine(
             model,
             source,
             split,
             config=config,
             limit=limit,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
             keep=out / "counts.npz" if out else None,
         )
     if out:

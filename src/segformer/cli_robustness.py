@@ -1,14 +1,12 @@
 """The command that measures robustness to corruptions."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, load_model
-from segformer.config import DataConfig
+from segformer.arguments import ANY_MODEL, DataArgument, DeviceArgument, load_data, load_model, print_note
 
 
 def robustness(
@@ -39,21 +37,17 @@ def robustness(
     """
     from segformer.analysis.robustness_page import write_results
     from segformer.analysis.robustness_table import print_robustness
-    from segformer.data.catalog import open_data, with_data
     from segformer.evaluation.corruptions import NAMES
     from segformer.evaluation.robustness import robustness as run
-    from segformer.terminal import progress_bar
+    from segformer.terminal import progress_of
     from segformer.training.processes import stop_signals
 
-    source = open_data(replace(with_data(DataConfig(), data), masks=masks, relabel=relabel))
-    for note in source.notes:
-        print_note(note)
+    source = load_data(data, masks, relabel)
     loaded = load_model(model, device, threads)
-    with stop_signals() as stop, progress_bar() as bar:
-        task = bar.add_task("robustness", total=None)
+    with stop_signals() as stop, progress_of("robustness") as show:
 
         def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            show(done, total)
             if stop:  # between two images: a worker that is cut off while it sends one would complain
                 print_note(f"finished cells are in {out}; the same command goes on")
                 sys.exit(128 + stop[0])
@@ -77,8 +71,3 @@ def robustness(
     print(f"wrote {page}")
     corrupted, clean = result.corrupted_miou, result.clean.miou
     print(f"mIoU clean {clean:.4f}  corrupted {corrupted:.4f}  retained {100 * result.retained(corrupted):.0f} %")
-
-
-def print_note(note: str) -> None:
-    """Tell the user something, on standard error."""
-    print(f"note: {note}", file=sys.stderr)

@@ -1,6 +1,8 @@
 """What the terminal shows: progress, recipes, scores, models."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,14 +21,17 @@ if TYPE_CHECKING:
 
 def progress_bar() -> Progress:
     """Return a progress bar on standard error, so that standard output stays clean."""
-    from rich.console import Console
-    from rich.progress import (
-        Progress,
-    )
-
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+
+
+@contextmanager
+def progress_of(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the block runs; what it gives is called with (done, of how many)."""
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def listed(values: dict[str, Any]) -> str:

@@ -77,12 +77,11 @@ def examine(
     samples, config = samples_of(model, source, split, limit), config or model.card.eval
     names, fused = [sample.name for sample in samples], model.fuse()
     groups = group_names(names, source.sequence)
-    counts = Counts(
-        keep, identity(model, source, split, len(samples), config), Tally.empty(len(samples), len(source.classes))
-    )
-    tally = counts.tally
-    rest = [k for k in range(len(samples)) if not tally.done[k]]
-    with counts:
+    # What is examined is told by a look at all weights and files: only where it is kept.
+    what = identity(model, source, split, len(samples), config) if keep else {}
+    with Counts(keep, what, Tally.empty(len(samples), len(source.classes))) as counts:
+        tally = counts.tally
+        rest = [k for k in range(len(samples)) if not tally.done[k]]
         images = load_whole(source, [samples[k] for k in rest], workers, decoding_of(model))
         for k, (image, label) in zip(rest, images, strict=True):
             points = sampled_pixels(label, len(samples), generator_of(0, k))

@@ -16,7 +16,7 @@ import numpy as np
 from segformer.config import EvalConfig, to_json
 from segformer.data.dataset import DataSource, fingerprint
 from segformer.evaluation.calibration import Calibration
-from segformer.evaluation.metrics import Array, Scores
+from segformer.evaluation.metrics import Array, Scores, or_none
 from segformer.evaluation.statistics import Comparison, compare, interval, iou_of, mean_of
 from segformer.evaluation.tally import Tally
 from segformer.files import write_bytes
@@ -92,20 +92,20 @@ class Examination:
         """Return everything but the counts of single images; what does not occur is null."""
         values = {**self.scores.to_json()}
         for name, iou in zip(self.classes, self.boundary_iou, strict=True):
-            values["classes"][name]["boundary IoU"] = _or_none(iou)
+            values["classes"][name]["boundary IoU"] = or_none(iou)
         low, high = self.interval
         return {
             "mIoU": values.pop("mIoU"),
             "mIoU interval": {
-                "low": _or_none(low),
-                "high": _or_none(high),
+                "low": or_none(low),
+                "high": or_none(high),
                 "level": 0.95,
                 "drawn": self.unit,
             },
-            "boundary mIoU": _or_none(float(mean_of(self.boundary_iou))),
+            "boundary mIoU": or_none(float(mean_of(self.boundary_iou))),
             "calibration": self.calibration.to_json(),
             **values,
-            "images": {name: _or_none(miou) for name, miou in zip(self.names, self.image_miou, strict=True)},
+            "images": {name: or_none(miou) for name, miou in zip(self.names, self.image_miou, strict=True)},
         }
 
 
@@ -179,7 +179,3 @@ def weights_digest(model: Segmenter) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

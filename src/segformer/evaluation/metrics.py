@@ -56,10 +56,10 @@ class Scores:
     def to_json(self) -> Mapping[str, Any]:
         """Return everything; a class that does not occur has null."""
         per_class = {
-            name: {"IoU": _or_none(iou), "accuracy": _or_none(accuracy), "share of pixels": _or_none(share)}
+            name: {"IoU": or_none(iou), "accuracy": or_none(accuracy), "share of pixels": or_none(share)}
             for name, iou, accuracy, share in zip(self.classes, self.iou, self.accuracy, self.frequency, strict=True)
         }
-        means = {name: _or_none(value) for name, value in self.summary().items()}
+        means = {name: or_none(value) for name, value in self.summary().items()}
         return {**means, "classes": per_class, "confusion": self.confusion.tolist()}
 
 
@@ -72,5 +72,6 @@ def _mean(values: Array) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """A figure for JSON, which has no NaN."""
     return None if np.isnan(value) else float(value)

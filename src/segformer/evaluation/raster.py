@@ -19,13 +19,13 @@ from torch import Tensor
 
 from segformer.config import IGNORE_INDEX, Color, EvalConfig, Size, to_json
 from segformer.data.images import TIFF_SUFFIXES, Decoding, check_is_file, image_array
+from segformer.evaluation.evaluate import Progress, decoding_of
 from segformer.evaluation.examination import weights_digest
 from segformer.evaluation.inference import View, Window, score_bands, slide, stride_of, window_starts
 from segformer.files import disk_errors, read_json, write_json
 from segformer.models.segmenter import Segmenter
 
 Array = NDArray[Any]
-Progress = Callable[[int, int], None]
 
 CACHE = 64  # MiB that GDAL may keep of decoded tiles
 TILE = 512  # side of the tiles of a written TIFF
@@ -51,7 +51,7 @@ def segment_raster(
             "protocol": to_json(config),
         }
         with Partial(target, size, what) as partial:
-            reader = Rows(raster, Decoding.of(model.card.model, model.card.preprocessing))
+            reader = Rows(raster, decoding_of(model))
             for rows, mask in mask_rows(fused, reader, size, config, partial.done):
                 reader.drop_nodata(rows, mask)
                 partial.write(mask)

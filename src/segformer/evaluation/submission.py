@@ -1,6 +1,6 @@
 """Files that the test servers of Cityscapes and ADE20K take."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,11 @@ from PIL import Image
 from segformer.config import EvalConfig, check_choice
 from segformer.data import ade20k, cityscapes
 from segformer.data.images import list_images, read_image
-from segformer.evaluation.evaluate import decoding_of
+from segformer.evaluation.evaluate import Progress, decoding_of
 from segformer.evaluation.inference import predict_mask
 from segformer.files import write_bytes
 from segformer.models.segmenter import Segmenter
 from segformer.segmentation import png
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

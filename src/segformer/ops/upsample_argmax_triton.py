@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from segformer.ops.bilinear import axis
+from segformer.ops.bilinear_triton import interpolated
 
 PIXELS, CLASSES = 32, 32  # of a block
 
@@ -45,12 +46,7 @@ def _argmax_kernel(
     for start in range(0, num_classes, CLASSES):
         k = start + tl.arange(0, CLASSES)[None, :]
         there = inside[:, None] & (k < num_classes)
-        a = tl.load(upper + west + k, mask=there, other=float("-inf")).to(tl.float32)
-        c = tl.load(upper + east + k, mask=there, other=float("-inf")).to(tl.float32)
-        d = tl.load(lower + west + k, mask=there, other=float("-inf")).to(tl.float32)
-        e = tl.load(lower + east + k, mask=there, other=float("-inf")).to(tl.float32)
-        above, under = a + u * (c - a), d + u * (e - d)
-        score = tl.where(there, above + v * (under - above), float("-inf"))
+        score = tl.where(there, interpolated(upper, lower, west + k, east + k, v, u, there), float("-inf"))
         highest, place = tl.max(score, axis=1, return_indices=True, return_indices_tie_break_left=True)
         better = highest > best
         best = tl.where(better, highest, best)

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from segformer.ops.bilinear import axis
+from segformer.ops.bilinear_triton import interpolated
 
 PIXELS, CLASSES = 32, 32  # of a block
 
@@ -75,12 +76,7 @@ def _loss_kernel(
     for start in range(0, num_classes, CLASSES):
         k = start + tl.arange(0, CLASSES)[None, :]
         there = inside[:, None] & (k < num_classes)
-        a = tl.load(upper + west + k, mask=there, other=0.0).to(tl.float32)
-        c = tl.load(upper + east + k, mask=there, other=0.0).to(tl.float32)
-        d = tl.load(lower + west + k, mask=there, other=0.0).to(tl.float32)
-        e = tl.load(lower + east + k, mask=there, other=0.0).to(tl.float32)
-        above, under = a + u * (c - a), d + u * (e - d)
-        score = above + v * (under - above)
+        score = interpolated(upper, lower, west + k, east + k, v, u, there)
         own += tl.sum(tl.where(k == label[:, None], score, 0.0), axis=1)
         score = tl.where(k < num_classes, score, float("-inf"))
         higher = tl.maximum(highest, tl.max(score, axis=1))
@@ -117,11 +113,7 @@ def _gradient_kernel(
             label = tl.load(target + place).to(tl.int32)
             counts = label != ignore_index
             factor = share * tl.load(factors + label, mask=counts, other=0.0)
-            a = tl.load(upper + west * num_classes + k, mask=there, other=0.0).to(tl.float32)
-            c = tl.load(upper + east * num_classes + k, mask=there, other=0.0).to(tl.float32)
-            d = tl.load(lower + west * num_classes + k, mask=there, other=0.0).to(tl.float32)
-            e = tl.load(lower + east * num_classes + k, mask=there, other=0.0).to(tl.float32)
-            above, under = a + u * (c - a), d + u * (e - d)
-            chance = tl.exp(above + v * (under - above) - tl.load(normalizers + place))
+            score = interpolated(upper, lower, west * num_classes + k, east * num_classes + k, v, u, there)
+            chance = tl.exp(score - tl.load(normalizers + place))
             slope += factor * (chance - tl.where(k == label, 1.0, 0.0))
     tl.store(slopes + ((b * height + i) * width + j) * num_classes + k, slope, mask=there)
