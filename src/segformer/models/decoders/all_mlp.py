@@ -81,15 +81,19 @@ class FusedAllMLPDecoder(nn.Module):
         """Compute the same logits as the trainable decoder in evaluation mode, up to rounding."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or maps[0].device.type != "cpu":
             return self.classifier(F.relu(merge(maps, list(self.weights), self.bias)))  # type: ignore[no-any-return]
-        return torch.cat([self.by_bands([m[k : k + 1] for m in maps]) for k in range(maps[0].shape[0])])
+        batch, _, height, width = maps[0].shape
+        logits = maps[0].new_empty(batch, height, width, self.classifier.out_channels)  # a pixel's lie together
+        for k in range(batch):
+            self.by_bands([m[k : k + 1] for m in maps], logits[k])
+        return logits.permute(0, 3, 1, 2)
 
-    def by_bands(self, maps: Sequence[Tensor]) -> Tensor:
-        """Compute one image's logits some rows at a time, so that what lies between stays in the processor's cache.
+    def by_bands(self, maps: Sequence[Tensor], logits: Tensor) -> None:
+        """Fill in one image's logits (h, w, K) some rows at a time: what lies between stays in the processor's cache.
 
         Maps are widened to the first one's width; of their rows each band's are then mixed by a small matrix product
         that adds to the first map's.
         """
-        height, width = maps[0].shape[2:]
+        height, width, num_classes = logits.shape
         coarse = [
             upsample(linear(m, weight), (m.shape[2], width)).permute(0, 2, 3, 1).reshape(m.shape[2], -1)
             for m, weight in zip(maps[1:], self.weights[1:], strict=True)
@@ -97,7 +101,6 @@ class FusedAllMLPDecoder(nn.Module):
         mixes = [axis(m.shape[2], height, False, m) for m in maps[1:]]
         first = maps[0].permute(0, 2, 3, 1)[0]  # (h, w, C_1)
         matrix, bias = self.classifier.weight.flatten(1), cast("Tensor", self.classifier.bias)
-        logits = first.new_empty(height, width, matrix.shape[0])
         rows = max(1, BAND // (width * self.bias.shape[0] * first.element_size()))
         for start in range(0, height, rows):
             band = slice(start, min(start + rows, height))
@@ -105,8 +108,7 @@ class FusedAllMLPDecoder(nn.Module):
             for m, (top, bottom, down) in zip(coarse, mixes, strict=True):
                 merged.addmm_(*mixed_rows(m, top[band], bottom[band], down[band]))
             active = F.relu(merged, inplace=True).view(-1, self.bias.shape[0])
-            torch.addmm(bias, active, matrix.T, out=logits[band].view(-1, matrix.shape[0]))
-        return logits.permute(2, 0, 1)[None]
+            torch.addmm(bias, active, matrix.T, out=logits[band].view(-1, num_classes))
 
 
 def mixed_rows(rows: Tensor, top: Tensor, bottom: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
