@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import segformer
-from benchmarks import inference, jpeg, tables
+from benchmarks import inference, jpeg, kernels, tables
 from benchmarks.inference import BASELINE
 from benchmarks.machine import by_way, interleaved
 from benchmarks.ways import LAST, WAYS, Task, ways_on
@@ -117,6 +117,40 @@ def test_our_file_becomes_what_their_processors_make_of_it(size: tuple[int, int]
         found = {"theirs": whole(tmp_path / "street.jpg"), "ours": pixels}
         assert jpeg.apart(found, "theirs", model.card.preprocessing.std)["ours"] < 0.5
         assert torch.allclose(jpeg.chained(stages, tmp_path / "street.jpg"), found["theirs"], atol=0.02)
+
+
+def test_kernels_are_found_equal_and_their_faults_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    shape = (2, 5, 12, 17)
+    assert kernels.check(shape, "bf16", True, "cpu")["equal"]
+    exact = kernels.upsample_argmax
+    monkeypatch.setattr(kernels, "upsample_argmax", lambda *arguments: exact(*arguments).roll(1, 2))
+    found = kernels.check(shape, "fp32", False, "cpu")
+    assert found["wrong pixels"] > 0
+    assert not found["equal"]
+    monkeypatch.undo()
+    loss = kernels.upsample_cross_entropy
+    monkeypatch.setattr(kernels, "upsample_cross_entropy", lambda *a, **options: 1.001 * loss(*a, **options))
+    assert not kernels.check(shape, "fp32", False, "cpu")["equal"]
+
+
+def test_the_floor_by_hand() -> None:
+    case = kernels.smooth((1, 3, 8, 16), "bf16", "cpu")
+    assert case.logits.shape == (1, 3, 2, 4)
+    assert kernels.bytes_moved(case) == {
+        "arg-max": 24 * 2 + 128 * 8,  # logits of two bytes, a mask of eight
+        "cross-entropy": 2 * 24 * 2 + 128,  # logits and their gradient, labels of one byte
+    }
+    found = kernels.figures(ours=0.004, reference=0.008, moved=2000, bandwidth=1e6)
+    assert found["floor, ms"] == pytest.approx(2)
+    assert found["share of the bandwidth floor"] == pytest.approx(0.5)
+    assert found["times as fast"] == pytest.approx(2)
+
+
+@pytest.mark.parametrize("shape", ["1x2x3", "1x0x8x8", "1x256x8x8"])
+def test_a_bad_shape(shape: str) -> None:
+    with pytest.raises(ValueError, match="a shape must be"):
+        kernels.parsed(shape)
 
 
 def test_a_table_has_the_precisions_and_the_batch_of_its_row() -> None:
