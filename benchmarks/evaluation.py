@@ -6,24 +6,17 @@ and counting borders and calibration as well (``segformer evaluate``).  Medians,
 
 import argparse
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import torch
 
+from benchmarks.machine import timed
 from segformer.config import EvalConfig, Preprocessing
 from segformer.data.dataset import generator_of
 from segformer.evaluation.inference import predict_mask, predict_with_scores
 from segformer.evaluation.tally import Tally, count_pixels, sampled_pixels
 from segformer.models.segmenter import build_model
-
-
-def timed(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def main() -> None:

@@ -1,18 +1,31 @@
 #!/usr/bin/env bash
 # Everything that waits for a GPU; minutes are estimates for an H100.
 #
-#   DATA=FOLDER OUT=gpu_results bash benchmarks/gpu.sh                              all of it, about half an hour
-#   PARTS="steps tiny pretrain" DATA=... bash benchmarks/gpu.sh                     some of it
-#   DEVICE=cpu STEPS=8 EPOCHS=1 LIMIT=4 WORKERS=1 DATA=... bash benchmarks/gpu.sh   a trial on a CPU
+#   DATA=FOLDER OUT=gpu_results bash benchmarks/gpu.sh                              all of it, about an hour
+#   PARTS="kernels inference" bash benchmarks/gpu.sh                                some of it; these need no data
+#   DEVICE=cpu ROUNDS=1 SHAPES=1x19x64x96 MODELS=b0 LARGE_MODELS=b0 SIZES=64x96 LARGE_SIZES=64x128 BATCH=2 \
+#     AGAINST=eager STEPS=8 EPOCHS=1 LIMIT=4 WORKERS=1 DATA=... bash benchmarks/gpu.sh   a trial on a CPU
 #
 # DATA holds tiny_imagenet, cityscapes256 and camvid11. What a part prints is kept in OUT. Said again, a part goes on
-# where it was cut off (pretrain, the trainings). A part that fails is named at the end and does not stop the others.
+# where it was cut off (pretrain, the trainings), or replaces what it measured. A part that fails is named at the end
+# and does not stop the others. Most of the minutes of inference are spent compiling; AGAINST=eager leaves that out.
 set -uo pipefail
 PYTHON=${PYTHON:-python}
-DATA=${DATA:?the folder that holds tiny_imagenet, cityscapes256, camvid11}
+NO_DATA="set it to the folder that holds tiny_imagenet, cityscapes256, camvid11"
 OUT=${OUT:-gpu_results}
-PARTS=${PARTS:-tests steps tiny pretrain cityscapes cityscapes_random cityscapes_pretrained camvid_random camvid_pretrained}
+MEASURED="kernels inference inference_batch inference_large steps"
+TRAINED="tiny pretrain cityscapes cityscapes_random cityscapes_pretrained camvid_random camvid_pretrained"
+PARTS=${PARTS:-tests $MEASURED $TRAINED}
 DEVICE=${DEVICE:-cuda}
+ROUNDS=${ROUNDS:-20}
+WEIGHTS=${WEIGHTS:-$OUT/weights}  # of the models of inference; trained there where there are none
+SHAPES=${SHAPES:-1x150x512x512 16x150x512x512 1x19x1024x2048 8x19x1024x1024}
+MODELS=${MODELS:-b0 b2}
+SIZES=${SIZES:-512x512}
+BATCH=${BATCH:-16}
+LARGE_MODELS=${LARGE_MODELS:-b0 b5}
+LARGE_SIZES=${LARGE_SIZES:-1024x2048}
+AGAINST=${AGAINST:-all}
 STEPS=${STEPS:-6000}
 EPOCHS=${EPOCHS:-30}
 LIMIT=${LIMIT:-500}
@@ -28,6 +41,13 @@ segformer() {  # COMMAND RECIPE NAME ...: a run into OUT/NAME, resumed if it is 
     "$PYTHON" -m segformer "$command" "$recipe" --run-dir "$run" --device "$DEVICE" "${resume[@]}" "$@"
 }
 
+inference() {  # MODELS SIZES ...: rows of OUT/inference_DEVICE.json
+    local models=$1 sizes=$2
+    shift 2
+    "$PYTHON" -m benchmarks.inference --models $models --sizes $sizes --against $AGAINST --device "$DEVICE" \
+        --rounds "$ROUNDS" --weights "$WEIGHTS" --extend --out "$OUT/inference_$DEVICE.json" "$@"
+}
+
 finetune() {  # RECIPE DATA NAME [START]
     local start=()
     [ $# -gt 3 ] && start=(--train.init-from "$4")
@@ -38,17 +58,25 @@ finetune() {  # RECIPE DATA NAME [START]
 run_part() {
     case $1 in
     tests) "$PYTHON" -m pytest -m gpu -q ;;                                                        # 1 min
+    kernels) "$PYTHON" -m benchmarks.kernels --shapes $SHAPES --dtypes fp32 bf16 fp16 --rounds "$ROUNDS" \
+        --device "$DEVICE" --out "$OUT/kernels_$DEVICE.json" ;;                                    # 1 min
+    inference) inference "$MODELS" "$SIZES" ;;                                                     # 10 min
+    inference_batch) inference "$MODELS" "$SIZES" --batch "$BATCH" --no-memory ;;                  # 8 min
+    inference_large) inference "$LARGE_MODELS" "$LARGE_SIZES" --classes 19 --no-memory ;;          # 10 min
     steps) "$PYTHON" -m benchmarks.training --models b0 b2 --batch 16 --rounds 20 --device "$DEVICE" \
         --precision bf16 --out "$OUT/training.json" ;;                                             # 3 min
-    tiny) "$PYTHON" -m benchmarks.tiny_imagenet "$DATA/tiny_imagenet" "$OUT/data/tiny" --limit "$LIMIT" ;;  # 1 min
+    tiny) "$PYTHON" -m benchmarks.tiny_imagenet "${DATA:?$NO_DATA}/tiny_imagenet" "$OUT/data/tiny" \
+        --limit "$LIMIT" ;;                                                                        # 1 min
     pretrain) segformer pretrain tiny_imagenet_b0 pretrained --data "$OUT/data/tiny" \
         --epochs "$EPOCHS" --workers "$WORKERS" ;;                                                 # 12 min
-    cityscapes) "$PYTHON" -m benchmarks.cityscapes256 "$DATA/cityscapes256" "$OUT/data/cityscapes" ;;  # 1 min
+    cityscapes) "$PYTHON" -m benchmarks.cityscapes256 "${DATA:?$NO_DATA}/cityscapes256" \
+        "$OUT/data/cityscapes" ;;                                                                  # 1 min
     cityscapes_random) finetune benchmarks/cityscapes256_b0.json "cityscapes=$OUT/data/cityscapes" "$1" ;;  # 3 min
     cityscapes_pretrained) finetune benchmarks/cityscapes256_b0.json "cityscapes=$OUT/data/cityscapes" "$1" \
         "$OUT/pretrained/best" ;;                                                                  # 3 min
-    camvid_random) finetune camvid_b0 "$DATA/camvid11" "$1" ;;                                     # 3 min
-    camvid_pretrained) finetune camvid_b0 "$DATA/camvid11" "$1" "$OUT/pretrained/best" ;;          # 3 min
+    camvid_random) finetune camvid_b0 "${DATA:?$NO_DATA}/camvid11" "$1" ;;                       # 3 min
+    camvid_pretrained) finetune camvid_b0 "${DATA:?$NO_DATA}/camvid11" "$1" \
+        "$OUT/pretrained/best" ;;                                                                  # 3 min
     *) echo "no part '$1'" && return 2 ;;
     esac
 }

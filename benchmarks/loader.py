@@ -22,7 +22,6 @@ has draws of its own, and rates are medians over the rounds.  Batching and worke
 albumentations and OpenCV; stages are told apart by the names of our functions (Stages.watching).
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +49,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from benchmarks.machine import describe_machine
 from segformer.config import IGNORE_INDEX, DataConfig, Recipe, Size
 from segformer.data import dataset, transforms
 from segformer.data.catalog import open_data, with_data
@@ -426,13 +426,6 @@ def run_row(recipe: Recipe, source: DataSource, variants: dict[str, dict[str, An
 
 def mean_kb(paths: Sequence[Path]) -> float:
     return sum(path.stat().st_size for path in paths) / len(paths) / 1000
-
-
-def describe_machine() -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    cpu = names[0].partition(":")[2].strip() if names else "unknown"
-    return {"cpu": cpu, "cores": os.cpu_count(), "python": sys.version.split()[0]}
 
 
 def print_rates(rows: dict[str, dict[str, Any]], console: Console) -> None:

@@ -9,6 +9,7 @@ upsampling to the original size.  --out gets scaling.json and scaling.html, a pa
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -17,8 +18,9 @@ from typing import Any
 import torch
 import tyro
 
-from benchmarks.inference import machine, picture, timed, trained_model, widened, write_models
-from benchmarks.ways import FP32, eager, our_eager, theirs
+from benchmarks.inference import PACKAGES, pictures, trained_model, widened, write_models
+from benchmarks.machine import describe_run, interleaved, timed
+from benchmarks.ways import FP32, Task, our_eager, their_eager
 from segformer import report
 from segformer.files import write_json
 
@@ -44,7 +46,7 @@ def main(
         by_batch = {batch: compare(folder, (512, 512), batch, rounds) for batch in batches}
         rates = {f"{h}x{w}": frames_of(folder, (h, w), frames) for h, w in ((512, 512), (1024, 2048))}
     result = {
-        "machine": machine(), "model": model, "rounds": rounds, "classes": classes, "frames": frames,
+        "machine": describe_run(PACKAGES), "model": model, "rounds": rounds, "classes": classes, "frames": frames,
         "seconds by side": by_size, "seconds by batch": by_batch, "frames a second": rates,
     }  # fmt: skip
     for heading in ("seconds by side", "seconds by batch", "frames a second"):
@@ -58,20 +60,16 @@ def main(
 
 def compare(folder: Path, size: tuple[int, int], batch: int, rounds: int) -> dict[str, float]:
     """Median seconds of a batch, of both."""
-    images = picture(*size).expand(batch, -1, -1, -1).contiguous()
-    runs = ways(folder, size)
+    images = pictures(size).expand(batch, -1, -1, -1).contiguous()
+    runs = {way: partial(run, images) for way, run in ways(folder, size).items()}
     for run in runs.values():
-        run(images)
-    seconds: dict[str, list[float]] = {way: [] for way in runs}
-    for turn in range(rounds):
-        for way in list(runs)[:: 1 if turn % 2 else -1]:
-            seconds[way].append(timed(lambda run=runs[way]: run(images)))
-    return {way: median(values) for way, values in seconds.items()}
+        run()
+    return {way: median(values) for way, values in interleaved(runs, rounds).items()}
 
 
 def frames_of(folder: Path, size: tuple[int, int], frames: int) -> dict[str, float]:
     """Frames a second by the paper's protocol."""
-    image, rates = picture(*size), {}
+    image, rates = pictures(size), {}
     for way, run in ways(folder, size).items():
         for _ in range(WARM_UP):
             run(image)
@@ -80,7 +78,8 @@ def frames_of(folder: Path, size: tuple[int, int], frames: int) -> dict[str, flo
 
 
 def ways(folder: Path, size: tuple[int, int]) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-    return {OURS: our_eager(folder, size, FP32), THEIRS: eager(theirs(folder, size))}
+    task = Task(folder, size)
+    return {OURS: our_eager(task, FP32).mask, THEIRS: their_eager(task, FP32).mask}
 
 
 def page(result: dict[str, Any]) -> str:

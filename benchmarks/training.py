@@ -30,7 +30,7 @@ from rich.table import Table
 from torch import Tensor
 
 import segformer
-from benchmarks.loader import describe_machine
+from benchmarks.machine import Device, describe_machine, resident
 from segformer.config import IGNORE_INDEX, Recipe
 from segformer.files import write_json
 from segformer.recipes import RECIPES
@@ -39,7 +39,6 @@ from segformer.training.processes import PRECISIONS
 from segformer.training.step import optimizer_step
 
 Step = Callable[[], float]
-Device = Literal["cpu", "cuda"]
 OURS, THEIRS = "ours", "transformers"
 CLASSES = 150
 SEED = 0
@@ -134,12 +133,6 @@ def memory_of(name: str, folder: Path, recipe: Recipe, device: Device) -> float:
     before = resident("VmRSS")
     step(), step()
     return (resident("VmHWM") - before) / 2**10
-
-
-def resident(field: str) -> float:
-    """KiB of this process."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return float(line.split()[1])
 
 
 def measure(model: str, size: int, batch: int, precision: str, device: Device, rounds: int) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Segmenter(nn.Module):
     def normalize(self, images: Tensor) -> Tensor:
         """Raw pixel values 0-255 -> what ``forward`` takes."""
         dtype = self.mean.dtype
-        return (images.to(dtype) - self.mean) / self.std
+        return (images.to(dtype) - self.mean).div_(self.std)
 
     @torch.inference_mode()
     def predict_mask(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
