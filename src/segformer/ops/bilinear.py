@@ -14,19 +14,23 @@ def use_triton(tensor: Tensor) -> bool:
     return tensor.is_cuda and tensor.dtype != torch.float64 and find_spec("triton") is not None
 
 
+def positions(source: int, target: int, align_corners: bool) -> Tensor:
+    """Where target coordinates lie in the source, which may be outside by up to half a step.  (target,) float64"""
+    targets = torch.arange(target, dtype=torch.float64, device="cpu")
+    if align_corners:
+        return targets * ((source - 1) / max(target - 1, 1))
+    return (targets + 0.5) * (source / target) - 0.5
+
+
 def axis(source: int, target: int, align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Two neighbours in the source of every target coordinate, and the weight of the second.  3 x (target,)
 
     Positions are computed in float64 on the CPU (not every device has it), and rounded once, to ``like``'s type.
     """
-    positions = torch.arange(target, dtype=torch.float64, device="cpu")
-    if align_corners:
-        positions = positions * ((source - 1) / max(target - 1, 1))
-    else:
-        positions = ((positions + 0.5) * (source / target) - 0.5).clamp(min=0.0)
-    first = positions.floor().long().clamp(max=source - 1)
+    where = positions(source, target, align_corners).clamp(min=0.0)
+    first = where.floor().long().clamp(max=source - 1)
     second = (first + 1).clamp(max=source - 1)
-    return first.to(like.device), second.to(like.device), (positions - first).to(like)
+    return first.to(like.device), second.to(like.device), (where - first).to(like)
 
 
 def column_tiles(width: int, columns: int, align_corners: bool, like: Tensor) -> list[tuple[slice, slice, Tensor]]:

@@ -1,10 +1,13 @@
 """Arg-max of bilinearly upsampled scores, without the upsampled scores."""
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segformer.ops.bilinear import axis, use_triton
+from segformer.ops.bilinear import positions, use_triton
 
 CHUNK = 1 << 20  # scores held at a time, in elements
 CANDIDATES = 8  # classes of a cell that are looked at; real scores rarely leave more
@@ -25,70 +28,111 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool =
 
         return upsample_argmax_triton(logits, size, align_corners)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    winners = logits.argmax(dim=1)  # (B, h, w)
     cells = _Cells(logits, size, align_corners)
-    mask = winners[:, cells.top[:, None], cells.left]
-    below, beside = winners[:, cells.below], winners[:, :, cells.beside]
-    mixed = (winners != below) | (winners != beside) | (winners != below[:, :, cells.beside])
-    for part in torch.split(mixed.nonzero(), max(1, CHUNK // (4 * logits.shape[1]))):
-        places, inside = cells.places(*part.unbind(1))
-        mask.view(-1)[places[inside]] = cells.classes(winners, *part.unbind(1))[inside]
+    mask = cells.nearest()
+    mixed, step = cells.mixed().nonzero(), max(1, CHUNK // (4 * logits.shape[1]))
+    for start in range(0, len(mixed), step):
+        places, classes = cells.pixels(*mixed[start : start + step].unbind(1))
+        mask.view(-1)[places] = classes
     return mask
 
 
 class _Cells:
-    """The squares between four neighbouring scores, each with up to P x Q pixels of the target."""
+    """The squares between four neighbouring scores, and the strips and corners outside of them, each with its pixels.
+
+    There are (h + 1) x (w + 1), with at most P x Q pixels each; one with fewer names its last ones again.
+    """
 
     def __init__(self, logits: Tensor, size: tuple[int, int], align_corners: bool) -> None:
-        self.size, (_, self.num_classes, self.height, self.width) = size, logits.shape
-        self.scores = logits.permute(0, 2, 3, 1).reshape(-1, self.num_classes)  # a pixel's scores lie together
-        self.top, _, down = axis(self.height, size[0], align_corners, logits)
-        self.left, _, across = axis(self.width, size[1], align_corners, logits)
-        self.below = torch.arange(1, self.height + 1, device=logits.device).clamp(max=self.height - 1)
-        self.beside = torch.arange(1, self.width + 1, device=logits.device).clamp(max=self.width - 1)
-        self.first_row, self.rows, vertical = _targets(self.top, down, self.height)
-        self.first_column, self.columns, horizontal = _targets(self.left, across, self.width)
+        self.num_classes, (self.height, self.width), self.size = logits.shape[1], logits.shape[2:], size
+        self.scores = logits.permute(0, 2, 3, 1).contiguous().view(-1, self.num_classes)  # a pixel's lie together
+        self.winners = self.scores.argmax(dim=1).view(-1, self.height, self.width)
+        self.rows = _side(self.height, size[0], align_corners, logits.dtype, logits.device)
+        self.columns = _side(self.width, size[1], align_corners, logits.dtype, logits.device)
         # Weights of the corners at each pixel, (side, P * Q * 4), of rows and of columns apart: products give both.
-        shape = (vertical.shape[1], horizontal.shape[1], 2, 2)
-        self.vertical = vertical[:, :, None, :, None].expand(-1, *shape).reshape(self.height, -1)
-        self.horizontal = horizontal[:, None, :, None, :].expand(-1, *shape).reshape(self.width, -1)
-        self.shape = shape[:2]
+        self.shape = (self.rows.pixels.shape[1], self.columns.pixels.shape[1])
+        vertical, horizontal = self.rows.weights[:, :, None, :, None], self.columns.weights[:, None, :, None, :]
+        self.vertical = vertical.expand(-1, *self.shape, 2, 2).flatten(1)
+        self.horizontal = horizontal.expand(-1, *self.shape, 2, 2).flatten(1)
 
-    def places(self, b: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the pixels of cells lie in the mask (n, P * Q), and which of them there are."""
-        rows, columns = (torch.arange(side, device=y.device) for side in self.shape)
-        starts = (b * self.size[0] + self.first_row[y]) * self.size[1] + self.first_column[x]
-        offsets = (rows[:, None] * self.size[1] + columns).flatten()
-        inside = (rows < self.rows[y, None])[:, :, None] & (columns < self.columns[x, None])[:, None, :]
-        return starts[:, None] + offsets, inside.flatten(1)
+    def nearest(self) -> Tensor:
+        """Winner at one corner of each pixel's cell: its class wherever the cell is not mixed.  -> (B, H, W)"""
+        return self.winners.index_select(2, self.columns.nearest).index_select(1, self.rows.nearest)
 
-    def classes(self, winners: Tensor, b: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        """Class of each pixel of cells.  -> (n, P * Q)"""
-        upper, lower = (b * self.height + y) * self.width, (b * self.height + self.below[y]) * self.width
-        corners = torch.stack([upper + x, upper + self.beside[x], lower + x, lower + self.beside[x]], dim=1)
-        scores = self.scores.index_select(0, corners.flatten()).view(-1, 4, self.num_classes)
-        weights = (self.vertical[y] * self.horizontal[x]).view(len(y), self.shape[0] * self.shape[1], 4)
-        if self.num_classes <= CANDIDATES:
-            return torch.bmm(weights, scores).argmax(dim=2)
-        best = winners.view(-1)[corners]
-        floor = scores.gather(2, best[:, None, :].expand(-1, 4, -1)).mean(dim=2).amin(dim=1)
-        highest, candidates = scores.amax(dim=1).topk(CANDIDATES + 1, dim=1)
-        candidates = candidates[:, :CANDIDATES].sort(dim=1).values  # of equal scores the first class wins
-        few = scores.gather(2, candidates[:, None, :].expand(-1, 4, -1))
-        found = candidates.gather(1, torch.bmm(weights, few).argmax(dim=2))
-        many = (highest[:, -1] >= floor).nonzero()[:, 0]
-        for rest in torch.split(many, max(1, 4 * CHUNK // (weights.shape[1] * self.num_classes))):
-            found[rest] = torch.bmm(weights[rest], scores[rest]).argmax(dim=2)
+    def mixed(self) -> Tensor:
+        """Whether a cell has pixels, and corners with different winners.  -> (B, h + 1, w + 1)"""
+        above, below = (self.winners.index_select(1, side) for side in (self.rows.before, self.rows.after))
+        first, *others = (half.index_select(2, s) for half in (above, below) for s in self.columns.sides())
+        differ = torch.stack([first != other for other in others]).any(dim=0)
+        return differ & self.rows.filled[:, None] & self.columns.filled
+
+    def pixels(self, b: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the pixels of cells lie in the mask, and their classes.  -> 2 x (n, P * Q)"""
+        rows = (b * self.size[0])[:, None] + self.rows.pixels[y]
+        places = rows[:, :, None] * self.size[1] + self.columns.pixels[x][:, None, :]
+        upper, lower = ((b * self.height + side[y]) * self.width for side in self.rows.sides())
+        corners = torch.stack([line + side[x] for line in (upper, lower) for side in self.columns.sides()])
+        weights = (self.vertical.index_select(0, y) * self.horizontal.index_select(0, x)).view(len(y), -1, 4)
+        return places.flatten(1), self.classes(corners, weights)
+
+    def classes(self, corners: Tensor, weights: Tensor) -> Tensor:
+        """Winners at pixels of cells, by places of corners (4, n) and their weights (n, P * Q, 4).  -> (n, P * Q)"""
+        # The mean of the corners' winners is a bound from below of the best score, and lowest at one of the corners.
+        at_corners = corners[:, None] * self.num_classes + self.winners.view(-1)[corners]  # (corner, winner, n)
+        floor = self.scores.view(-1)[at_corners].mean(dim=1).amin(dim=0)
+        highest = self.scores.index_select(0, corners[0])
+        for corner in corners[1:]:
+            torch.maximum(highest, self.scores.index_select(0, corner), out=highest)
+        able = highest >= floor[:, None]
+        few = able.sum(dim=1) <= CANDIDATES
+        found = self.among(able & few[:, None], corners, weights)
+        many, step = (~few).nonzero()[:, 0], max(1, 4 * CHUNK // (weights.shape[1] * self.num_classes))
+        for start in range(0, len(many), step):
+            rest = many[start : start + step]
+            scores = self.scores.index_select(0, corners[:, rest].T.flatten()).view(len(rest), 4, -1)
+            found[rest] = torch.bmm(weights[rest], scores).argmax(dim=2)
         return found
 
+    def among(self, able: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
+        """Winners among the few classes of each cell that are able to win.  (n, K) -> (n, P * Q)"""
+        cell, name = able.nonzero().unbind(1)
+        number = torch.bincount(cell, minlength=len(able))
+        most = max(1, int(number.max()))
+        place = cell * most + torch.arange(len(cell), device=cell.device) - (number.cumsum(0) - number)[cell]
+        names = name.new_zeros(len(able) * most).index_put_((place,), name)
+        scores = self.scores.new_full((4, len(names)), torch.finfo(self.scores.dtype).min)
+        scores[:, place] = self.scores.view(-1)[corners.index_select(1, cell) * self.num_classes + name]
+        scores = torch.bmm(weights, scores.view(4, len(able), most).transpose(0, 1))
+        return names.view(-1, most).gather(1, scores.argmax(dim=2))
 
-def _targets(first: Tensor, weight: Tensor, source: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Targets of each source position: the first one, how many, and weights of both neighbours (source, most, 2)."""
-    number = torch.bincount(first, minlength=source)
-    start = number.cumsum(0) - number
-    which = start[:, None] + torch.arange(int(number.max()), device=first.device)
-    second = weight[which.clamp(max=len(weight) - 1)]
-    return start, number, torch.stack([1 - second, second], dim=2)
+
+@dataclass(frozen=True)
+class _Side:
+    """Cells along one side of an image: cell k lies between the scores k - 1 and k, as far as there are such."""
+
+    before: Tensor
+    after: Tensor
+    nearest: Tensor  # ``before`` of the cell of each pixel
+    filled: Tensor  # whether there are pixels
+    pixels: Tensor  # (cells, most); the last one again where there are fewer
+    weights: Tensor  # of both scores at each of them, (cells, most, 2)
+
+    def sides(self) -> tuple[Tensor, Tensor]:
+        return self.before, self.after
+
+
+@lru_cache(maxsize=16)
+def _side(source: int, target: int, align_corners: bool, dtype: torch.dtype, device: torch.device) -> _Side:
+    with torch.inference_mode(False):  # kept, and wanted elsewhere, too
+        where = positions(source, target, align_corners)
+        cell = where.floor().long() + 1
+        number = torch.bincount(cell, minlength=source + 1)
+        nth = torch.arange(int(number.max())).minimum((number - 1).clamp(min=0)[:, None])
+        pixels = (nth + (number.cumsum(0) - number)[:, None]).clamp(max=target - 1)
+        second = (where - where.floor())[pixels].to(dtype)
+        before, after = torch.arange(-1, source).clamp(min=0), torch.arange(source + 1).clamp(max=source - 1)
+        parts = (before, after, before[cell], number > 0, pixels, torch.stack([1 - second, second], dim=2))
+        return _Side(*(part.to(device) for part in parts))
 
 
 def upsample_argmax_reference(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
