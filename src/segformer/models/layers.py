@@ -1,8 +1,20 @@
-"""What encoders and decoders share: tokens seen as a map and back, and a GELU that is not kept."""
+"""What encoders and decoders share: tokens seen as a map and back, a GELU that is not kept, oneDNN's fused layers."""
+
+import copy
+import platform
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
+ONEDNN = (
+    torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    and platform.machine() in {"x86_64", "AMD64"}
+    and all(hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_convolution_pointwise"))
+)
+"""Whether torch has the layers that its compiler uses on such a processor."""
 
 
 def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
@@ -33,3 +45,31 @@ def linear_of_gelu(hidden: Tensor, linear: nn.Module) -> Tensor:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         return linear(active)  # type: ignore[no-any-return]
+
+
+def sharing_copy(module: Module) -> Module:
+    """Return a copy that shares the parameters, but has a mode and settings of its own."""
+    return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
+
+
+def is_eager_on_cpu(tensor: Tensor) -> bool:
+    """Whether a layer computes at once, for inference, on a CPU: not recorded for a gradient, traced or exported."""
+    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[no-untyped-call,attr-defined]
+    return tensor.device.type == "cpu" and not recorded
+
+
+def quick_linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """F.linear for inference, where possible oneDNN's, which adds the bias on the way.  (..., C_in) -> (..., C)"""
+    if ONEDNN and tokens.dtype in {torch.float32, torch.bfloat16}:
+        return torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+    return F.linear(tokens, weight, bias)
+
+
+def quick_gelu_of_depthwise(features: Tensor, layer: nn.Conv2d) -> Tensor:
+    """gelu(layer(features)) for inference and a 3 x 3 depthwise layer, in one pass.  (B, C, H, W)"""
+    if ONEDNN and features.dtype in {torch.float32, torch.bfloat16}:
+        one = [1, 1]  # padding, stride, dilation
+        return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]
+            features, layer.weight, layer.bias, one, one, one, layer.groups, "gelu", [], "none"
+        )
+    return F.gelu(layer(features))

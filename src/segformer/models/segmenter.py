@@ -25,6 +25,10 @@ class Encoder(Protocol):
         """Compute the maps, finest first."""
         ...
 
+    def fused(self) -> nn.Module:
+        """Return the inference form, which shares the parameters."""
+        ...
+
 
 class Decoder(Protocol):
     """Maps of an encoder -> (B, K, ceil(H/4), ceil(W/4)) logits."""
@@ -96,9 +100,7 @@ class Segmenter(nn.Module):
         normalised, and masks chosen, in float32 as ever.  With ``compile`` the first eight shapes of a batch are
         compiled (each takes seconds to a minute when it first comes; on a GPU as CUDA graphs), later ones are not.
         """
-        decoder = self.decoder.fused()  # type: ignore[operator]  # nn.Module.__getattr__ hides the protocol
-        shared = {id(parameter): parameter for parameter in self.parameters()}
-        encoder, decoder = copy.deepcopy((self.encoder, decoder), shared)  # a copy has a training mode of its own
+        encoder, decoder = self.encoder.fused(), self.decoder.fused()  # type: ignore[operator]  # the protocols are hidden
         if dtype is not None:
             encoder, decoder = (copy.deepcopy(part).to(dtype) for part in (encoder, decoder))
         fused = Segmenter(encoder, decoder, self.card).to(self.mean.device).eval()

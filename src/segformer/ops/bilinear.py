@@ -33,32 +33,34 @@ def axis(source: int, target: int, align_corners: bool, like: Tensor) -> tuple[T
     return first.to(like.device), second.to(like.device), (where - first).to(like)
 
 
-def column_tiles(width: int, columns: int, align_corners: bool, like: Tensor) -> list[tuple[slice, slice, Tensor]]:
-    """Divide the target's columns: (source columns, target columns, matrix (sources, targets)) of each tile.
+def tiles(
+    source: int, target: int, align_corners: bool, like: Tensor, step: int = COLUMNS
+) -> list[tuple[slice, slice, Tensor]]:
+    """Divide an axis of the target: (place in the source, place in the target, matrix (sources, targets)) of each tile.
 
-    A matrix holds the weights of the bilinear interpolation along a row, two a target; tiles are so narrow that a
+    A matrix holds the weights of the bilinear interpolation along the axis, two a target; tiles are so narrow that a
     product with it, and with its transpose on the way back, costs less than torch's own upsampling.
     """
-    return _column_tiles(width, columns, align_corners, COLUMNS, like.dtype, like.device)
+    return _tiles(source, target, align_corners, step, like.dtype, like.device)
 
 
-@lru_cache(maxsize=16)
-def _column_tiles(
-    width: int, columns: int, align_corners: bool, step: int, dtype: torch.dtype, device: torch.device
+@lru_cache(maxsize=64)
+def _tiles(
+    source: int, target: int, align_corners: bool, step: int, dtype: torch.dtype, device: torch.device
 ) -> list[tuple[slice, slice, Tensor]]:
-    tiles = []
+    divided = []
     with torch.inference_mode(False):  # kept, and wanted in training, too
         like = torch.empty(0, dtype=dtype, device=device)
-        left, right, u = axis(width, columns, align_corners, like)
-        for start in range(0, columns, step):
-            targets = slice(start, min(start + step, columns))
+        left, right, u = axis(source, target, align_corners, like)
+        for start in range(0, target, step):
+            targets = slice(start, min(start + step, target))
             first, last = int(left[targets][0]), int(right[targets][-1])
             matrix = like.new_zeros(last + 1 - first, targets.stop - start)
             place = torch.arange(targets.stop - start, device=device)
             matrix[left[targets] - first, place] += 1 - u[targets]
             matrix[right[targets] - first, place] += u[targets]
-            tiles.append((slice(first, last + 1), targets, matrix))
-    return tiles
+            divided.append((slice(first, last + 1), targets, matrix))
+    return divided
 
 
 def source_rows(height: int, target: int, rows: slice, align_corners: bool) -> slice:
@@ -77,7 +79,7 @@ def upsample_rows(maps: Tensor, height: int, size: tuple[int, int], rows: slice,
     first = 0 if maps.shape[2] == height else int(top[0])
     tall = torch.lerp(maps[:, :, top - first], maps[:, :, bottom - first], down[:, None])
     wide = tall.new_empty(*tall.shape[:3], size[1])
-    for sources, targets, matrix in column_tiles(maps.shape[3], size[1], align_corners, maps):
+    for sources, targets, matrix in tiles(maps.shape[3], size[1], align_corners, maps):
         wide[..., targets] = tall[..., sources] @ matrix
     return wide
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segformer.ops.bilinear import COLUMNS, axis, column_tiles, use_triton
+from segformer.ops.bilinear import COLUMNS, axis, tiles, use_triton
 from segformer.ops.upsample_argmax import check_size
 
 TILE = 1 << 19  # scores held at a time, in elements: they stay in the cache
@@ -85,7 +85,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
         rows, columns = target.shape[1:]
         like = logits.new_empty(0, dtype=dtype)
         top, bottom, down = axis(height, rows, align_corners, like)
-        tiles = column_tiles(width, columns, align_corners, like)
+        across = tiles(width, columns, align_corners, like)
         needs_gradient: bool = ctx.needs_input_grad[0]
         gradient = torch.zeros_like(logits, dtype=dtype) if needs_gradient else None
         total = torch.zeros((), dtype=dtype, device=logits.device)
@@ -94,7 +94,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
             upper, lower, v = top[band], bottom[band], down[band][:, None]
             scores = torch.lerp(logits[:, :, upper].to(dtype), logits[:, :, lower].to(dtype), v)
             slopes = torch.zeros_like(scores) if needs_gradient else None
-            for sources, targets, matrix in tiles:
+            for sources, targets, matrix in across:
                 wide = scores[..., sources] @ matrix
                 loss, slope = _cross_entropy(wide, target[:, band, targets], ignore_index, weights, needs_gradient)
                 total += loss

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segformer.models.layers import as_map, as_tokens
-from segformer.ops.bilinear import axis
+from segformer.models.layers import as_map, as_tokens, is_eager_on_cpu, quick_linear, sharing_copy
+from segformer.ops.bilinear import tiles
 
 BAND = 1 << 21  # bytes of a map that are held at a time at inference: they stay in the processor's cache
 
@@ -75,11 +75,11 @@ class FusedAllMLPDecoder(nn.Module):
             scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
             self.weights = nn.ParameterList(nn.Parameter(scale[:, None] * w, requires_grad=False) for w in weights)
             self.bias = nn.Parameter(scale * (bias - norm.running_mean) + norm.bias, requires_grad=False)
-        self.classifier = decoder.classifier
+        self.classifier = sharing_copy(decoder.classifier)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Compute the same logits as the trainable decoder in evaluation mode, up to rounding."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or maps[0].device.type != "cpu":
+        if not is_eager_on_cpu(maps[0]):
             return self.classifier(F.relu(merge(maps, list(self.weights), self.bias)))  # type: ignore[no-any-return]
         batch, _, height, width = maps[0].shape
         logits = maps[0].new_empty(batch, height, width, self.classifier.out_channels)  # a pixel's lie together
@@ -90,34 +90,24 @@ class FusedAllMLPDecoder(nn.Module):
     def by_bands(self, maps: Sequence[Tensor], logits: Tensor) -> None:
         """Fill in one image's logits (h, w, K) some rows at a time: what lies between stays in the processor's cache.
 
-        Maps are widened to the first one's width; of their rows each band's are then mixed by a small matrix product
-        that adds to the first map's.
+        The rows of a map that a band is made of are widened to the first map's width, and mixed by a small matrix
+        product that adds to the first map's.
         """
         height, width, num_classes = logits.shape
-        coarse = [
-            upsample(linear(m, weight), (m.shape[2], width)).permute(0, 2, 3, 1).reshape(m.shape[2], -1)
-            for m, weight in zip(maps[1:], self.weights[1:], strict=True)
-        ]
-        mixes = [axis(m.shape[2], height, False, m) for m in maps[1:]]
-        first = maps[0].permute(0, 2, 3, 1)[0]  # (h, w, C_1)
-        matrix, bias = self.classifier.weight.flatten(1), cast("Tensor", self.classifier.bias)
-        rows = max(1, BAND // (width * self.bias.shape[0] * first.element_size()))
-        for start in range(0, height, rows):
+        first, channels = maps[0].permute(0, 2, 3, 1)[0], self.bias.shape[0]
+        coarse = [linear(m, weight) for m, weight in zip(maps[1:], self.weights[1:], strict=True)]
+        rows = max(1, BAND // (width * channels * first.element_size()))
+        mixes = zip(*(tiles(m.shape[2], height, False, m, rows) for m in coarse), strict=True)
+        for start, mix in zip(range(0, height, rows), mixes, strict=True):
             band = slice(start, min(start + rows, height))
-            merged = F.linear(first[band], self.weights[0], self.bias).view(band.stop - start, -1)
-            for m, (top, bottom, down) in zip(coarse, mixes, strict=True):
-                merged.addmm_(*mixed_rows(m, top[band], bottom[band], down[band]))
-            active = F.relu(merged, inplace=True).view(-1, self.bias.shape[0])
-            torch.addmm(bias, active, matrix.T, out=logits[band].view(-1, num_classes))
-
-
-def mixed_rows(rows: Tensor, top: Tensor, bottom: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-    """The matrix that makes some upsampled rows, and the rows that it makes them of.  (n, s), (s, row)"""
-    low, high = int(top[0]), int(bottom[-1]) + 1
-    matrix, place = down.new_zeros(len(top), high - low), torch.arange(len(top))
-    matrix[place, top - low] += 1 - down
-    matrix[place, bottom - low] += down
-    return matrix, rows[low:high]
+            merged = quick_linear(first[band], self.weights[0], self.bias).view(band.stop - start, -1)
+            for m, (sources, _, matrix) in zip(coarse, mix, strict=True):
+                near = m[:, :, sources]
+                wide = upsample(near, (near.shape[2], width)).permute(0, 2, 3, 1).reshape(near.shape[2], -1)
+                merged.addmm_(matrix.T, wide)
+            active = F.relu(merged, inplace=True).view(1, -1, channels)
+            found = quick_linear(active, self.classifier.weight.flatten(1), self.classifier.bias)
+            logits[band] = found.view(-1, width, num_classes)
 
 
 def merge(maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -> Tensor:

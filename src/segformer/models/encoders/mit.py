@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from segformer.models.layers import as_map, as_tokens, linear_of_gelu
+from segformer.models.encoders.bands import block_by_bands
+from segformer.models.layers import as_map, as_tokens, is_eager_on_cpu, linear_of_gelu, sharing_copy
 
 NUM_HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)  # per side; the paper's R is the square: 64, 16, 4, 1
@@ -54,7 +55,7 @@ class EfficientSelfAttention(nn.Module):
 
     def __init__(self, channels: int, num_heads: int, reduction: int, eps: float) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.reduction = num_heads, reduction
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.output = nn.Linear(channels, channels)
@@ -64,15 +65,19 @@ class EfficientSelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """``size`` is the (height, width) of the token grid."""
-        reduced = tokens
-        if self.reduce is not None and self.norm is not None:
-            reduced = self.norm(as_tokens(self.reduce(as_map(tokens, size))))
-        query = self._heads(self.query(tokens))
-        key, value = map(self._heads, self.key_value(reduced).chunk(2, dim=-1))
+        query = self.heads(self.query(tokens))
+        key, value = map(self.heads, self.key_value(self.reduced(tokens, size)).chunk(2, dim=-1))
         attended = F.scaled_dot_product_attention(query, key, value)
         return self.output(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # nn.Module is untyped
 
-    def _heads(self, tokens: Tensor) -> Tensor:
+    def reduced(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        """What keys and values are made of.  (B, N, C) -> (B, N / R, C)"""
+        if self.reduce is None or self.norm is None:
+            return tokens
+        return self.norm(as_tokens(self.reduce(as_map(tokens, size))))  # type: ignore[no-any-return]
+
+    def heads(self, tokens: Tensor) -> Tensor:
+        """(B, N, C) -> (B, heads, N, C / heads)"""
         return tokens.view(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
@@ -119,9 +124,13 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
         self.ffn = MixFFN(channels)
         self.drop_path = StochasticDepth(drop_path)
+        self.by_bands = False
+        """Whether a CPU computes some rows at a time, for inference."""
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """``size`` is the (height, width) of the token grid."""
+        if self.by_bands and is_eager_on_cpu(tokens):
+            return block_by_bands(self, tokens, size)
         tokens = tokens + self.drop_path(self.attention(self.norm1(tokens), size))
         return tokens + self.drop_path(self.ffn(self.norm2(tokens), size))  # type: ignore[no-any-return]
 
@@ -186,6 +195,14 @@ class MixTransformer(nn.Module):
             features = stage(features)
             maps.append(features)
         return maps
+
+    def fused(self) -> "MixTransformer":
+        """Return the inference form: a copy that shares the parameters."""
+        fused = sharing_copy(self).eval()
+        for block in fused.modules():
+            if isinstance(block, Block):
+                block.by_bands = True
+        return fused
 
 
 def init_weights(module: nn.Module) -> None:

@@ -1,0 +1,86 @@
+"""A block of the encoder some rows at a time: the same block."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from segformer.models import layers
+from segformer.models.encoders import bands as module
+from segformer.models.encoders.mit import NUM_HEADS, REDUCTIONS, Block
+
+STAGES = tuple(zip((32, 64, 160, 256), NUM_HEADS, REDUCTIONS, strict=True))
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bands of a row or two."""
+    monkeypatch.setattr(module, "BAND", 40_000)
+    monkeypatch.setattr(module, "WHOLE", 0)
+
+
+def block_of(stage: int) -> Block:
+    channels, heads, reduction = STAGES[stage]
+    torch.manual_seed(stage)
+    block = Block(channels, heads, reduction, drop_path=0.5, norm_eps=1e-6, embed_norm_eps=1e-5).eval()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return block
+
+
+@torch.inference_mode()
+def both(block: Block, tokens: torch.Tensor, size: tuple[int, int]) -> Iterator[torch.Tensor]:
+    for block.by_bands in (False, True):
+        yield block(tokens, size)
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("size", [(8, 8), (17, 9), (31, 12), (64, 40)])
+@pytest.mark.parametrize("stage", range(4))
+@pytest.mark.usefixtures("narrow")
+def test_equal_to_the_block(stage: int, size: tuple[int, int], onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "ONEDNN", onednn and layers.ONEDNN)
+    tokens = torch.randn(2, size[0] * size[1], STAGES[stage][0], generator=torch.Generator().manual_seed(0))
+    given = tokens.clone()
+    whole, divided = both(block_of(stage), tokens, size)
+    assert (whole - divided).abs().max() < 1e-5 * whole.abs().max()
+    assert torch.equal(tokens, given)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.usefixtures("narrow")
+def test_other_precisions(dtype: torch.dtype) -> None:
+    tokens = torch.randn(1, 17 * 9, 64, generator=torch.Generator().manual_seed(0))
+    exact, _ = both(block_of(1).double(), tokens.double(), (17, 9))
+    _, divided = both(block_of(1).to(dtype), tokens.to(dtype), (17, 9))
+    assert divided.dtype == dtype
+    assert (exact - divided).abs().max() < 40 * torch.finfo(dtype).eps * exact.abs().max()
+
+
+@pytest.mark.parametrize("height", [1, 7, 8, 64, 100])
+@pytest.mark.parametrize("multiple", [1, 4, 8])
+def test_bands_cover_all_rows(height: int, multiple: int) -> None:
+    for row in (1, module.BAND // 7, module.BAND, 9 * module.BAND):
+        divided = module.bands(height, row, multiple)
+        assert [k for band in divided for k in range(band.start, band.stop)] == list(range(height))
+        assert all(len(range(height)[band]) % multiple == 0 for band in divided[:-1])
+        assert len(divided) == 1 or max(b.stop - b.start for b in divided) * row <= module.BAND + multiple * row
+
+
+def test_a_gradient_is_still_recorded() -> None:
+    block = block_of(0)
+    block.by_bands = True
+    tokens = torch.randn(1, 64, 32, requires_grad=True)
+    block(tokens, (8, 8)).sum().backward()
+    assert tokens.grad is not None
+    assert block.ffn.expand.weight.grad is not None
+
+
+def test_the_hidden_map_is_never_whole() -> None:
+    block, size = block_of(0), (128, 512)
+    block.by_bands = True
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        block(torch.randn(1, size[0] * size[1], 32), size)
+    whole = 128 * 128 * 512 * 4
+    assert max(event.self_cpu_memory_usage for event in found.events()) <= whole / 4  # a map of tokens; hidden: a 16th
