@@ -209,6 +209,16 @@ def test_the_first_sizes_are_compiled_and_later_ones_are_not(model: Segmenter, m
     assert [shape[3] for shape in seen] == [*range(32, 32 + 8), 32]
 
 
+def test_warming_up_meets_the_sizes_that_images_are_resized_to(
+    model: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, seen = Predictor(model), []
+    forward = predictor.model.forward
+    monkeypatch.setattr(predictor.model, "forward", lambda images: (seen.append(images.shape), forward(images))[1])
+    predictor.warm_up((48, 64), (64, 48))
+    assert set(seen) == {(1, 3, 64, 96), (1, 3, 96, 64)}
+
+
 @pytest.mark.slow
 def test_a_compiled_model_gives_the_same_mask(model: Segmenter, pixels: np.ndarray) -> None:
     torch.nn.init.normal_(model.decoder.classifier.weight, std=1.0)

@@ -128,3 +128,11 @@ def test_an_untrained_model_is_undecided() -> None:
     logits = model(torch.randn(2, 3, 64, 64))
     loss = F.cross_entropy(logits, torch.randint(0, 150, logits[:, 0].shape))
     assert loss.item() == pytest.approx(math.log(150), rel=0.1)
+
+
+def test_pixels_are_normalised_alike_in_both_layouts() -> None:
+    model = build_model("mit_b0", num_classes=2)
+    planar = torch.randint(256, (2, 3, 33, 47), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    together = planar.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert torch.equal(model.normalize(together), model.normalize(planar))

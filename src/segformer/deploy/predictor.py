@@ -16,6 +16,7 @@ from segformer.evaluation.inference import predict_mask, predict_scores
 from segformer.models.segmenter import Segmenter
 from segformer.segmentation import Segmentation
 
+WARM_UP = 3  # calls: the first compiles, the second records a CUDA graph
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -55,6 +56,13 @@ class Predictor:
         else:
             pixels = image_array(np.asarray(image), self.decoding)
         return self.segment(pixels)
+
+    def warm_up(self, *sizes: tuple[int, int]) -> None:
+        """Segment black images of these (height, width), so that what is compiled or recorded for them is so early."""
+        channels = self.model.card.model.in_channels
+        for size in sizes:
+            for _ in range(WARM_UP):
+                self.segment(np.zeros((*size, channels), dtype=np.uint8))
 
     def read(self, path: str | Path) -> NDArray[Any]:
         """Decode a file to what ``segment`` takes."""

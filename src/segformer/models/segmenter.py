@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from segformer.config import ENCODERS, ModelCard, ModelConfig, Preprocessing
 from segformer.models.decoders.all_mlp import AllMLPDecoder
 from segformer.models.encoders.mit import MIT_SIZES, MixTransformer
+from segformer.models.layers import is_eager_on_cpu
 from segformer.ops.upsample_argmax import upsample_argmax
 
 MIN_SIZE = 32
@@ -70,7 +71,8 @@ class Segmenter(nn.Module):
         check_images(images, self.mean.shape[1])
         images = images if self.dtype is None else images.to(self.dtype)
         if self.compiled is not None and self._is_compiled_for(images):
-            return self.compiled(images)
+            logits = self.compiled(images)
+            return logits.clone() if logits.is_cuda else logits  # a CUDA graph writes its next result over its last
         return self._logits(images)
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -83,7 +85,12 @@ class Segmenter(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Raw pixel values 0-255 -> what ``forward`` takes."""
-        dtype = self.mean.dtype
+        dtype, pixels = self.mean.dtype, images.permute(0, 2, 3, 1)
+        if pixels.is_contiguous() and not images.is_contiguous() and is_eager_on_cpu(images):
+            # As decoded, a pixel's channels together: a row is then one long line, which processors prefer.
+            mean, std = (part.flatten().repeat(pixels.shape[2]) for part in (self.mean, self.std))
+            rows = (pixels.flatten(2).to(dtype) - mean).div_(std)
+            return rows.view(pixels.shape).permute(0, 3, 1, 2)
         return (images.to(dtype) - self.mean).div_(self.std)
 
     @torch.inference_mode()
