@@ -13,7 +13,7 @@ set -uo pipefail
 PYTHON=${PYTHON:-python}
 NO_DATA="set it to the folder that holds tiny_imagenet, cityscapes256, camvid11"
 OUT=${OUT:-gpu_results}
-MEASURED="kernels inference inference_batch inference_large steps"
+MEASURED="kernels attention inference inference_batch inference_large steps"
 TRAINED="tiny pretrain cityscapes cityscapes_random cityscapes_pretrained camvid_random camvid_pretrained"
 PARTS=${PARTS:-tests $MEASURED $TRAINED}
 DEVICE=${DEVICE:-cuda}
@@ -60,6 +60,8 @@ run_part() {
     tests) "$PYTHON" -m pytest -m gpu -q ;;                                                        # 1 min
     kernels) "$PYTHON" -m benchmarks.kernels --shapes $SHAPES --dtypes fp32 bf16 fp16 --rounds "$ROUNDS" \
         --device "$DEVICE" --out "$OUT/kernels_$DEVICE.json" ;;                                    # 1 min
+    attention) "$PYTHON" -m benchmarks.attention --models $MODELS --sizes $SIZES $LARGE_SIZES --rounds "$ROUNDS" \
+        --dtypes fp32 bf16 fp16 --device "$DEVICE" --out "$OUT/attention_$DEVICE.json" ;;          # 1 min
     inference) inference "$MODELS" "$SIZES" ;;                                                     # 10 min
     inference_batch) inference "$MODELS" "$SIZES" --batch "$BATCH" --no-memory ;;                  # 8 min
     inference_large) inference "$LARGE_MODELS" "$LARGE_SIZES" --classes 19 --no-memory ;;          # 10 min

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import segformer
-from benchmarks import inference, jpeg, kernels, tables
+from benchmarks import attention, inference, jpeg, kernels, tables
 from benchmarks.inference import BASELINE
 from benchmarks.machine import by_way, interleaved
 from benchmarks.ways import LAST, WAYS, Task, ways_on
@@ -145,6 +145,13 @@ def test_the_floor_by_hand() -> None:
     assert found["floor, ms"] == pytest.approx(2)
     assert found["share of the bandwidth floor"] == pytest.approx(0.5)
     assert found["times as fast"] == pytest.approx(2)
+
+
+def test_attention_as_a_stage_has_it() -> None:
+    row = attention.measure("b2", "64x96", 1, "fp32", batch=1, rounds=1, device="cpu")
+    assert row["shape"] == "2 x 96 x 6 x 64"
+    assert {attention.PICKED, "math", "flash"} <= row["seconds"].keys()
+    assert "cudnn" not in row["seconds"]  # no CPU has it
 
 
 @pytest.mark.parametrize("shape", ["1x2x3", "1x0x8x8", "1x256x8x8"])

@@ -89,9 +89,9 @@ class Segmenter(nn.Module):
         if pixels.is_contiguous() and not images.is_contiguous() and is_eager_on_cpu(images):
             # As decoded, a pixel's channels together: a row is then one long line, which processors prefer.
             mean, std = (part.flatten().repeat(pixels.shape[2]) for part in (self.mean, self.std))
-            rows = (pixels.flatten(2).to(dtype) - mean).div_(std)
+            rows = pixels.flatten(2).to(dtype, copy=True).sub_(mean).div_(std)
             return rows.view(pixels.shape).permute(0, 3, 1, 2)
-        return (images.to(dtype) - self.mean).div_(self.std)
+        return images.to(dtype, copy=True).sub_(self.mean).div_(self.std)
 
     @torch.inference_mode()
     def predict_mask(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:

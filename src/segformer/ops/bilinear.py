@@ -27,10 +27,18 @@ def axis(source: int, target: int, align_corners: bool, like: Tensor) -> tuple[T
 
     Positions are computed in float64 on the CPU (not every device has it), and rounded once, to ``like``'s type.
     """
-    where = positions(source, target, align_corners).clamp(min=0.0)
-    first = where.floor().long().clamp(max=source - 1)
-    second = (first + 1).clamp(max=source - 1)
-    return first.to(like.device), second.to(like.device), (where - first).to(like)
+    return _axis(source, target, align_corners, like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)  # else they would travel to a GPU at each call
+def _axis(
+    source: int, target: int, align_corners: bool, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    with torch.inference_mode(False):  # kept, and wanted in training, too
+        where = positions(source, target, align_corners).clamp(min=0.0)
+        first = where.floor().long().clamp(max=source - 1)
+        second = (first + 1).clamp(max=source - 1)
+        return first.to(device), second.to(device), (where - first).to(device, dtype)
 
 
 def tiles(

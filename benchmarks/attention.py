@@ -1,0 +1,111 @@
+"""Torch's attention back-ends at each stage of an encoder: is the one that torch picks the fastest?
+
+    python -m benchmarks.attention [--models b0 b2] [--sizes 512x512 ...] [--device cpu|cuda] [--dtypes fp32 bf16]
+                                   [--batch 1] [--rounds 20] [--out FILE.json]
+
+All take turns; medians.  GMAC/s are those of the two products, of which the exponentials between are no part.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.kernels import DTYPES, Dtype
+from benchmarks.machine import WARM_UP, Device, describe_run, interleaved
+from segformer.files import write_json
+from segformer.models.encoders.mit import MIT_SIZES, NUM_HEADS, REDUCTIONS
+
+PICKED = "torch's pick"
+BACKENDS = {
+    "math": SDPBackend.MATH,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+
+
+def main(
+    models: tuple[str, ...] = ("b0", "b2"),
+    sizes: tuple[str, ...] = ("512x512",),
+    device: Device = "cpu",
+    dtypes: tuple[Dtype, ...] = ("fp32", "bf16"),
+    batch: int = 1,
+    rounds: int = 20,
+    out: Path | None = None,
+) -> None:
+    """Measure, print, and write as JSON where ``out`` says."""
+    rows = [
+        measure(model, size, stage, dtype, batch, rounds, device)
+        for model in models
+        for size in sizes
+        for dtype in dtypes
+        for stage in range(4)
+    ]
+    table = Table(title=f"attention on {device}, batch {batch}: ms", title_justify="left")
+    names = [PICKED, *BACKENDS]
+    for heading in ("model", "size", "dtype", "stage", "heads x queries x keys x dim", *names, "GMAC/s"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        times = [f"{1000 * row['seconds'][name]:.2f}" if name in row["seconds"] else "-" for name in names]
+        about = (row["model"], row["size"], row["dtype"], str(row["stage"]), row["shape"])
+        table.add_row(*about, *times, f"{row['GMAC/s']:.0f}")
+    Console(width=150).print(table)
+    if out is not None:
+        write_json(out, {"machine": describe_run(("segformer", "torch"), device), "device": device, "rows": rows})
+
+
+@torch.inference_mode()
+def measure(model: str, size: str, stage: int, dtype: Dtype, batch: int, rounds: int, device: Device) -> dict[str, Any]:
+    """Seconds of each back-end that takes such tensors, laid out as the encoder's layers give them."""
+    height, width = (int(side) // 4 // 2**stage for side in size.split("x"))
+    heads, reduction, channels = NUM_HEADS[stage], REDUCTIONS[stage], MIT_SIZES[f"mit_{model}"].channels[stage]
+    keys, dim = (height // reduction) * (width // reduction), channels // heads
+
+    def tensor(tokens: int) -> Tensor:
+        return torch.randn(batch, tokens, heads, dim, device=device, dtype=DTYPES[dtype]).transpose(1, 2)
+
+    attend = partial(F.scaled_dot_product_attention, tensor(height * width), tensor(keys), tensor(keys))
+    runs: dict[str, Callable[[], Tensor]] = {PICKED: attend}
+    runs |= {name: partial(forced, backend, attend) for name, backend in BACKENDS.items()}
+    runs = {name: run for name, run in runs.items() if works(run)}
+    seconds = {name: median(values) for name, values in interleaved(runs, rounds, device).items()}
+    macs = 2 * batch * heads * height * width * keys * dim
+    return {
+        "model": model, "size": size, "dtype": dtype, "stage": stage + 1, "batch": batch, "rounds": rounds,
+        "shape": f"{heads} x {height * width} x {keys} x {dim}",
+        "seconds": seconds, "GMAC/s": macs / seconds[PICKED] / 1e9,
+    }  # fmt: skip
+
+
+def forced(backend: SDPBackend, attend: Callable[[], Tensor]) -> Tensor:
+    with sdpa_kernel(backend):
+        return attend()
+
+
+def works(run: Callable[[], Tensor]) -> bool:
+    """Whether a back-end takes it; warms it up where it does."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(WARM_UP):
+                run()
+    except RuntimeError as error:
+        if "No available kernel" in str(error) or "No viable backend" in str(error):
+            return False
+        raise
+    return True
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
