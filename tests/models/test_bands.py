@@ -40,7 +40,7 @@ def both(block: Block, tokens: torch.Tensor, size: tuple[int, int]) -> Iterator[
 @pytest.mark.parametrize("stage", range(4))
 @pytest.mark.usefixtures("narrow")
 def test_equal_to_the_block(stage: int, size: tuple[int, int], onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "ONEDNN", onednn and layers.ONEDNN)
+    monkeypatch.setattr(layers, "ONEDNN", layers.ONEDNN if onednn else frozenset())
     tokens = torch.randn(2, size[0] * size[1], STAGES[stage][0], generator=torch.Generator().manual_seed(0))
     given = tokens.clone()
     whole, divided = both(block_of(stage), tokens, size)
@@ -75,6 +75,24 @@ def test_a_gradient_is_still_recorded() -> None:
     block(tokens, (8, 8)).sum().backward()
     assert tokens.grad is not None
     assert block.ffn.expand.weight.grad is not None
+
+
+class Adapted(torch.nn.Linear):
+    """Has the weight of a linear layer, and more."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return super().forward(tokens) + 1.0
+
+
+@pytest.mark.parametrize("name", ["query", "key_value", "output"])
+def test_what_takes_the_place_of_a_layer_is_called(name: str) -> None:
+    block = block_of(0)
+    old = getattr(block.attention, name)
+    new = Adapted(old.in_features, old.out_features)
+    new.load_state_dict(old.state_dict())
+    setattr(block.attention, name, new)
+    whole, divided = both(block, torch.randn(1, 64, 32, generator=torch.Generator().manual_seed(0)), (8, 8))
+    assert (whole - divided).abs().max() < 1e-5 * whole.abs().max()
 
 
 def test_the_hidden_map_is_never_whole() -> None:
