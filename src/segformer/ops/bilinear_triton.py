@@ -1,7 +1,25 @@
-"""Bilinear interpolation inside the Triton kernels."""
+"""Bilinear interpolation inside the Triton kernels: where the pixels of a block lie, and their scores."""
 
 import triton
 import triton.language as tl
+
+PIXELS, CLASSES = 32, 32  # of a block
+
+
+@triton.jit
+def pixels_of_a_block(
+    scores, top, bottom, down, left, right, across, height, width, rows, columns, num_classes, PIXELS: tl.constexpr
+):
+    """Some pixels of one row of the target: their places, which are inside, and what ``interpolated`` takes."""
+    y, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    x = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    inside = x < columns
+    west = tl.load(left + x, mask=inside, other=0)[:, None] * num_classes
+    east = tl.load(right + x, mask=inside, other=0)[:, None] * num_classes
+    upper = scores + (b * height + tl.load(top + y)) * width * num_classes
+    lower = scores + (b * height + tl.load(bottom + y)) * width * num_classes
+    v, u = tl.load(down + y), tl.load(across + x, mask=inside, other=0.0)[:, None]
+    return (b * rows + y) * columns + x, inside, upper, lower, west, east, v, u
 
 
 @triton.jit

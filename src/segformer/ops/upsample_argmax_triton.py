@@ -6,9 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from segformer.ops.bilinear import axis
-from segformer.ops.bilinear_triton import interpolated
-
-PIXELS, CLASSES = 32, 32  # of a block
+from segformer.ops.bilinear_triton import CLASSES, PIXELS, interpolated, pixels_of_a_block
 
 
 def upsample_argmax_triton(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
@@ -32,23 +30,17 @@ def _argmax_kernel(
     scores, mask, top, bottom, down, left, right, across, height, width, rows, columns,
     num_classes, PIXELS: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
-    y, b = tl.program_id(1), tl.program_id(2)
-    x = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-    inside = x < columns
-    v = tl.load(down + y)
-    u = tl.load(across + x, mask=inside, other=0.0)[:, None]
-    west = tl.load(left + x, mask=inside, other=0)[:, None] * num_classes
-    east = tl.load(right + x, mask=inside, other=0)[:, None] * num_classes
-    upper = scores + (b.to(tl.int64) * height + tl.load(top + y)) * width * num_classes
-    lower = scores + (b.to(tl.int64) * height + tl.load(bottom + y)) * width * num_classes
+    place, inside, upper, lower, west, east, v, u = pixels_of_a_block(
+        scores, top, bottom, down, left, right, across, height, width, rows, columns, num_classes, PIXELS
+    )
     best = tl.full((PIXELS,), float("-inf"), tl.float32)
     winner = tl.zeros((PIXELS,), tl.int32)
     for start in range(0, num_classes, CLASSES):
         k = start + tl.arange(0, CLASSES)[None, :]
         there = inside[:, None] & (k < num_classes)
         score = tl.where(there, interpolated(upper, lower, west + k, east + k, v, u, there), float("-inf"))
-        highest, place = tl.max(score, axis=1, return_indices=True, return_indices_tie_break_left=True)
+        highest, nth = tl.max(score, axis=1, return_indices=True, return_indices_tie_break_left=True)
         better = highest > best
         best = tl.where(better, highest, best)
-        winner = tl.where(better, start + place, winner)
-    tl.store(mask + (b.to(tl.int64) * rows + y) * columns + x, winner.to(tl.int64), mask=inside)
+        winner = tl.where(better, start + nth, winner)
+    tl.store(mask + place, winner.to(tl.int64), mask=inside)

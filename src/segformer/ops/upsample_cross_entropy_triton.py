@@ -11,9 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from segformer.ops.bilinear import axis
-from segformer.ops.bilinear_triton import interpolated
-
-PIXELS, CLASSES = 32, 32  # of a block
+from segformer.ops.bilinear_triton import CLASSES, PIXELS, interpolated, pixels_of_a_block
 
 
 def cross_entropy_sums(
@@ -59,16 +57,9 @@ def _loss_kernel(
     scores, target, factors, losses, normalizers, top, bottom, down, left, right, across, height, width, rows, columns,
     num_classes, ignore_index, PIXELS: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
-    y, b = tl.program_id(1), tl.program_id(2)
-    x = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-    inside = x < columns
-    v = tl.load(down + y)
-    u = tl.load(across + x, mask=inside, other=0.0)[:, None]
-    west = tl.load(left + x, mask=inside, other=0)[:, None] * num_classes
-    east = tl.load(right + x, mask=inside, other=0)[:, None] * num_classes
-    upper = scores + (b.to(tl.int64) * height + tl.load(top + y)) * width * num_classes
-    lower = scores + (b.to(tl.int64) * height + tl.load(bottom + y)) * width * num_classes
-    place = (b.to(tl.int64) * rows + y) * columns + x
+    place, inside, upper, lower, west, east, v, u = pixels_of_a_block(
+        scores, top, bottom, down, left, right, across, height, width, rows, columns, num_classes, PIXELS
+    )
     label = tl.load(target + place, mask=inside, other=ignore_index).to(tl.int32)
     highest = tl.full((PIXELS,), float("-inf"), tl.float32)
     total = tl.zeros((PIXELS,), tl.float32)
