@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.kernels import DTYPES, Dtype
-from benchmarks.machine import WARM_UP, Device, describe_run, interleaved
+from benchmarks.machine import WARM_UP, Device, check_models, command_line, describe_run, interleaved, sides
 from segformer.files import write_json
 from segformer.models.encoders.mit import MIT_SIZES, NUM_HEADS, REDUCTIONS
 
@@ -45,6 +44,7 @@ def main(
     out: Path | None = None,
 ) -> None:
     """Measure, print, and write as JSON where ``out`` says."""
+    check_models(models)
     rows = [
         measure(model, size, stage, dtype, batch, rounds, device)
         for model in models
@@ -68,7 +68,7 @@ def main(
 @torch.inference_mode()
 def measure(model: str, size: str, stage: int, dtype: Dtype, batch: int, rounds: int, device: Device) -> dict[str, Any]:
     """Seconds of each back-end that takes such tensors, laid out as the encoder's layers give them."""
-    height, width = (int(side) // 4 // 2**stage for side in size.split("x"))
+    height, width = (-(-side // (4 << stage)) for side in sides(size))
     heads, reduction, channels = NUM_HEADS[stage], REDUCTIONS[stage], MIT_SIZES[f"mit_{model}"].channels[stage]
     keys, dim = (height // reduction) * (width // reduction), channels // heads
 
@@ -108,4 +108,4 @@ def works(run: Callable[[], Tensor]) -> bool:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command_line(main)

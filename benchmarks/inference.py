@@ -33,14 +33,24 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 import segformer
 from benchmarks import jpeg
-from benchmarks.machine import WARM_UP, Device, by_way, describe_run, in_ms, interleaved, memory_of
+from benchmarks.machine import (
+    WARM_UP,
+    Device,
+    by_way,
+    check_models,
+    command_line,
+    describe_run,
+    in_ms,
+    interleaved,
+    memory_of,
+    sides,
+)
 from benchmarks.ways import DECODER, ENCODER, GRAPH, WAYS, Task, Way, available, ways_on
 from segformer.analysis.complexity import measure as count
 from segformer.config import ModelConfig, default_palette
@@ -69,6 +79,8 @@ def main(
     out: Path | None = None,
 ) -> None:
     """Measure, print tables, and write them as JSON where ``out`` says, with ``extend`` beside what it holds."""
+    check_models(models)
+    pixels = [sides(size) for size in sizes]
     names = wanted_ways(device, against)
     missing = {name: why for name in names if (why := available(name))}
     for name, why in missing.items():
@@ -79,9 +91,8 @@ def main(
         trained = widened(trained_model(model, weights), classes)
         with TemporaryDirectory() as place:
             write_models(trained, Path(place))
-            for size in sizes:
-                height, width = map(int, size.split("x"))
-                task = Task(Path(place), (height, width), batch, device)
+            for size in pixels:
+                task = Task(Path(place), size, batch, device)
                 row = {"model": model, **measure(task, trained.to(device), wanted, rounds, memory)}
                 rows = with_row(rows, row)
                 print_row(row, Console(width=150))
@@ -271,4 +282,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory"]:
         print_memory(*sys.argv[2:])  # type: ignore[arg-type]
     else:
-        tyro.cli(main)
+        command_line(main)

@@ -22,13 +22,12 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from benchmarks.inference import mixed_share
-from benchmarks.machine import WARM_UP, Device, describe_run, interleaved
+from benchmarks.machine import WARM_UP, Device, command_line, describe_run, interleaved
 from segformer.config import IGNORE_INDEX
 from segformer.files import write_json
 from segformer.ops.bilinear import use_triton
@@ -241,4 +240,4 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command_line(main)

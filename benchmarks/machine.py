@@ -14,6 +14,9 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from segformer.config import check_choice
+from segformer.models.encoders.mit import MIT_SIZES
+
 Device = Literal["cpu", "cuda"]
 Key = TypeVar("Key", bound=Hashable)
 WARM_UP = 3  # calls: the first compiles, the second records a CUDA graph
@@ -78,6 +81,31 @@ def by_way(seconds: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, f
 
 def in_ms(table: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     return {way: {stage: 1000 * value for stage, value in stages.items()} for way, stages in table.items()}
+
+
+def sides(size: str) -> tuple[int, int]:
+    """Height and width of HxW."""
+    height, _, width = size.partition("x")
+    if not (height.isdecimal() and width.isdecimal()) or min(int(height), int(width)) < 32:
+        raise ValueError(f"a size must be HxW of at least 32 x 32, such as 512x512, got {size}")
+    return int(height), int(width)
+
+
+def check_models(models: Sequence[str]) -> None:
+    known = [name.removeprefix("mit_") for name in MIT_SIZES]
+    for model in models:
+        check_choice("a model", model, known)
+
+
+def command_line(main: Callable[..., None]) -> None:
+    """Run a benchmark by its command line; what a user can mend is one line and exit status 2."""
+    import tyro
+
+    try:
+        tyro.cli(main)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def memory_of(run: Callable[[], Any], device: Device) -> float:

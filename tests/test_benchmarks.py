@@ -11,7 +11,7 @@ import torch
 import segformer
 from benchmarks import attention, inference, jpeg, kernels, tables
 from benchmarks.inference import BASELINE
-from benchmarks.machine import by_way, interleaved
+from benchmarks.machine import by_way, command_line, interleaved, sides
 from benchmarks.ways import LAST, WAYS, Task, ways_on
 
 
@@ -152,6 +152,26 @@ def test_attention_as_a_stage_has_it() -> None:
     assert row["shape"] == "2 x 96 x 6 x 64"
     assert {attention.PICKED, "math", "flash"} <= row["seconds"].keys()
     assert "cudnn" not in row["seconds"]  # no CPU has it
+
+
+@pytest.mark.parametrize("size", ["512", "512x", "axb", "16x512", "-64x64"])
+def test_a_bad_size(size: str) -> None:
+    with pytest.raises(ValueError, match="a size must be HxW"):
+        sides(size)
+
+
+@pytest.mark.parametrize("name", ["inference", "attention"])
+@pytest.mark.parametrize(("option", "value"), [("--sizes", "512"), ("--models", "b9")])
+def test_what_a_user_can_mend_is_one_line(
+    name: str, option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, option, value])
+    with pytest.raises(SystemExit) as ended:
+        command_line({"inference": inference, "attention": attention}[name].main)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert value in line
 
 
 @pytest.mark.parametrize("shape", ["1x2x3", "1x0x8x8", "1x256x8x8"])

@@ -217,6 +217,8 @@ def test_warming_up_meets_the_sizes_that_images_are_resized_to(
     monkeypatch.setattr(predictor.model, "forward", lambda images: (seen.append(images.shape), forward(images))[1])
     predictor.warm_up((48, 64), (64, 48))
     assert set(seen) == {(1, 3, 64, 96), (1, 3, 96, 64)}
+    with pytest.raises(ValueError, match=r"a size must be a positive \(height, width\), got \(0, 5\)"):
+        predictor.warm_up((0, 5))
 
 
 @pytest.mark.slow

@@ -61,6 +61,8 @@ class Predictor:
         """Segment black images of these (height, width), so that what is compiled or recorded for them is so early."""
         channels = self.model.card.model.in_channels
         for size in sizes:
+            if len(size) != 2 or min(size) < 1:
+                raise ValueError(f"a size must be a positive (height, width), got {tuple(size)}")
             for _ in range(WARM_UP):
                 self.segment(np.zeros((*size, channels), dtype=np.uint8))
 

@@ -23,6 +23,7 @@ def onednn_dtypes() -> frozenset[torch.dtype]:
     return frozenset({torch.float32} | ({torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()))
 
 
+BAND = 1 << 21  # bytes of a map that are held at a time at inference: they stay in the processor's cache
 ONEDNN = onednn_dtypes()
 PLAIN = {Tensor, nn.Parameter}  # of weights; quantised ones have types of their own
 

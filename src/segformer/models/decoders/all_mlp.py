@@ -7,10 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segformer.models.layers import as_map, as_tokens, is_eager_on_cpu, quick_linear, sharing_copy
+from segformer.models.layers import BAND, as_map, as_tokens, is_eager_on_cpu, quick_linear, sharing_copy
 from segformer.ops.bilinear import tiles
-
-BAND = 1 << 21  # bytes of a map that are held at a time at inference: they stay in the processor's cache
 
 
 class AllMLPDecoder(nn.Module):

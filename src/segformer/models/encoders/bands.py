@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segformer.models.layers import as_map, as_tokens, quick_gelu_of_depthwise, quick_linear
+from segformer.models.layers import BAND, as_map, as_tokens, quick_gelu_of_depthwise, quick_linear
 
 if TYPE_CHECKING:
     from segformer.models.encoders.mit import Block, EfficientSelfAttention, MixFFN
 
-BAND = 1 << 21  # bytes that are held at a time
 WHOLE = 3 * BAND  # a map up to here is not divided
 
 
