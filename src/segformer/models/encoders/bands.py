@@ -40,14 +40,12 @@ def _attend(tokens: Tensor, norm: nn.LayerNorm, attention: "EfficientSelfAttenti
     height, width, channels = tokens.shape
     reduction = attention.reduction
     divided = bands(height, width * channels * tokens.element_size(), reduction)
-    normed = [norm(tokens)] if len(divided) == 1 else (norm(tokens[band]) for band in divided)
-    reduced = [
-        attention.reduced(rows.view(1, -1, channels), (len(rows), width)) for rows in normed if len(rows) >= reduction
-    ]
+    normed = [norm(tokens[band]).view(1, -1, channels) for band in divided]
+    sizes = [(band.stop - band.start, width) for band in divided]
+    reduced = [attention.reduced(rows, size) for rows, size in zip(normed, sizes, strict=True) if size[0] >= reduction]
     key, value = map(attention.heads, _layer(torch.cat(reduced, dim=1), attention.key_value).chunk(2, dim=-1))
-    for band in divided:  # normed once more, where all of it is too much to be kept
-        rows = normed[0] if isinstance(normed, list) else norm(tokens[band])
-        query = attention.heads(_layer(rows.view(1, -1, channels), attention.query))
+    for band, rows in zip(divided, normed, strict=True):
+        query = attention.heads(_layer(rows, attention.query))
         attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         torch.add(tokens[band], _layer(attended, attention.output).view(-1, width, channels), out=result[band])
 
