@@ -23,7 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.kernels import DTYPES, Dtype
 from benchmarks.machine import WARM_UP, Device, check_models, command_line, describe_run, interleaved, sides
 from segformer.files import write_json
-from segformer.models.encoders.mit import MIT_SIZES, NUM_HEADS, REDUCTIONS
+from segformer.models.encoders.mit import NUM_HEADS, REDUCTIONS
+from segformer.published import MIT_SIZES
 
 PICKED = "torch's pick"
 BACKENDS = {

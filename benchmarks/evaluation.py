@@ -14,9 +14,9 @@ import torch
 from benchmarks.machine import timed
 from segformer.config import EvalConfig, Preprocessing
 from segformer.data.dataset import generator_of
-from segformer.evaluation.inference import predict_mask, predict_with_scores
 from segformer.evaluation.tally import Tally, count_pixels, sampled_pixels
-from segformer.models.segmenter import build_model
+from segformer.inference.windows import predict_mask, predict_with_scores
+from segformer.models.build import build_model
 
 
 def main() -> None:

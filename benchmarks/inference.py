@@ -52,10 +52,11 @@ from benchmarks.machine import (
     sides,
 )
 from benchmarks.ways import DECODER, ENCODER, GRAPH, WAYS, Task, Way, available, ways_on
-from segformer.analysis.complexity import measure as count
-from segformer.config import ModelConfig, default_palette
+from segformer.config import default_palette
 from segformer.files import read_json, write_json
+from segformer.models.build import model_config
 from segformer.models.segmenter import Segmenter
+from segformer.paper.complexity import measure as count
 from segformer.recipes import RECIPES
 
 BASELINE = "transformers eager fp32"
@@ -119,7 +120,7 @@ def trained_model(name: str, weights: Path) -> Segmenter:
         print(f"training mit_{name} on toytown into {folder}")
         recipe = RECIPES["toytown_b0"]
         train = replace(recipe.train, steps=150, eval_every=150)
-        recipe = replace(recipe, name=f"toytown_{name}", model=ModelConfig.of(f"mit_{name}"), train=train)
+        recipe = replace(recipe, name=f"toytown_{name}", model=model_config(f"mit_{name}"), train=train)
         with TemporaryDirectory() as place:
             segformer.train(recipe, Path(place) / "run")
             segformer.save(segformer.load(Path(place) / "run" / "best"), folder)

@@ -21,7 +21,7 @@ from benchmarks.machine import Device, by_way, in_ms, interleaved
 from benchmarks.ways import Size, Stages
 from segformer.config import Preprocessing
 from segformer.data.images import read_image
-from segformer.data.street_scene import draw_scene
+from segformer.data.sources.street_scene import draw_scene
 from segformer.data.transforms import preprocess
 from segformer.models.segmenter import Segmenter
 

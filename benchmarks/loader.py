@@ -52,10 +52,10 @@ from torch.utils.data import Dataset
 from benchmarks.machine import describe_machine
 from segformer.config import IGNORE_INDEX, DataConfig, Recipe, Size
 from segformer.data import dataset, transforms
-from segformer.data.catalog import open_data, with_data
 from segformer.data.dataset import DataSource, LabelTable, Pair, SegmentationDataset, generator_of
-from segformer.data.street_scene import draw_scene
-from segformer.data.toytown import CLASSES, PALETTE
+from segformer.data.sources.catalog import open_data, with_data
+from segformer.data.sources.street_scene import draw_scene
+from segformer.data.sources.toytown import CLASSES, PALETTE
 from segformer.data.transforms import (
     BRIGHTNESS,
     CONTRAST,

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from segformer.config import check_choice
-from segformer.models.encoders.mit import MIT_SIZES
+from segformer.published import MIT_SIZES
 
 Device = Literal["cpu", "cuda"]
 Key = TypeVar("Key", bound=Hashable)

@@ -21,8 +21,8 @@ import tyro
 from benchmarks.inference import PACKAGES, pictures, trained_model, widened, write_models
 from benchmarks.machine import describe_run, interleaved, timed
 from benchmarks.ways import FP32, Task, our_eager, their_eager
-from segformer import report
 from segformer.files import write_json
+from segformer.report import html as report
 
 OURS, THEIRS = "ours", "transformers"
 WARM_UP = 5

@@ -18,8 +18,8 @@ import numpy as np
 import tyro
 from tyro.conf import Positional, arg
 
-from segformer.data.imagenet import NAMES
 from segformer.files import write_folder
+from segformer.pretraining.imagenet import NAMES
 
 SUFFIXES = {b"\xff\xd8\xff": ".JPEG", b"\x89PNG\r\n\x1a\n": ".png"}  # by a file's first bytes
 

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from segformer.config import (
-    ENCODERS,
     DataConfig,
     EvalConfig,
     ModelCard,
@@ -19,6 +18,8 @@ from segformer.config import (
     from_json,
     to_json,
 )
+from segformer.models.build import model_config
+from segformer.published import MIT_SIZES
 from segformer.recipes import RECIPES
 
 RECIPE = RECIPES["toytown_b0"]
@@ -129,16 +130,16 @@ def test_none_is_off_where_it_may_be() -> None:
     [("mit_b0", 256), ("mit_b1", 256), ("mit_b2", 768), ("mit_b3", 768), ("mit_b4", 768), ("mit_b5", 768)],
 )
 def test_decoder_widths_of_the_paper(encoder: str, width: int) -> None:
-    assert ModelConfig.of(encoder).decoder_channels == width
-    assert ModelConfig.of(encoder, decoder_channels=512).decoder_channels == 512
-    assert ENCODERS[encoder] == width
+    assert model_config(encoder).decoder_channels == width
+    assert model_config(encoder, decoder_channels=512).decoder_channels == 512
+    assert MIT_SIZES[encoder].decoder_channels == width
 
 
 def test_an_unknown_encoder_or_option() -> None:
     with pytest.raises(ValueError, match=r"encoder must be one of .*; got 'mit-b2'; did you mean 'mit_b2'"):
-        ModelConfig.of("mit-b2")
+        model_config("mit-b2")
     with pytest.raises(ValueError, match=r"unknown field 'model\.droppath'; did you mean 'drop_path'"):
-        ModelConfig.of("mit_b0", droppath=0.0)
+        model_config("mit_b0", droppath=0.0)
     with pytest.raises(ValueError, match=r"model\.encoder must be one of"):
         ModelConfig(encoder="resnet", decoder_channels=256)
 
@@ -179,7 +180,7 @@ def test_statistics_of_other_channel_counts() -> None:
 
 
 def test_a_card_has_a_colour_for_each_class() -> None:
-    card = ModelCard.of(ModelConfig.of("mit_b0"), 3, Preprocessing())
+    card = ModelCard.for_classes(model_config("mit_b0"), 3, Preprocessing())
     assert card.classes == ("class_0", "class_1", "class_2")
     assert from_json(ModelCard, json.loads(json.dumps(to_json(card)))) == card
     with pytest.raises(ValueError, match="palette must have 2 colours, one a class, got 3"):

@@ -9,7 +9,7 @@ from PIL import Image
 
 import segformer
 from conftest import draw_pair, write_folder
-from segformer.config import ENCODERS
+from segformer.published import MIT_SIZES
 from segformer.recipes import RECIPES
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -34,7 +34,7 @@ def test_names_in_the_readme_exist() -> None:
     for name in re.findall(r"segformer train (\w+)(?!\w|/)", README):
         assert name in RECIPES
     for name in re.findall(r'build_model\("(\w+)"', README):
-        assert name in ENCODERS
+        assert name in MIT_SIZES
     for path in re.findall(r"`(tests/[\w/]+\.py)`", README):
         assert (Path(__file__).parents[1] / path).is_file()
 

@@ -9,14 +9,15 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from segformer.checkpoint import load
+from segformer.checkpoints.model_folder import load
 from segformer.config import EvalConfig, Recipe, from_json, to_json
-from segformer.data import cityscapes, toytown
-from segformer.data.catalog import DATASETS, open_data
+from segformer.data.sources import cityscapes, toytown
+from segformer.data.sources.catalog import DATASETS, open_data
 from segformer.data.transforms import sizes_at_test
-from segformer.models.segmenter import build_model
+from segformer.errors import UserError
+from segformer.models.build import build_model
 from segformer.recipes import RECIPES, find_recipe
-from segformer.training.loop import train
+from segformer.training.run import train
 from segformer.training.run_folder import read_metrics
 
 
@@ -154,7 +155,7 @@ def test_a_recipe_from_a_file(tmp_path: Path) -> None:
 
 
 def test_a_missing_recipe_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"mine\.json: no such recipe"):
+    with pytest.raises(UserError, match=r"mine\.json: no such recipe"):
         find_recipe(str(tmp_path / "mine.json"))
 
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from conftest import CLASSES, PALETTE, draw_pair
 from segformer import open_data
-from segformer.cli import main
+from segformer.cli.main import main
 from segformer.config import IGNORE_INDEX, DataConfig
-from segformer.data.catalog import with_data
 from segformer.data.dataset import DataSource
+from segformer.data.sources.catalog import with_data
 
 SPLITS = ["train"] * 9 + ["val"] * 3
 SIZE = (48, 64)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from segformer.config import ENCODERS
-from segformer.models.encoders.mit import MIT_SIZES, NUM_HEADS
-from segformer.models.segmenter import Segmenter, build_model
+from segformer.models.build import build_model
+from segformer.models.encoders.mit import NUM_HEADS
+from segformer.models.segmenter import Segmenter
+from segformer.published import MIT_SIZES
 
 RENAMES = (  # of the names that save_pretrained writes and, since 5.23, the model in memory has
     (r"^segformer\.stages\.(\d)\.patch_embeddings\.proj\.", r"encoder.stages.\1.embed.project."),
@@ -48,7 +49,7 @@ def transformers_model(encoder: str, num_classes: int) -> SegformerForSemanticSe
         hidden_sizes=list(size.channels),
         depths=list(size.depths),
         num_attention_heads=list(NUM_HEADS),
-        decoder_hidden_size=ENCODERS[encoder],
+        decoder_hidden_size=MIT_SIZES[encoder].decoder_channels,
         num_labels=num_classes,
         drop_path_rate=0.0,
         classifier_dropout_prob=0.0,

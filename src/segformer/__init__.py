@@ -7,42 +7,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segformer.checkpoint import convert as convert
-    from segformer.checkpoint import from_pretrained as from_pretrained
-    from segformer.checkpoint import load as load
-    from segformer.checkpoint import push_to_hub as push_to_hub
-    from segformer.checkpoint import save as save
+    from segformer.checkpoints.model_folder import convert as convert
+    from segformer.checkpoints.model_folder import from_pretrained as from_pretrained
+    from segformer.checkpoints.model_folder import load as load
+    from segformer.checkpoints.model_folder import push_to_hub as push_to_hub
+    from segformer.checkpoints.model_folder import save as save
     from segformer.config import ModelConfig as ModelConfig
     from segformer.config import Recipe as Recipe
-    from segformer.data.catalog import open_data as open_data
-    from segformer.deploy.predictor import Predictor as Predictor
+    from segformer.data.sources.catalog import open_data as open_data
     from segformer.evaluation.evaluate import evaluate as evaluate
     from segformer.evaluation.evaluate import examine as examine
+    from segformer.inference.predictor import Predictor as Predictor
+    from segformer.models.build import build_model as build_model
     from segformer.models.segmenter import Segmenter as Segmenter
-    from segformer.models.segmenter import build_model as build_model
     from segformer.recipes import RECIPES as RECIPES
     from segformer.segmentation import Segmentation as Segmentation
-    from segformer.training.loop import train as train
+    from segformer.training.run import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "convert": "checkpoint",
-    "from_pretrained": "checkpoint",
-    "load": "checkpoint",
-    "push_to_hub": "checkpoint",
-    "save": "checkpoint",
+    "convert": "checkpoints.model_folder",
+    "from_pretrained": "checkpoints.model_folder",
+    "load": "checkpoints.model_folder",
+    "push_to_hub": "checkpoints.model_folder",
+    "save": "checkpoints.model_folder",
     "ModelConfig": "config",
     "Recipe": "config",
-    "open_data": "data.catalog",
-    "Predictor": "deploy.predictor",
+    "open_data": "data.sources.catalog",
+    "Predictor": "inference.predictor",
     "evaluate": "evaluation.evaluate",
     "examine": "evaluation.evaluate",
     "Segmenter": "models.segmenter",
-    "build_model": "models.segmenter",
+    "build_model": "models.build",
     "RECIPES": "recipes",
     "Segmentation": "segmentation",
-    "train": "training.loop",
+    "train": "training.run",
 }
 __all__ = ["__version__", *_HOMES]  # the table is the list
 

@@ -1,6 +1,6 @@
 """``python -m segformer``."""
 
-from segformer.cli import main
+from segformer.cli.main import main
 
 if __name__ == "__main__":
     main()

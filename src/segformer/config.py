@@ -9,12 +9,11 @@ from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from segformer.errors import UserError
+
 IGNORE_INDEX = 255
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-
-ENCODERS = {"mit_b0": 256, "mit_b1": 256, "mit_b2": 768, "mit_b3": 768, "mit_b4": 768, "mit_b5": 768}
-"""Encoders, and the decoder width C that the paper pairs with each (Table 6)."""
 
 T = TypeVar("T")
 Size = tuple[int, int]
@@ -30,9 +29,9 @@ class ModelConfig:
     """The architecture, except for the classes."""
 
     encoder: str
-    """mit_b0 ... mit_b5."""
-    decoder: Literal["all_mlp"] = "all_mlp"
-    """How the encoder's four maps become logits."""
+    """Name of the encoder."""
+    decoder: str = "all_mlp"
+    """Name of the decoder, which turns the encoder's maps into logits."""
     decoder_channels: int
     """Width C of the decoder."""
     in_channels: int = 3
@@ -49,15 +48,6 @@ class ModelConfig:
     """LayerNorm eps after patch embedding and sequence reduction."""
     align_corners: bool = False
     """How logits are upsampled to the image."""
-
-    def __post_init__(self) -> None:
-        check_choice("model.encoder", self.encoder, ENCODERS)
-
-    @classmethod
-    def of(cls, encoder: str, **options: Any) -> "ModelConfig":
-        """Return the paper's model with this encoder, and with the fields of ``options`` changed."""
-        check_choice("encoder", encoder, ENCODERS)
-        return from_json(cls, {"encoder": encoder, "decoder_channels": ENCODERS[encoder]} | options, "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +100,11 @@ class EvalConfig:
     def __post_init__(self) -> None:
         for name in ("crop", "stride", "scales"):
             if min(getattr(self, name) or (1,)) <= 0 or getattr(self, name) == ():
-                raise ValueError(f"eval.{name} must be positive, got {getattr(self, name)}")
+                raise UserError(f"eval.{name} must be positive, got {getattr(self, name)}")
         if self.windows < 1:
-            raise ValueError(f"eval.windows must be at least 1, got {self.windows}")
+            raise UserError(f"eval.windows must be at least 1, got {self.windows}")
         if self.crop and self.stride and (self.stride[0] > self.crop[0] or self.stride[1] > self.crop[1]):
-            raise ValueError(f"eval.stride must be at most eval.crop {self.crop}, got {self.stride}; lower it")
+            raise UserError(f"eval.stride must be at most eval.crop {self.crop}, got {self.stride}; lower it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +147,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         for name in ("rare_crop", "flip"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"data.{name} must be a probability, 0-1, got {getattr(self, name)}")
+                raise UserError(f"data.{name} must be a probability, 0-1, got {getattr(self, name)}")
         if min(*self.resize, *self.crop) < 1 or not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(
+            raise UserError(
                 f"data.resize, data.crop and data.ratio must be positive and the ratio ascending, "
                 f"got {self.resize}, {self.crop}, {self.ratio}"
             )
@@ -229,22 +219,22 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "eval_every", "log_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+                raise UserError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if not self.lr > 0:
-            raise ValueError(f"train.lr must be positive, got {self.lr}")
+            raise UserError(f"train.lr must be positive, got {self.lr}")
         if self.class_weights is not None and self.balanced:
-            raise ValueError("train.class_weights and train.balanced exclude one another; leave one out")
+            raise UserError("train.class_weights and train.balanced exclude one another; leave one out")
         if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"train.ema must be between 0 and 1, or None, got {self.ema}")
+            raise UserError(f"train.ema must be between 0 and 1, or None, got {self.ema}")
         if not 0 <= self.frozen_stages <= 4:
-            raise ValueError(f"train.frozen_stages must be 0-4, got {self.frozen_stages}")
+            raise UserError(f"train.frozen_stages must be 0-4, got {self.frozen_stages}")
         if self.patience is not None and self.patience < 1:
-            raise ValueError(f"train.patience must be at least 1 or None, got {self.patience}")
+            raise UserError(f"train.patience must be at least 1 or None, got {self.patience}")
         for name in ("workers", "seed", "dice"):
             if getattr(self, name) < 0:
-                raise ValueError(f"train.{name} must be 0 or more, got {getattr(self, name)}")
+                raise UserError(f"train.{name} must be 0 or more, got {getattr(self, name)}")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise ValueError(f"train.micro_batch_size must be at least 1 or None, got {self.micro_batch_size}")
+            raise UserError(f"train.micro_batch_size must be at least 1 or None, got {self.micro_batch_size}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,10 +275,10 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         if len(self.palette) != len(self.classes):
-            raise ValueError(f"palette must have {len(self.classes)} colours, one a class, got {len(self.palette)}")
+            raise UserError(f"palette must have {len(self.classes)} colours, one a class, got {len(self.palette)}")
 
     @classmethod
-    def of(cls, model: ModelConfig, num_classes: int, preprocessing: Preprocessing) -> "ModelCard":
+    def for_classes(cls, model: ModelConfig, num_classes: int, preprocessing: Preprocessing) -> "ModelCard":
         """Return the card of a model whose classes have no names yet."""
         return cls(
             model=model,
@@ -318,10 +308,10 @@ def default_palette(num_classes: int) -> tuple[Color, ...]:
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise a ValueError that names the closest choice where ``value`` is none of them."""
+    """Raise a UserError that names the closest choice where ``value`` is none of them."""
     known = list(choices)
     if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}; got '{value}'{closest(value, known)}")
+        raise UserError(f"{name} must be one of {', '.join(known)}; got '{value}'{closest(value, known)}")
 
 
 def closest(value: str, known: Iterable[str]) -> str:
@@ -337,17 +327,17 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], values: Any, where: str = "") -> T:
-    """Build a config from a JSON object; an unknown, missing or mistyped key is a ValueError that names it."""
+    """Build a config from a JSON object; an unknown, missing or mistyped key is a UserError that names it."""
     if not isinstance(values, dict):
-        raise ValueError(f"{where or cls.__name__} must be an object, got {values!r}")
+        raise UserError(f"{where or cls.__name__} must be an object, got {values!r}")
     hints = get_type_hints(cls)
     prefix = f"{where}." if where else ""
     for key in values:
         if key not in hints:
-            raise ValueError(f"unknown field '{prefix}{key}'{closest(key, hints)}")
+            raise UserError(f"unknown field '{prefix}{key}'{closest(key, hints)}")
     missing = [f.name for f in fields(cast("Any", cls)) if _required(f) and f.name not in values]
     if missing:
-        raise ValueError(f"missing field '{prefix}{missing[0]}'")
+        raise UserError(f"missing field '{prefix}{missing[0]}'")
     return cls(**{key: _parse(hints[key], value, prefix + key) for key, value in values.items()})
 
 
@@ -375,15 +365,15 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{where} must be {kind.__name__}, got {value!r}")
+        raise UserError(f"{where} must be {kind.__name__}, got {value!r}")
     return value
 
 
 def _parse_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ValueError(f"{where} must be a list, got {value!r}")
+        raise UserError(f"{where} must be a list, got {value!r}")
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         kinds = (kinds[0],) * len(value)
     if len(kinds) != len(value):
-        raise ValueError(f"{where} must have {len(kinds)} values, got {len(value)}: {value!r}")
+        raise UserError(f"{where} must have {len(kinds)} values, got {len(value)}: {value!r}")
     return tuple(_parse(kind, v, f"{where}[{i}]") for i, (kind, v) in enumerate(zip(kinds, value, strict=True)))

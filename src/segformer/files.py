@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from segformer.errors import UserError
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file under a temporary name beside it, then rename."""
@@ -31,11 +33,11 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON, with or without a byte-order mark; raises a ValueError that names the file where it is none."""
+    """Read JSON, with or without a byte-order mark; raises a UserError that names the file where it is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected JSON, got something else ({error})") from error
+        raise UserError(f"{path}: expected JSON, got something else ({error})") from error
 
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:

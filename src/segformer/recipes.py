@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from segformer.config import (
     DataConfig,
@@ -13,14 +14,22 @@ from segformer.config import (
     closest,
     from_json,
 )
+from segformer.errors import UserError
 from segformer.files import read_json
+from segformer.published import MIT_SIZES
+
+
+def mit(encoder: str, **options: Any) -> ModelConfig:
+    """Return the paper's model with this encoder (Table 6), and with the fields of ``options`` changed."""
+    return ModelConfig(encoder=encoder, decoder_channels=MIT_SIZES[encoder].decoder_channels, **options)
+
 
 # From random weights and in minutes, more and smaller steps at a higher learning rate go further than the paper's
 # schedule, which starts from pre-training: no stochastic depth, milder augmentation.
 FOLDER_B0 = Recipe(
     name="folder_b0",
     description="Your own folder of images and masks: MiT-B0 at a short side of 256, from scratch, on any machine.",
-    model=ModelConfig.of("mit_b0", drop_path=0.0),
+    model=mit("mit_b0", drop_path=0.0),
     data=DataConfig(dataset="folder", root="data", resize=(1024, 256), ratio=(0.75, 1.5), crop=(256, 256)),
     preprocessing=Preprocessing(long_side=1024, short_side=256),
     train=TrainConfig(
@@ -103,7 +112,7 @@ ADE20K_B0 = Recipe(
     name="ade20k_b0",
     description="ADE20K, 150 classes: MiT-B0.",
     paper=f"mIoU 37.4, 38.0 multi-scale (Table 1a); {ON}",
-    model=ModelConfig.of("mit_b0"),
+    model=mit("mit_b0"),
     data=DataConfig(dataset="ade20k", root="data/ade20k", resize=(2048, 512), crop=(512, 512)),
     preprocessing=Preprocessing(long_side=2048, short_side=512),
     train=TrainConfig(steps=160_000, batch_size=16, eval_every=16_000, log_every=50, workers=4),
@@ -112,7 +121,7 @@ CITYSCAPES_B0 = Recipe(
     name="cityscapes_b0",
     description="Cityscapes, 19 classes: MiT-B0.",
     paper=f"mIoU 76.2, 78.1 multi-scale (Table 1a); {ON}",
-    model=ModelConfig.of("mit_b0"),
+    model=mit("mit_b0"),
     data=DataConfig(dataset="cityscapes", root="data/cityscapes", resize=(2048, 1024), crop=(1024, 1024)),
     preprocessing=Preprocessing(long_side=2048, short_side=1024),
     train=replace(ADE20K_B0.train, batch_size=8),
@@ -133,7 +142,7 @@ def larger(recipe: Recipe, encoder: str, paper: str) -> Recipe:
     size = encoder.removeprefix("mit_")
     name = recipe.name.replace("b0", size, 1)
     description = recipe.description.replace("B0", size.upper())
-    model = ModelConfig.of(encoder)
+    model = mit(encoder)
     return replace(recipe, name=name, description=description, paper=f"{paper} (Table 1a); {ON}", model=model)
 
 
@@ -228,20 +237,20 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*OWN, *PAPER)}
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return a recipe by name or from a recipe.json; raises a ValueError that names the closest known one."""
+    """Return a recipe by name or from a recipe.json; raises a UserError that names the closest known one."""
     if name.endswith(".json"):
         return read_recipe(Path(name))
     if name not in RECIPES:
-        raise ValueError(f"no recipe '{name}'{closest(name, RECIPES)}; segformer train --list shows all {len(RECIPES)}")
+        raise UserError(f"no recipe '{name}'{closest(name, RECIPES)}; segformer train --list shows all {len(RECIPES)}")
     return RECIPES[name]
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe.json; raises FileNotFoundError, or a ValueError that names the file and the field at fault."""
+    """Read a recipe.json; raises a UserError that names the file and the field at fault."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such recipe")
+        raise UserError(f"{path}: no such recipe")
     values = read_json(path)
     try:
         return from_json(Recipe, values)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error

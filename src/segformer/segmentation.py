@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from segformer.arrays import Array
 from segformer.config import Output, check_choice
+from segformer.errors import UserError
 from segformer.files import write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Array = NDArray[Any]
 SUFFIXES: dict[str, str] = {
     "mask": ".png",
     "overlay": "_overlay.png",
@@ -56,9 +56,9 @@ class Segmentation:
     def overlay(self, opacity: float = 0.55) -> Array:
         """Return the image with its classes' colours laid over it and their borders drawn, (H, W, 3) uint8."""
         if self.image is None:
-            raise ValueError("overlay needs the image, and this Segmentation was made without one; pass image=")
+            raise UserError("overlay needs the image, and this Segmentation was made without one; pass image=")
         if not 0.0 <= opacity <= 1.0:
-            raise ValueError(f"opacity must be within 0 and 1, got {opacity}")
+            raise UserError(f"opacity must be within 0 and 1, got {opacity}")
         colors = self.colors().astype(np.float32)
         blended = self.image * (1 - opacity) + colors * opacity
         border = np.zeros(self.mask.shape, dtype=bool)
@@ -72,7 +72,7 @@ class Segmentation:
         try:
             import cv2
         except ImportError as error:
-            raise ValueError("polygons need OpenCV: pip install 'segformer[polygons]'") from error
+            raise UserError("polygons need OpenCV: pip install 'segformer[polygons]'") from error
         regions = []
         for index, name in enumerate(self.classes):
             binary = (self.mask == index).astype(np.uint8)
@@ -104,7 +104,7 @@ class Segmentation:
         if output == "polygons":
             return json.dumps(self.polygons()).encode()
         if self.scores is None:
-            raise ValueError("scores were not computed; ask for them with Predictor(model, scores=True)")
+            raise UserError("scores were not computed; ask for them with Predictor(model, scores=True)")
         buffer = io.BytesIO()
         np.savez_compressed(buffer, scores=self.scores.astype(np.float16))
         return buffer.getvalue()

@@ -28,7 +28,7 @@ from segformer.data.dataset import (
     seed_of,
 )
 from segformer.data.images import RGB, Decoding
-from segformer.data.toytown import Scene
+from segformer.data.sources.toytown import Scene
 from segformer.data.transforms import TrainTransform, resize_image, stack
 
 Array = NDArray[Any]

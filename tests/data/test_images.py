@@ -9,6 +9,7 @@ from PIL import Image
 
 from segformer.data.dataset import Pair
 from segformer.data.images import Decoding, expand_inputs, image_array, list_images, read_image, read_mask, to_rgb
+from segformer.errors import UserError
 
 Array = NDArray[Any]
 ORIENTATION = 0x0112  # EXIF tag
@@ -238,10 +239,10 @@ def test_a_damaged_file_is_named(name: str, read: Callable[[Path], Array], tmp_p
 
 @pytest.mark.parametrize("read", [read_image, read_mask])
 def test_what_is_no_file_is_named(read: Callable[[Path], Array], tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"gone\.png: .*found nothing"):
+    with pytest.raises(UserError, match=r"gone\.png: .*found nothing"):
         read(tmp_path / "gone.png")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"folder\.png: .*found a folder"):
+    with pytest.raises(UserError, match=r"folder\.png: .*found a folder"):
         read(tmp_path / "folder.png")
 
 
@@ -329,7 +330,7 @@ def test_inputs_keep_their_order_and_their_place_below_folders(tmp_path: Path) -
 
 def test_a_missing_input_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
-    with pytest.raises(FileNotFoundError, match=r"gone\.jpg: no such file or folder"):
+    with pytest.raises(UserError, match=r"gone\.jpg: no such file or folder"):
         expand_inputs([tmp_path / "a.jpg", tmp_path / "gone.jpg"])
 
 

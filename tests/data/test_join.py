@@ -6,8 +6,8 @@ import pytest
 
 from conftest import CLASSES, write_folder
 from segformer.config import DataConfig
-from segformer.data.catalog import open_data
 from segformer.data.dataset import DataSource, join
+from segformer.data.sources.catalog import open_data
 
 
 def labels(source: DataSource, split: str) -> list[np.ndarray]:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import draw_pair
-from segformer.checkpoint import load
-from segformer.cli import main
+from segformer.checkpoints.model_folder import load
+from segformer.cli.main import main
 from segformer.config import Preprocessing
-from segformer.data.doctor import inspect
+from segformer.data.doctor.diagnosis import inspect
+from segformer.data.doctor.sheets import contact_sheet
 from segformer.data.images import Decoding, displayed, image_array, read_image, read_raw
-from segformer.data.sheets import contact_sheet
-from segformer.deploy.predictor import Predictor
+from segformer.inference.predictor import Predictor
 
 Array = NDArray[Any]
 FIVE = np.random.default_rng(0).integers(0, 60_000, (40, 50, 5), dtype=np.uint16)

@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from segformer.config import EvalConfig, ModelCard, ModelConfig, Preprocessing, default_palette
+from segformer.config import EvalConfig, ModelCard, Preprocessing, default_palette
 from segformer.data.dataset import DataSource
-from segformer.data.folder import open_source
-from segformer.deploy.predictor import Predictor
+from segformer.data.sources.folder import open_source
 from segformer.evaluation.evaluate import evaluate, with_protocol
-from segformer.models.segmenter import Segmenter, build_from_card
+from segformer.inference.predictor import Predictor
+from segformer.models.build import build_from_card, model_config
+from segformer.models.segmenter import Segmenter
 
 CLASSES = ("road", "tree", "sky")
 SIZE = (48, 64)
@@ -44,7 +45,7 @@ def source(tmp_path: Path) -> DataSource:
 def model() -> Segmenter:
     """An untrained model that sees images of 64 x 96."""
     torch.manual_seed(0)
-    card = ModelCard.of(ModelConfig.of("mit_b0"), 3, Preprocessing(long_side=128, short_side=64))
+    card = ModelCard.for_classes(model_config("mit_b0"), 3, Preprocessing(long_side=128, short_side=64))
     return build_from_card(replace(card, classes=CLASSES)).eval()
 
 

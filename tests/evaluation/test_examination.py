@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from conftest import CLASSES, write_folder
-from segformer.analysis.evaluation_page import write_comparison_page, write_evaluation_page
 from segformer.config import EvalConfig, Preprocessing
-from segformer.data.catalog import open_data
 from segformer.data.dataset import DataSource
+from segformer.data.sources.catalog import open_data
+from segformer.errors import UserError
 from segformer.evaluation.evaluate import evaluate, examine
-from segformer.evaluation.inference import predict_mask, predict_scores
+from segformer.evaluation.page import write_comparison_page, write_evaluation_page
 from segformer.evaluation.statistics import iou_of
 from segformer.evaluation.tally import Tally, group_names, sampled_pixels
-from segformer.models.segmenter import Segmenter, build_model
+from segformer.inference.windows import predict_mask, predict_scores
+from segformer.models.build import build_model
+from segformer.models.segmenter import Segmenter
 
 SLIDE = EvalConfig(crop=(64, 64), stride=(32, 32))
 BOTH = EvalConfig(scales=(0.75, 1.0), flip=True)
@@ -94,9 +96,9 @@ def test_counts_of_something_else(model: Segmenter, source: DataSource, tmp_path
         examine(model, source, workers=0, keep=keep, progress=stop)
     other = build_model("mit_b0", num_classes=3, decoder_channels=32, preprocessing=model.card.preprocessing)
     other.card = model.card
-    with pytest.raises(FileExistsError, match=r"unfinished evaluation of something else \(different: weights\)"):
+    with pytest.raises(UserError, match=r"unfinished evaluation of something else \(different: weights\)"):
         examine(other, source, workers=0, keep=keep)
-    with pytest.raises(FileExistsError, match=r"different: protocol, images"):
+    with pytest.raises(UserError, match=r"different: protocol, images"):
         examine(model, source, config=SLIDE, limit=3, workers=0, keep=keep)
     examine(model, source, workers=0, keep=keep)  # finished now: it may be replaced
     assert examine(other, source, workers=0, keep=keep).tally.done.all()

@@ -7,11 +7,13 @@ import torch
 from PIL import Image
 
 from segformer.config import Preprocessing, default_palette
-from segformer.data import ade20k, cityscapes
 from segformer.data.dataset import LabelTable
-from segformer.deploy.predictor import Predictor
+from segformer.data.sources import ade20k, cityscapes
+from segformer.errors import UserError
 from segformer.evaluation.submission import write_submission
-from segformer.models.segmenter import Segmenter, build_model
+from segformer.inference.predictor import Predictor
+from segformer.models.build import build_model
+from segformer.models.segmenter import Segmenter
 
 
 def model_of(classes: tuple[str, ...]) -> Segmenter:
@@ -72,7 +74,7 @@ def test_bad_input(tmp_path: Path) -> None:
         write_submission(model, images, "ade20k", tmp_path / "out")
     with pytest.raises(ValueError, match=r"needs a model of its 19 classes .*got 150"):
         write_submission(model, images, "cityscapes", tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="expected a folder of images"):
+    with pytest.raises(UserError, match="expected a folder of images"):
         write_submission(model, tmp_path / "nothing", "ade20k", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no images named \*\.jpg"):

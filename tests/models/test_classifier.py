@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from segformer.models.classifier import Classifier, build_classifier
-from segformer.models.encoders.mit import MIT_SIZES, MixTransformer
+from segformer.models.encoders.mit import MixTransformer
+from segformer.published import MIT_SIZES
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (33, 70)])

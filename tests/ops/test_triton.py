@@ -13,9 +13,9 @@ PROGRAM = """
 import sys
 import torch
 from segformer.ops.upsample_argmax import upsample_argmax_reference
-from segformer.ops.upsample_argmax_triton import upsample_argmax_triton
+from segformer.ops.triton.argmax import upsample_argmax_triton
 from segformer.ops.upsample_cross_entropy import upsample_cross_entropy_reference
-from segformer.ops.upsample_cross_entropy_triton import cross_entropy_sums
+from segformer.ops.triton.cross_entropy import cross_entropy_sums
 
 device = sys.argv[1]
 torch.manual_seed(int(sys.argv[2]))

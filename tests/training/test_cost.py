@@ -5,9 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from segformer.config import ModelConfig
-from segformer.data.catalog import open_data
-from segformer.models.segmenter import build_model
+from segformer.data.sources.catalog import open_data
+from segformer.models.build import build_model, model_config
 from segformer.recipes import FOLDER_B0
 from segformer.training.cost import BYTES_PER_PARAMETER, kept_bytes, step_cost
 from segformer.training.preparation import check_data, training_decoding, training_set
@@ -26,7 +25,7 @@ def test_a_step_is_measured(small_data: Path) -> None:
 
 
 def test_memory_grows_with_the_batch_and_not_with_the_weights() -> None:
-    model = build_model(ModelConfig.of("mit_b0"), num_classes=3).train()
+    model = build_model(model_config("mit_b0"), num_classes=3).train()
     one, two = (kept_bytes(model, torch.randn(count, 3, 64, 64)) for count in (1, 2))
     assert 1.7 < two / one < 2.1
     layer = torch.nn.Sequential(torch.nn.Linear(10, 20), torch.nn.GELU())

@@ -7,13 +7,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from segformer.cli import main
-from segformer.config import DataConfig, ModelConfig, Preprocessing, Recipe, TrainConfig
-from segformer.data.catalog import open_data
+from segformer.cli.main import main
+from segformer.config import DataConfig, Preprocessing, Recipe, TrainConfig
+from segformer.data.sources.catalog import open_data
+from segformer.models.build import model_config
 from segformer.training import finders, seeds
 from segformer.training.finders import find, find_batch, suggest_rate, try_rates
-from segformer.training.loop import TrainResult
 from segformer.training.processes import build_fabric
+from segformer.training.run import TrainResult
 from segformer.training.run_folder import read_metrics
 from segformer.training.seeds import train_seeds
 
@@ -24,7 +25,7 @@ def recipe(small_data: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     return Recipe(
         name="small",
         description="for tests",
-        model=ModelConfig.of("mit_b0", decoder_channels=32, drop_path=0.0),
+        model=model_config("mit_b0", decoder_channels=32, drop_path=0.0),
         data=DataConfig(root=str(small_data), resize=(64, 48), crop=(40, 48)),
         preprocessing=Preprocessing(long_side=64, short_side=48),
         train=TrainConfig(steps=4, batch_size=4, warmup_steps=1, eval_every=4, log_every=1, workers=0),

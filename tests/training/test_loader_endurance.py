@@ -17,11 +17,11 @@ from PIL import Image
 
 from conftest import write_folder
 from segformer import load, open_data
-from segformer.cli import main
+from segformer.cli.main import main
 from segformer.config import DataConfig, Preprocessing, TrainConfig
 from segformer.data.dataset import DataSource, SegmentationDataset, iterate
 from segformer.data.transforms import TrainTransform
-from segformer.evaluation.evaluate import load_whole
+from segformer.inference.samples import load_whole
 from segformer.training.loader import StepBatches, build_loader
 
 linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="counts memory and handles in Linux' /proc")

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from segformer.config import TrainConfig
-from segformer.models.segmenter import Segmenter, build_model
+from segformer.models.build import build_model
+from segformer.models.segmenter import Segmenter
 from segformer.training.optim import build_optimizer, learning_rate, parameter_groups, set_learning_rate
 
 PAPER = TrainConfig(steps=160_000, batch_size=16, eval_every=16_000)

@@ -14,14 +14,15 @@ from PIL import Image
 from rich.console import Console
 
 from conftest import CLASSES, write_folder
-from segformer.checkpoint import convert, load
-from segformer.config import DataConfig, ModelConfig, Preprocessing, Recipe, TrainConfig
-from segformer.data.catalog import open_data
+from segformer.checkpoints.model_folder import convert, load
+from segformer.config import DataConfig, Preprocessing, Recipe, TrainConfig
 from segformer.data.dataset import fingerprint
-from segformer.models.segmenter import Segmenter, build_model
-from segformer.training import loop
-from segformer.training.loop import train
+from segformer.data.sources.catalog import open_data
+from segformer.models.build import build_model, model_config
+from segformer.models.segmenter import Segmenter
+from segformer.training import run as loop
 from segformer.training.preparation import count_pixels, prepare_model, step_in_words, with_class_weights
+from segformer.training.run import train
 from segformer.training.run_folder import read_metrics
 from segformer.training.step import out_of_memory
 
@@ -34,7 +35,7 @@ def recipe_for(root: Path, *, model: dict[str, Any] | None = None, **changes: An
     return Recipe(
         name="small",
         description="for tests",
-        model=ModelConfig.of("mit_b0", decoder_channels=32, **(model or {})),
+        model=model_config("mit_b0", decoder_channels=32, **(model or {})),
         data=DataConfig(root=str(root), resize=(64, 48), crop=(40, 48)),
         preprocessing=Preprocessing(long_side=64, short_side=48),
         train=replace(config, **changes),

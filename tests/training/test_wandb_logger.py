@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from segformer.config import DataConfig, ModelConfig, Preprocessing, Recipe, TrainConfig
-from segformer.training.loop import train
+from segformer.config import DataConfig, Preprocessing, Recipe, TrainConfig
+from segformer.models.build import model_config
+from segformer.training.run import train
 from segformer.training.wandb_logger import WandbLogger
 
 
@@ -21,7 +22,7 @@ def test_a_run_is_logged_below_its_folder(small_data: Path, tmp_path: Path) -> N
     recipe = Recipe(
         name="small",
         description="for tests",
-        model=ModelConfig.of("mit_b0", decoder_channels=32),
+        model=model_config("mit_b0", decoder_channels=32),
         data=DataConfig(root=str(small_data), resize=(64, 48), crop=(40, 48)),
         preprocessing=Preprocessing(long_side=64, short_side=48),
         train=TrainConfig(steps=2, batch_size=2, eval_every=2, log_every=1, workers=0, wandb="tests"),

@@ -9,16 +9,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from segformer.arrays import Array
 from segformer.data.dataset import Sample, Translated
 from segformer.data.images import RGB, Decoding
 from segformer.files import disk_errors
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from segformer.arrays import Array
 from segformer.config import IGNORE_INDEX, Color, check_choice
 from segformer.data.images import RGB, Decoding, read_image, read_mask
+from segformer.errors import UserError
 
-Array = NDArray[Any]
 T = TypeVar("T")
 INVALID = -1  # in a label table: a raw id that must not occur
 MAX_CLASSES = IGNORE_INDEX
@@ -48,7 +48,7 @@ class Pair:
     mask: Path
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Decode both; raises a ValueError that names the files where their sizes differ."""
+        """Decode both; raises a UserError that names the files where their sizes differ."""
         image, mask = read_image(self.image, decoding), read_mask(self.mask)
         check_sizes(image, mask, self, decoding)
         return image, mask
@@ -69,10 +69,10 @@ class Files(Protocol):
 
 
 def check_sizes(image: Array, mask: Array, files: Files, decoding: Decoding = RGB) -> None:
-    """Raise a ValueError that names the files where an image (H, W, ...) and its mask (H, W) differ in size."""
+    """Raise a UserError that names the files where an image (H, W, ...) and its mask (H, W) differ in size."""
     reductions = (1,) if decoding.enough is None else (1, 2, 4, 8)
     if image.shape[:2] not in [tuple(-(-side // factor) for side in mask.shape) for factor in reductions]:
-        raise ValueError(
+        raise UserError(
             f"{files.mask}: expected a mask of its image's size {image.shape[0]} x {image.shape[1]} "
             f"(height x width), got {mask.shape[0]} x {mask.shape[1]}; image: {files.image}"
         )
@@ -89,7 +89,7 @@ class LabelTable:
     def identity(cls, num_classes: int, ignore_index: int = IGNORE_INDEX) -> "LabelTable":
         """Ids 0 ... K-1 are the classes, ``ignore_index`` is ignored, all others are errors."""
         if num_classes > MAX_CLASSES:
-            raise ValueError(f"at most {MAX_CLASSES} classes are supported, got {num_classes}")
+            raise UserError(f"at most {MAX_CLASSES} classes are supported, got {num_classes}")
         values = np.full(max(num_classes, ignore_index) + 1, INVALID, dtype=np.int16)
         values[:num_classes] = np.arange(num_classes)
         values[ignore_index] = IGNORE_INDEX
@@ -104,14 +104,14 @@ class LabelTable:
         """
         for raw, value in mapping.items():
             if not 0 <= raw < size or not INVALID <= value <= IGNORE_INDEX:
-                raise ValueError(
+                raise UserError(
                     f"a label table of size {size} must map ids 0-{size - 1} to classes 0-{MAX_CLASSES - 1}, "
                     f"{IGNORE_INDEX} (ignored) or {INVALID} (must not occur), got {raw} -> {value}"
                 )
         return cls(np.array([mapping.get(raw, unlisted) for raw in range(size)], dtype=np.int16))
 
     def apply(self, mask: Array, name: object) -> Array:
-        """Raw ids (H, W) -> class indices (H, W) uint8; raises a ValueError that names the mask and the id."""
+        """Raw ids (H, W) -> class indices (H, W) uint8; raises a UserError that names the mask and the id."""
         if mask.dtype == np.uint8:
             codes, mark = self._codes
             translated = bytearray(mask).translate(codes)  # many times as fast as an array for an index
@@ -122,7 +122,7 @@ class LabelTable:
         classes = self.values[inside]
         wrong = (classes == INVALID) | (mask != inside)
         if wrong.any():
-            raise ValueError(self._message(mask, wrong, name))
+            raise UserError(self._message(mask, wrong, name))
         return np.asarray(classes, dtype=np.uint8)
 
     @cached_property
@@ -169,9 +169,9 @@ class DataSource:
     """A pattern that matches the start of a sample's name up to what tells the frames of a sequence apart."""
 
     def samples(self, split: str) -> Sequence[Sample]:
-        """Return the samples of a split; raises a ValueError that names the splits there are."""
+        """Return the samples of a split; raises a UserError that names the splits there are."""
         if split not in self.splits:
-            raise ValueError(f"{self.name} has no split '{split}'; it has {', '.join(self.splits)}")
+            raise UserError(f"{self.name} has no split '{split}'; it has {', '.join(self.splits)}")
         return self.splits[split]
 
 
@@ -201,7 +201,7 @@ def place_of(sample: Sample) -> object:
 def join(sources: Sequence[DataSource]) -> DataSource:
     """Put data sets together, split by split; classes are those of the first, and found by name in the others.
 
-    Raises a ValueError for a class that the first does not have.
+    Raises a UserError for a class that the first does not have.
     """
     first = sources[0]
     splits: dict[str, list[Sample]] = {}
@@ -218,7 +218,7 @@ def table_into(source: DataSource, target: DataSource) -> LabelTable:
     """Return the label table of a source, with the classes of another."""
     for name in source.classes:
         if name not in target.classes:
-            raise ValueError(
+            raise UserError(
                 f"{source.name} has the class '{name}', which {target.name} has not (it has "
                 f"{', '.join(target.classes[:4])}, ...); rename or ignore it in both with data.relabel"
             )
@@ -235,7 +235,7 @@ def mapped(table: LabelTable, classes: Sequence[int]) -> LabelTable:
 def relabel(source: DataSource, changes: Sequence[tuple[str, str]]) -> DataSource:
     """Rename classes, merge those that get the same name, and ignore those that get none.
 
-    Raises a ValueError where a class is not there, or fewer than two remain.
+    Raises a UserError where a class is not there, or fewer than two remain.
     """
     renamed = dict(zip(source.classes, source.classes, strict=True))
     for old, new in changes:
@@ -243,7 +243,7 @@ def relabel(source: DataSource, changes: Sequence[tuple[str, str]]) -> DataSourc
         renamed[old] = new
     classes = tuple(dict.fromkeys(name for name in renamed.values() if name))
     if len(classes) < 2:
-        raise ValueError(f"data.relabel must leave at least two classes, it leaves {', '.join(classes) or 'none'}")
+        raise UserError(f"data.relabel must leave at least two classes, it leaves {', '.join(classes) or 'none'}")
     index = {name: classes.index(new) if new else IGNORE_INDEX for name, new in renamed.items()}
     table = mapped(source.table, [index[name] for name in source.classes])
     first = {name: next(old for old, new in renamed.items() if new == name) for name in classes}

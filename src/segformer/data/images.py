@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from segformer.arrays import Array
 from segformer.config import ModelConfig, Pixels, Preprocessing, Size
+from segformer.errors import UserError
 
-Array = NDArray[Any]
 INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # Pillow's, of masks
 TIFF_SUFFIXES = (".tif", ".tiff")
 NARROW = 32  # pixels; no model takes images narrower than that
@@ -34,9 +34,9 @@ class Decoding:
 
     @classmethod
     def of(cls, model: ModelConfig, preprocessing: Preprocessing) -> "Decoding":
-        """Return what a model takes; raises a ValueError where it takes other than three channels of RGB."""
+        """Return what a model takes; raises a UserError where it takes other than three channels of RGB."""
         if preprocessing.pixels == "rgb" and model.in_channels != 3:
-            raise ValueError(
+            raise UserError(
                 f"model.in_channels must be 3 for preprocessing.pixels rgb, got {model.in_channels}; set it to raw"
             )
         return cls(preprocessing.pixels, model.in_channels)
@@ -49,7 +49,7 @@ def read_image(path: str | Path, decoding: Decoding = RGB) -> Array:
     """Decode an image as (H, W, 3) uint8 RGB, or as its raw channels (H, W, C) uint8 or float32.
 
     RGB: turned as its EXIF orientation says; grey, palette and CMYK converted; transparency laid over white; 16 bits
-    scaled to 8.  Raises FileNotFoundError, or a ValueError that names a file that is no image, is cut short, or has
+    scaled to 8.  Raises a UserError that names a file that is no image, is cut short, or has
     another number of channels.
     """
     if decoding.pixels == "rgb":
@@ -58,9 +58,9 @@ def read_image(path: str | Path, decoding: Decoding = RGB) -> Array:
 
 
 def check_channels(pixels: Array, name: object, decoding: Decoding) -> Array:
-    """Return an image (H, W, C); raises a ValueError that names it where C is not what the model takes."""
+    """Return an image (H, W, C); raises a UserError that names it where C is not what the model takes."""
     if decoding.channels not in (None, pixels.shape[2]):
-        raise ValueError(
+        raise UserError(
             f"{name}: expected an image of model.in_channels = {decoding.channels} channels, got {pixels.shape[2]}; "
             f"segformer inspect prints the options that fit the data"
         )
@@ -100,11 +100,11 @@ def read_deep_png(path: str | Path) -> Array:
     try:
         return np.asarray(imagecodecs.png_decode(Path(path).read_bytes()))
     except imagecodecs.PngError as error:
-        raise ValueError(f"{path}: damaged image ({error}); replace or remove it") from error
+        raise UserError(f"{path}: damaged image ({error}); replace or remove it") from error
 
 
 def as_raw(pixels: Array, name: object) -> Array:
-    """(H, W) or (H, W, C) of any numbers -> (H, W, C) uint8 or float32; raises a ValueError that names what has NaN."""
+    """(H, W) or (H, W, C) of any numbers -> (H, W, C) uint8 or float32; raises a UserError that names what has NaN."""
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
@@ -113,7 +113,7 @@ def as_raw(pixels: Array, name: object) -> Array:
     pixels = pixels.astype(np.float32)
     if not np.isfinite(pixels).all():
         missing = int((~np.isfinite(pixels)).any(axis=2).sum())
-        raise ValueError(f"{name}: {missing} pixels are not finite; write a number there, and 255 into the mask")
+        raise UserError(f"{name}: {missing} pixels are not finite; write a number there, and 255 into the mask")
     return pixels
 
 
@@ -152,23 +152,23 @@ def tiff_pages(path: str | Path) -> Iterator[list[Any]]:
         with TiffFile(path) as file:
             yield [series for series in file.series if series.shape == file.series[0].shape]
     except (TiffFileError, ValueError, IndexError, KeyError, OSError, RuntimeError) as error:
-        raise ValueError(f"{path}: damaged image ({error}); replace or remove it") from error
+        raise UserError(f"{path}: damaged image ({error}); replace or remove it") from error
 
 
 def read_mask(path: str | Path) -> Array:
     """Decode an index mask as (H, W) of raw label ids: palette indices as stored, or grey values, 8 or 16 bits.
 
-    Raises FileNotFoundError, or a ValueError that names a file that is no image, or one with colours for ids.
+    Raises a UserError that names a file that is no image, or one with colours for ids.
     """
     return index_mask(open_image(path), path)
 
 
 def index_mask(image: Image.Image, path: object) -> Array:
-    """Raw label ids (H, W) of a decoded mask; raises a ValueError that names it where it has colours for ids."""
+    """Raw label ids (H, W) of a decoded mask; raises a UserError that names it where it has colours for ids."""
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
     if image.mode not in INDEX_MODES:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected an index mask (one channel: grey or palette), got an image of mode {image.mode}; "
             f"save the class index of every pixel as a grey PNG"
         )
@@ -176,11 +176,9 @@ def index_mask(image: Image.Image, path: object) -> Array:
 
 
 def check_is_file(path: str | Path) -> None:
-    """Raise a FileNotFoundError where there is no file."""
+    """Raise UserError where there is no file."""
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{path}: expected an image file, found {'a folder' if Path(path).is_dir() else 'nothing'}"
-        )
+        raise UserError(f"{path}: expected an image file, found {'a folder' if Path(path).is_dir() else 'nothing'}")
 
 
 def open_image(path: str | Path, enough: Size | None = None) -> Image.Image:
@@ -204,15 +202,15 @@ def decode(file: str | Path | BytesIO, path: object, enough: Size | None = None)
                 image.load()
     except UnidentifiedImageError as error:
         if str(path).lower().endswith(TIFF_SUFFIXES):
-            raise ValueError(
+            raise UserError(
                 f"{path}: expected an image that can be read as RGB, got a TIFF of another kind; for its own channels "
                 f"set preprocessing.pixels raw (segformer inspect prints the options), or replace it"
             ) from error
-        raise ValueError(f"{path}: expected an image, got a file of another kind; replace or remove it") from error
+        raise UserError(f"{path}: expected an image, got a file of another kind; replace or remove it") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: {error}; split the image into smaller ones") from error
+        raise UserError(f"{path}: {error}; split the image into smaller ones") from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
-        raise ValueError(f"{path}: damaged image ({error}); replace or remove it") from error
+        raise UserError(f"{path}: damaged image ({error}); replace or remove it") from error
     return image
 
 
@@ -240,20 +238,20 @@ def image_array(pixels: Array, decoding: Decoding = RGB) -> Array:
     """Check an image given as an array, (H, W), (H, W, C), and return (H, W, 3) uint8, or its raw channels."""
     if decoding.pixels == "raw":
         if pixels.ndim not in (2, 3) or 0 in pixels.shape:
-            raise ValueError(
+            raise UserError(
                 f"an image array must be (height, width) or (height, width, {decoding.channels}), got {pixels.shape}"
             )
         return check_channels(as_raw(pixels, "image"), "image", decoding)
     if pixels.dtype == np.uint16:
         pixels = scale_to_8_bits(pixels)
     if pixels.dtype != np.uint8:
-        raise ValueError(
+        raise UserError(
             f"an image array must be uint8 or uint16, got {pixels.dtype}; scale floats to 0-255 and convert"
         )
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))) or 0 in pixels.shape:
-        raise ValueError(f"an image array must be (height, width) or (height, width, 3 or 4), got {pixels.shape}")
+        raise UserError(f"an image array must be (height, width) or (height, width, 3 or 4), got {pixels.shape}")
     return to_rgb(Image.fromarray(pixels))
 
 
@@ -278,21 +276,21 @@ def list_images(folder: Path) -> list[Path]:
 def expand_inputs(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:
     """Files, and the images below folders, each with the relative path that its outputs get.
 
-    Raises FileNotFoundError for what does not exist, and a ValueError where a folder holds no image.
+    Raises a UserError for what does not exist, and a UserError where a folder holds no image.
     """
     expanded = []
     for given in map(Path, inputs):
         if given.is_dir():
             found = list_images(given)
             if not found:
-                raise ValueError(
+                raise UserError(
                     f"{given}: no images in this folder; expected files such as {', '.join(IMAGE_SUFFIXES[:4])}"
                 )
             expanded += [(path, path.relative_to(given)) for path in found]
         elif given.exists():
             expanded.append((given, Path(given.name)))
         else:
-            raise FileNotFoundError(f"{given}: no such file or folder")
+            raise UserError(f"{given}: no such file or folder")
     return expanded
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[Any]
+from segformer.arrays import Array
+
 TEMPERATURES = np.geomspace(1 / 4, 4, 41)  # 7 % apart; the middle one is 1
 ONE = len(TEMPERATURES) // 2
 BINS = 15  # of confidence, as published

@@ -1,6 +1,5 @@
 """What an examination found, and how its counts survive an interruption."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from segformer.arrays import Array
 from segformer.config import EvalConfig, to_json
 from segformer.data.dataset import DataSource, fingerprint
+from segformer.errors import UserError
 from segformer.evaluation.calibration import Calibration
-from segformer.evaluation.metrics import Array, Scores, or_none
+from segformer.evaluation.metrics import Scores, or_none
 from segformer.evaluation.statistics import Comparison, compare, interval, iou_of, mean_of
 from segformer.evaluation.tally import Tally
 from segformer.files import write_bytes
-from segformer.models.segmenter import Segmenter
+from segformer.models.interfaces import Network
 
 SECONDS = 30.0  # between two states on disk
 FEWEST_SEQUENCES = 5  # of which an interval says anything
@@ -83,9 +84,9 @@ class Examination:
         return [int(k) for k in order[:number] if not np.isnan(self.image_miou[k])]
 
     def compare(self, other: "Examination") -> Comparison:
-        """Compare another model on the same images with this one; raises a ValueError where they are others."""
+        """Compare another model on the same images with this one; raises a UserError where they are others."""
         if list(self.names) != list(other.names) or self.classes != other.classes:
-            raise ValueError("two models can be compared on the same images and classes only; evaluate both on them")
+            raise UserError("two models can be compared on the same images and classes only; evaluate both on them")
         return compare(self.tally.images, other.tally.images, self.drawn)
 
     def to_json(self) -> Mapping[str, Any]:
@@ -112,7 +113,7 @@ class Examination:
 class Counts:
     """A tally on disk: read where the same thing was examined before, and written every half a minute and at the end.
 
-    Raises a FileExistsError where the file holds an unfinished examination of something else.
+    Raises a UserError where the file holds an unfinished examination of something else.
     """
 
     def __init__(self, path: Path | None, what: Mapping[str, str], tally: Tally) -> None:
@@ -126,12 +127,12 @@ class Counts:
             with np.load(path) as arrays:
                 what, kept = json.loads(str(arrays["what"])), {n: arrays[n] for n in arrays.files if n != "what"}
         except (ValueError, KeyError, OSError) as error:
-            raise ValueError(f"{path}: expected the counts of an evaluation, got {error}; remove it") from error
+            raise UserError(f"{path}: expected the counts of an evaluation, got {error}; remove it") from error
         if what == self.what:
             self.tally = Tally(**kept)
         elif not kept["done"].all():
             differ = ", ".join(name for name in self.what if what.get(name) != self.what[name])
-            raise FileExistsError(
+            raise UserError(
                 f"{path} holds an unfinished evaluation of something else (different: {differ}); give another --out, "
                 f"or remove it"
             )
@@ -160,22 +161,13 @@ class Counts:
         self.write()
 
 
-def identity(model: Segmenter, source: DataSource, split: str, num_images: int, config: EvalConfig) -> dict[str, str]:
+def identity(model: Network, source: DataSource, split: str, num_images: int, config: EvalConfig) -> dict[str, str]:
     """What is examined: two with the same values give the same counts."""
     return {
-        "weights": weights_digest(model),
+        "weights": model.fingerprint(),
         "model": json.dumps(to_json(model.card.model)),
         "preprocessing": json.dumps(to_json(model.card.preprocessing)),
         "protocol": json.dumps(to_json(config)),
         "data": f"{source.name} {fingerprint(source)}",
         "images": f"the first {num_images} of {split}",
     }
-
-
-def weights_digest(model: Segmenter) -> str:
-    """Fingerprint of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

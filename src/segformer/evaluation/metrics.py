@@ -6,9 +6,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from segformer.arrays import Array
 
 
 @dataclass(frozen=True, eq=False)

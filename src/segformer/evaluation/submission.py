@@ -9,12 +9,15 @@ import torch
 from PIL import Image
 
 from segformer.config import EvalConfig, check_choice
-from segformer.data import ade20k, cityscapes
 from segformer.data.images import list_images, read_image
-from segformer.evaluation.evaluate import Progress, decoding_of
-from segformer.evaluation.inference import predict_mask
+from segformer.data.sources import ade20k, cityscapes
+from segformer.errors import UserError
 from segformer.files import write_bytes
-from segformer.models.segmenter import Segmenter
+from segformer.inference.samples import decoding_of
+from segformer.inference.windows import predict_mask
+from segformer.models.interfaces import Network
+from segformer.models.segmenter import for_inference
+from segformer.resumable import OnProgress
 from segformer.segmentation import png
 
 
@@ -35,30 +38,30 @@ SERVERS = {
 
 
 def write_submission(
-    model: Segmenter,
+    model: Network,
     images: Path,
     to: str,
     out: Path,
     *,
     config: EvalConfig | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> int:
     """Segment every image below a folder into one PNG of the server's ids, its name kept, flat in ``out``.
 
     Cityscapes: label ids; ADE20K: class index + 1.  Masks that are there already are kept: an interrupted submission
-    goes on.  Returns how many images there are.  Raises a ValueError where the model's classes are not the server's,
+    goes on.  Returns how many images there are.  Raises a UserError where the model's classes are not the server's,
     there are no images, or two have the same name.
     """
     check_choice("--to", to, SERVERS)
     server, config = SERVERS[to], config or model.card.eval
     ours, theirs = model.card.classes, server.classes
     if tuple(ours) != tuple(theirs):
-        raise ValueError(
+        raise UserError(
             f"a submission to {to} needs a model of its {len(theirs)} classes in their order ({', '.join(theirs[:3])}, "
             f"...), got {len(ours)} ({', '.join(ours[:3])}, ...); train on {to}"
         )
     targets = plan(images, out, server)
-    ids, fused = np.asarray(server.ids, dtype=np.uint8), model.fuse()
+    ids, fused = np.asarray(server.ids, dtype=np.uint8), for_inference(model)
     for done, (path, target) in enumerate(targets.items(), start=1):
         if not target.is_file():
             pixels = torch.from_numpy(read_image(path, decoding_of(model)).transpose(2, 0, 1).copy())
@@ -71,13 +74,13 @@ def write_submission(
 def plan(images: Path, out: Path, server: Server) -> dict[Path, Path]:
     """Where the mask of each image goes."""
     if not images.is_dir():
-        raise FileNotFoundError(f"{images}: expected a folder of images, found none")
+        raise UserError(f"{images}: expected a folder of images, found none")
     found = [path for path in list_images(images) if path.name.endswith(tuple(server.endings))]
     if not found:
-        raise ValueError(f"{images}: no images named *{server.endings[0]} in this folder; give that of the test images")
+        raise UserError(f"{images}: no images named *{server.endings[0]} in this folder; give that of the test images")
     targets = {path: out / f"{path.stem}.png" for path in found}
     if len(set(targets.values())) < len(targets):
         names = [target.name for target in targets.values()]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{images}: two images would become {twice}; give the images of one split")
+        raise UserError(f"{images}: two images would become {twice}; give the images of one split")
     return targets

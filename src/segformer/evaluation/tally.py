@@ -3,18 +3,17 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from segformer.arrays import Array
 from segformer.config import IGNORE_INDEX
+from segformer.errors import UserError
 from segformer.evaluation import calibration
 from segformer.evaluation.boundary import boundary
 
-Array = NDArray[Any]
 SAMPLED = 1 << 16  # pixels of a split whose calibration is looked at
 FEWEST, MOST = 64, 4096  # of an image
 
@@ -107,10 +106,10 @@ def sampled_pixels(label: Tensor, num_images: int, generator: torch.Generator) -
 def group_names(names: Sequence[str], pattern: str) -> list[str]:
     """Sequence that each image belongs to: what the pattern matches at the start of its name, else the name.
 
-    Raises a ValueError where the pattern is none.
+    Raises a UserError where the pattern is none.
     """
     try:
         found = [re.match(pattern, name) if pattern else None for name in names]
     except re.error as error:
-        raise ValueError(f"sequence must be a regular expression, got '{pattern}' ({error})") from error
+        raise UserError(f"sequence must be a regular expression, got '{pattern}' ({error})") from error
     return [match.group() if match else name for match, name in zip(found, names, strict=True)]

@@ -3,13 +3,17 @@
 from torch import Tensor, nn
 
 from segformer.config import check_choice
-from segformer.models.encoders.mit import MIT_SIZES, MixTransformer, init_weights
+from segformer.errors import UserError
+from segformer.models.build import model_config
+from segformer.models.encoders import ENCODERS
+from segformer.models.encoders.mit import init_weights
+from segformer.models.interfaces import Encoder
 
 
 class Classifier(nn.Module):
     """The encoder's last map, averaged over space, then a linear layer.  (B, C, H, W) normalised -> (B, K) logits"""
 
-    def __init__(self, encoder: MixTransformer, num_classes: int = 1000) -> None:
+    def __init__(self, encoder: Encoder, num_classes: int = 1000) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(encoder.channels[-1], num_classes)
@@ -27,7 +31,7 @@ def build_classifier(encoder: str = "mit_b0", num_classes: int = 1000, drop_path
     >>> build_classifier("mit_b0")(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 1000])
     """
-    check_choice("encoder", encoder, MIT_SIZES)
+    check_choice("encoder", encoder, ENCODERS)
     if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-    return Classifier(MixTransformer(MIT_SIZES[encoder], drop_path=drop_path), num_classes)
+        raise UserError(f"num_classes must be at least 1, got {num_classes}")
+    return Classifier(ENCODERS[encoder].build(model_config(encoder, drop_path=drop_path)), num_classes)

@@ -1,31 +1,18 @@
-"""What encoders and decoders share: tokens seen as a map and back, a GELU that is not kept, oneDNN's fused layers."""
+"""What the parts of a model share: tokens viewed as a map and back, checks of the input, copies, digests."""
 
 import copy
-import platform
+import hashlib
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segformer.config import ModelCard
+from segformer.errors import UserError
+
 Module = TypeVar("Module", bound=nn.Module)
-
-
-def onednn_dtypes() -> frozenset[torch.dtype]:
-    """What oneDNN's fused layers, which torch's compiler uses, compute in on this processor."""
-    layers = ("_linear_pointwise", "_convolution_pointwise")
-    if (
-        not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        or platform.machine() not in {"x86_64", "AMD64"}
-        or not all(hasattr(torch.ops.mkldnn, name) for name in layers)
-    ):
-        return frozenset()
-    return frozenset({torch.float32} | ({torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()))
-
-
-BAND = 1 << 21  # bytes of a map that are held at a time at inference: they stay in the processor's cache
-ONEDNN = onednn_dtypes()
-PLAIN = {Tensor, nn.Parameter}  # of weights; quantised ones have types of their own
+MIN_SIZE = 32  # pixels; a smaller side vanishes at the coarsest stride
 
 
 def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
@@ -63,24 +50,27 @@ def sharing_copy(module: Module) -> Module:
     return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
-def is_eager_on_cpu(tensor: Tensor) -> bool:
-    """Whether a layer computes at once, for inference, on a CPU: not recorded for a gradient, traced or exported."""
-    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[no-untyped-call,attr-defined]
-    return tensor.device.type == "cpu" and not recorded
+def register_statistics(module: nn.Module, card: ModelCard) -> None:
+    """Give a module the buffers ``mean`` and ``std`` of its input, (1, C_in, 1, 1); they are not saved."""
+    for name, values in (("mean", card.preprocessing.mean), ("std", card.preprocessing.std)):
+        module.register_buffer(name, torch.tensor(values, device="cpu").view(1, -1, 1, 1), persistent=False)
 
 
-def quick_linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """F.linear for inference, where possible oneDNN's, which adds the bias on the way.  (..., C_in) -> (..., C)"""
-    if tokens.dtype in ONEDNN and type(weight) in PLAIN:
-        return torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, "none", [], "")  # type: ignore[no-any-return]
-    return F.linear(tokens, weight, bias)
-
-
-def quick_gelu_of_depthwise(features: Tensor, layer: nn.Conv2d) -> Tensor:
-    """gelu(layer(features)) for inference and a 3 x 3 depthwise layer, in one pass.  (B, C, H, W)"""
-    if features.dtype in ONEDNN and type(layer) is nn.Conv2d and type(layer.weight) in PLAIN:
-        one = [1, 1]  # padding, stride, dilation
-        return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]
-            features, layer.weight, layer.bias, one, one, one, layer.groups, "gelu", [], "none"
+def check_images(images: Tensor, in_channels: int) -> None:
+    """Raise a UserError where a model cannot take this batch."""
+    if images.ndim != 4 or images.shape[1] != in_channels:
+        raise UserError(f"images must be (batch, {in_channels}, height, width), got {tuple(images.shape)}")
+    if min(images.shape[2:]) < MIN_SIZE:
+        raise UserError(
+            f"images must be at least {MIN_SIZE} pixels high and wide, got {images.shape[2]} x {images.shape[3]}; "
+            f"enlarge them first"
         )
-    return F.gelu(layer(features))
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Digest of all weights by their names."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

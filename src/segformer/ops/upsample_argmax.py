@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segformer.errors import UserError
 from segformer.ops.bilinear import positions, use_triton
 
 CHUNK = 1 << 20  # scores held at a time, in elements
@@ -24,7 +25,7 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool =
     """
     check_size(logits, size)
     if use_triton(logits):
-        from segformer.ops.upsample_argmax_triton import upsample_argmax_triton
+        from segformer.ops.triton.argmax import upsample_argmax_triton
 
         return upsample_argmax_triton(logits, size, align_corners)
     logits = logits if logits.dtype == torch.float64 else logits.float()
@@ -142,8 +143,8 @@ def upsample_argmax_reference(logits: Tensor, size: tuple[int, int], align_corne
 
 
 def check_size(logits: Tensor, size: tuple[int, int]) -> None:
-    """Raise a ValueError where logits are not (B, K, h, w) or a target size is not positive."""
+    """Raise a UserError where logits are not (B, K, h, w) or a target size is not positive."""
     if logits.ndim != 4 or 0 in logits.shape[1:]:
-        raise ValueError(f"logits must be (batch, classes, height, width), got {tuple(logits.shape)}")
+        raise UserError(f"logits must be (batch, classes, height, width), got {tuple(logits.shape)}")
     if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"size must be a positive (height, width), got {tuple(size)}")
+        raise UserError(f"size must be a positive (height, width), got {tuple(size)}")

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segformer.errors import UserError
 from segformer.ops.bilinear import COLUMNS, axis, tiles, use_triton
 from segformer.ops.upsample_argmax import check_size
 
@@ -30,7 +31,7 @@ def upsample_cross_entropy(
     """
     check_size(logits, (target.shape[-2], target.shape[-1]))
     if target.ndim != 3 or target.shape[0] != logits.shape[0]:
-        raise ValueError(f"target must be ({logits.shape[0]}, height, width), got {tuple(target.shape)}")
+        raise UserError(f"target must be ({logits.shape[0]}, height, width), got {tuple(target.shape)}")
     weights = None if class_weights is None else class_weights.to(logits.device)
     total: Tensor = _TiledCrossEntropy.apply(logits, target, ignore_index, weights, align_corners)
     return total / denominator(target, ignore_index, class_weights, average).to(total)
@@ -72,7 +73,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         if use_triton(logits):
-            from segformer.ops.upsample_cross_entropy_triton import cross_entropy_sums
+            from segformer.ops.triton.cross_entropy import cross_entropy_sums
 
             total, slopes = cross_entropy_sums(
                 logits, target, ignore_index, weights, align_corners, ctx.needs_input_grad[0]

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from segformer import report
 from segformer.config import Recipe
-from segformer.data.catalog import open_data
 from segformer.data.dataset import DataSource, iterate
+from segformer.data.sources.catalog import open_data
+from segformer.errors import UserError
+from segformer.report import html as report
 from segformer.training.loader import StepBatches, build_loader
 from segformer.training.optim import build_optimizer, set_learning_rate
 from segformer.training.preparation import build_random, prepare_model, training_set, with_class_weights
@@ -74,7 +75,7 @@ def try_rates(recipe: Recipe, source: DataSource, fabric: Fabric) -> list[tuple[
 
 
 def suggest_rate(points: list[tuple[float, float]]) -> float:
-    """Where the loss falls fastest over the logarithm of the rate; raises a ValueError where it never falls.
+    """Where the loss falls fastest over the logarithm of the rate; raises a UserError where it never falls.
 
     Slopes are taken over a tenth of the points, and not of the first tenth, where the average is still of few steps.
 
@@ -85,7 +86,7 @@ def suggest_rate(points: list[tuple[float, float]]) -> float:
     pairs = list(zip(points[tenth:], points[tenth + max(tenth, 1) :], strict=False))
     slopes = [((b[1] - a[1]) / math.log(b[0] / a[0]), math.sqrt(a[0] * b[0])) for a, b in pairs]
     if not slopes or min(slopes)[0] >= 0:
-        raise ValueError("the loss falls at no learning rate; look at the data first: segformer inspect")
+        raise UserError("the loss falls at no learning rate; look at the data first: segformer inspect")
     return min(slopes)[1]
 
 
@@ -106,7 +107,7 @@ def find_batch(recipe: Recipe, source: DataSource, fabric: Fabric, console: Cons
             break
         table.add_row(str(size), f"{rates[size]:.1f}")
     if not rates:
-        raise ValueError("not even one image fits into memory; lower data.crop, or set train.checkpointing")
+        raise UserError("not even one image fits into memory; lower data.crop, or set train.checkpointing")
     best = max(rates, key=lambda size: rates[size])
     console.print(table)
     console.print(f"fastest: --train.micro-batch-size {best} (a step stays {recipe.train.batch_size} images)")

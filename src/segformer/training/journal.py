@@ -13,9 +13,9 @@ from segformer.data.dataset import DataSource
 from segformer.evaluation.metrics import Scores
 from segformer.files import read_json
 from segformer.models.segmenter import Segmenter
-from segformer.predictions import picture_grid, prediction_rows
+from segformer.report.predictions import picture_grid, prediction_rows
+from segformer.training.page import write_run_page
 from segformer.training.run_folder import RECIPE, TENSORBOARD, RunFolder, read_metrics
-from segformer.training.run_page import write_run_page
 from segformer.training.wandb_logger import WandbLogger
 
 LINE_SECONDS = 30.0  # between lines where the output is no terminal

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Sampler
 from segformer.config import TrainConfig
 from segformer.data.dataset import SegmentationDataset, generator_of, leave_signals_to_the_parent
 from segformer.data.transforms import stack
+from segformer.errors import UserError
 
 
 class StepBatches(Sampler[list[tuple[int, int]]]):
@@ -19,7 +20,7 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
 
     def __init__(self, num_samples: int, config: TrainConfig, *, start: int = 0, rank: int = 0, world: int = 1) -> None:
         if config.batch_size % world:
-            raise ValueError(
+            raise UserError(
                 f"train.batch_size must be a multiple of the {world} devices, got {config.batch_size}; raise it"
             )
         self.num_samples = num_samples

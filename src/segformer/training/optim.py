@@ -18,7 +18,7 @@ def parameter_groups(model: Segmenter, config: TrainConfig) -> list[dict[str, An
     What is frozen is in none.
     Biases of linear layers and convolutions and the decoder's norm are decayed, as in the released recipes.
     """
-    norms = {id(p) for m in model.encoder.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
+    norms = {id(p) for p in model.encoder.norm_parameters()}
     encoder = list(model.encoder.parameters())
     rows = (
         ("encoder", [p for p in encoder if id(p) not in norms], 1.0, config.weight_decay),

@@ -4,37 +4,36 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from lightning_fabric import Fabric
 from rich.console import Console
 from torch import nn
 
-from segformer.checkpoint import CONFIG, initialize, read_card, read_weights
+from segformer.checkpoints.model_folder import CONFIG, initialize, read_card, read_weights
 from segformer.config import ModelCard, Recipe
 from segformer.data.cache import cached
 from segformer.data.dataset import DataSource, Pair, Sample, SegmentationDataset, fingerprint, place_of
-from segformer.data.doctor import balanced_weights, inspect
+from segformer.data.doctor.diagnosis import balanced_weights, inspect
 from segformer.data.images import Decoding, read_mask
 from segformer.data.transforms import TrainTransform
-from segformer.models.segmenter import Segmenter, build_from_card
+from segformer.errors import UserError
+from segformer.models.build import build_from_card
+from segformer.models.segmenter import Segmenter
 from segformer.training.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from segformer.models.encoders.mit import MixTransformer
 
 
 def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
-    """Return the augmented training split; raises a ValueError where a split is empty or weights do not fit."""
+    """Return the augmented training split; raises a UserError where a split is empty or weights do not fit."""
     for split in (recipe.data.train_split, recipe.data.val_split):
         if not source.samples(split):
-            raise ValueError(
+            raise UserError(
                 f"{source.name}: no images in the split '{split}'; it takes some to train on and some to evaluate on"
             )
     weights = recipe.train.class_weights
     if weights is not None and len(weights) != len(source.classes):
-        raise ValueError(f"train.class_weights must have {len(source.classes)} values, got {len(weights)}")
+        raise UserError(f"train.class_weights must have {len(source.classes)} values, got {len(weights)}")
     data = recipe.data
     samples = source.samples(data.train_split)
     return SegmentationDataset(
@@ -47,14 +46,14 @@ def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
 
 
 def check_data(recipe: Recipe, source: DataSource) -> None:
-    """Raise a ValueError for the first fault that the doctor finds without decoding a file."""
+    """Raise a UserError for the first fault that the doctor finds without decoding a file."""
     used = {recipe.data.train_split, recipe.data.val_split}
     splits = {name: samples for name, samples in source.splits.items() if name in used}
     errors = inspect(replace(source, splits=splits), cheap=True).errors
     if errors:
         first, also = errors[0], f"; and {len(errors) - 1} more faults" if len(errors) > 1 else ""
         where = f"{first.files[0]}: " if first.files else ""
-        raise ValueError(f"{where}{first.problem}; {first.fix}{also}; see segformer inspect {source.name}")
+        raise UserError(f"{where}{first.problem}; {first.fix}{also}; see segformer inspect {source.name}")
 
 
 def training_decoding(recipe: Recipe) -> Decoding:
@@ -123,13 +122,10 @@ def prepare_model(model: Segmenter, recipe: Recipe, fabric: Fabric) -> Segmenter
     """Put a model into training mode, with what the recipe freezes, recomputes and compiles."""
     config = recipe.train
     model.train()
-    encoder = cast("MixTransformer", model.encoder)
-    for stage in encoder.stages[: config.frozen_stages]:
-        stage.eval().requires_grad_(False)
-    for stage in encoder.stages[config.frozen_stages :]:
-        cast("Any", stage).recompute = config.checkpointing
+    model.encoder.freeze(config.frozen_stages)
+    model.encoder.recompute(config.checkpointing)
     if config.frozen_norm:
-        cast("nn.Module", model.decoder.norm).eval().requires_grad_(False)
+        model.decoder.freeze_norm()
     elif fabric.world_size > 1 and fabric.device.type == "cuda":  # torch has no synchronised norm for the CPU
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
         model.decoder = convert(model.decoder)

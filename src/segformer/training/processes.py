@@ -15,6 +15,8 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
+from segformer.errors import UserError
+
 T = TypeVar("T")
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 LOST = ("Connection closed", "Connection reset", "Broken pipe", "NCCL", "Socket Timeout", "Timed out waiting")
@@ -27,7 +29,7 @@ class Elsewhere(SystemExit):
 def build_fabric(precision: str, device: str, devices: int = 1, nodes: int = 1) -> Fabric:
     """Return the devices of a run, started: those that torchrun or SLURM say, else so many of a kind."""
     if min(devices, nodes) < 1:
-        raise ValueError(f"devices and nodes must be at least 1, got {devices} and {nodes}")
+        raise UserError(f"devices and nodes must be at least 1, got {devices} and {nodes}")
     kind, _, number = device.partition(":")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
     nodes = int(os.environ.get("WORLD_SIZE", here * nodes)) // here
@@ -100,7 +102,7 @@ def lost_processes(fabric: Fabric) -> Iterator[None]:
     except RuntimeError as error:
         if fabric.world_size == 1 or not any(word in str(error) for word in LOST):
             raise
-        raise ConnectionError(
+        raise UserError(
             f"another of the {fabric.world_size} processes of this run has ended; start them all again with --resume"
         ) from error
 
@@ -108,7 +110,7 @@ def lost_processes(fabric: Fabric) -> Iterator[None]:
 def launch(arguments: Sequence[str], devices: int) -> int:
     """Run ``segformer`` with these arguments as so many processes, and return the exit status.
 
-    Where one of them fails the others are ended; raises a ChildProcessError that says which was killed.
+    Where one of them fails the others are ended; raises UserError that says which was killed.
     """
     import logging
 
@@ -133,7 +135,7 @@ def launch(arguments: Sequence[str], devices: int) -> int:
             rank, failure = failed.get_first_failure()
             if failure.exitcode < 0:
                 name = signal.Signals(-failure.exitcode).name
-                raise ChildProcessError(
+                raise UserError(
                     f"process {rank} of {devices} was killed ({name}), and the others ended with it; "
                     f"go on from the last save with --resume"
                 ) from None

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from segformer.checkpoint import save, write_model
+from segformer.checkpoints.model_folder import save, write_model
 from segformer.config import to_json
+from segformer.errors import UserError
 from segformer.files import disk_errors, recover_folder, write_bytes, write_folder, write_json
 from segformer.models.segmenter import Segmenter
 from segformer.recipes import read_recipe
@@ -36,7 +37,7 @@ class RunFolder:
             for folder in (self.last, self.best):  # before anyone asks what is there
                 recover_folder(folder)
             if not (path / RECIPE).is_file():
-                raise FileNotFoundError(f"{path}: no run to go on with; leave out --resume to start a new one")
+                raise UserError(f"{path}: no run to go on with; leave out --resume to start a new one")
             check_same(read(path / RECIPE), recipe, path)
             return
         if path.exists():
@@ -92,9 +93,9 @@ class RunFolder:
 
 
 def clear_unsaved(path: Path) -> None:
-    """Remove a run that failed before its first save; raises FileExistsError where anything of worth is there."""
+    """Remove a run that failed before its first save; raises UserError where anything of worth is there."""
     if {p.name for p in path.iterdir()} - {RECIPE, MANIFEST, METRICS, TENSORBOARD, "wandb"}:
-        raise FileExistsError(f"{path} exists already; go on with --resume, or give another --run-dir")
+        raise UserError(f"{path} exists already; go on with --resume, or give another --run-dir")
     shutil.rmtree(path)
 
 
@@ -112,11 +113,11 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def check_same(old: Any, new: Any, path: Path) -> None:
-    """Raise a ValueError that names the fields in which a run's recipe was changed."""
+    """Raise a UserError that names the fields in which a run's recipe was changed."""
     before, after = flat(to_json(old)), flat(to_json(new))
     changed = [f"{key} was {before[key]}, is {after[key]}" for key in before if before[key] != after[key]]
     if changed:
-        raise ValueError(
+        raise UserError(
             f"{path}: --resume goes on with the run's own recipe, but {'; '.join(changed[:3])}; "
             f"undo that (or leave RECIPE and options out), or start a new run with --run-dir"
         )

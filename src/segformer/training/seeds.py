@@ -10,7 +10,7 @@ from rich.console import Console
 
 from segformer.config import Recipe
 from segformer.files import write_json
-from segformer.training.loop import train
+from segformer.training.run import train
 
 
 def train_seeds(recipe: Recipe, count: int, run_dir: Path | None, *, resume: bool, **options: Any) -> dict[str, Any]:

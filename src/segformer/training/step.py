@@ -9,7 +9,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from segformer.config import IGNORE_INDEX, Recipe
-from segformer.ops.segmentation_losses import dice_loss, focal_loss, ohem_cross_entropy
+from segformer.errors import UserError
+from segformer.ops.losses import dice_loss, focal_loss, ohem_cross_entropy
 from segformer.ops.upsample_cross_entropy import denominator, upsample_cross_entropy
 
 
@@ -63,16 +64,16 @@ def loss_of(
 
 
 def check_finite(loss: float, step: int, last: Path) -> float:
-    """Return the loss; raises a ValueError that says what to do where it is NaN or infinite."""
+    """Return the loss; raises a UserError that says what to do where it is NaN or infinite."""
     if not math.isfinite(loss):
-        raise ValueError(
+        raise UserError(
             f"the loss became {loss} at step {step}; lower train.lr, or use train.precision fp32 if it is another"
             + (f"; {last} holds the last save before" if last.exists() else "")
         )
     return loss
 
 
-def out_of_memory(error: RuntimeError, recipe: Recipe, step: int) -> ValueError:
+def out_of_memory(error: RuntimeError, recipe: Recipe, step: int) -> UserError:
     """Return an error that says how to get by with less; raises the error itself where it is another."""
     if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
         raise error
@@ -81,4 +82,4 @@ def out_of_memory(error: RuntimeError, recipe: Recipe, step: int) -> ValueError:
     hints = [f"set train.micro_batch_size below {now} (the step stays the same)"] if now > 1 else []
     hints += [] if config.checkpointing else ["set train.checkpointing"]
     hints += ["train.precision bf16"] if config.precision == "fp32" else []
-    return ValueError(f"out of memory at step {step}; {', or '.join([*hints, 'lower data.crop'])}")
+    return UserError(f"out of memory at step {step}; {', or '.join([*hints, 'lower data.crop'])}")

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from segformer.models.encoders.mit import MIT_SIZES, MixTransformer, OverlapPatchEmbed, StochasticDepth
+from segformer.models.encoders.mit import MixTransformer, OverlapPatchEmbed, StochasticDepth
+from segformer.published import MIT_SIZES
 
 
 @pytest.mark.parametrize(

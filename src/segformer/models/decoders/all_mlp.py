@@ -1,24 +1,27 @@
 """All-MLP decoder (Sec. 3.2), computed without its C x 4C fusion."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segformer.models.layers import BAND, as_map, as_tokens, is_eager_on_cpu, quick_linear, sharing_copy
-from segformer.ops.bilinear import tiles
+from segformer.config import ModelConfig
+from segformer.models.interfaces import Decoder
+from segformer.models.layers import as_map, as_tokens
 
 
-class AllMLPDecoder(nn.Module):
+class AllMLPDecoder(Decoder):
     """Four linear layers, fusion, norm, classifier: the paper's parameters.  maps -> (B, K, H/4, W/4)
 
     Upsampling acts on space and a linear layer on channels, so they commute, and a linear layer of a concatenation
-    is a sum of linear layers.  ``forward`` therefore multiplies each projection with its slice of the fusion (a
+    is a sum of linear layers.  ``features`` therefore multiplies each projection with its slice of the fusion (a
     product of two small matrices), applies the result where the map is still small, upsamples and adds.
     ``forward_literal`` is Equation 4 as printed; tests compare the two.
     """
+
+    classifier: nn.Conv2d
 
     def __init__(
         self, in_channels: Sequence[int], num_classes: int, *, channels: int = 256, dropout: float = 0.1
@@ -30,12 +33,11 @@ class AllMLPDecoder(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Equal to ``forward_literal`` up to rounding, in training and in inference, gradients included."""
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
+        """Equal to Equation 4 up to rounding, in training and in inference, gradients included.  -> (B, C, h, w)"""
         fused = merge(maps, *self.merged_projections())
-        # Dropout scales by 0 or more: before the ReLU it is the same, and both take the memory of the norm's output.
-        active = F.relu(F.dropout2d(self.norm(fused), self.dropout.p, self.training, inplace=True), inplace=True)
-        return self.classifier(active)  # type: ignore[no-any-return]  # nn.Module is untyped
+        # Dropout scales by 0 or more: before the ReLU it is the same, and both reuse the memory of the norm's output.
+        return F.relu(F.dropout2d(self.norm(fused), self.dropout.p, self.training, inplace=True), inplace=True)
 
     def forward_literal(self, maps: Sequence[Tensor]) -> Tensor:
         """Equation 4 as printed (with the norm, ReLU and dropout that it leaves out): the reference."""
@@ -47,6 +49,10 @@ class AllMLPDecoder(nn.Module):
         fused = linear(torch.cat(projected[::-1], dim=1), self.fuse.weight)
         return self.classifier(self.dropout(F.relu(self.norm(fused))))  # type: ignore[no-any-return]
 
+    def literal(self) -> Callable[[Sequence[Tensor]], Tensor]:
+        """Equation 4 as printed."""
+        return self.forward_literal
+
     def merged_projections(self) -> tuple[list[Tensor], Tensor]:
         """Weights W_i L_i (C, C_i) of the four maps, stage 1 first, and their one bias, sum of W_i b_i (C,)."""
         slices = self.fuse.weight.chunk(len(self.projections), dim=1)[::-1]
@@ -55,57 +61,16 @@ class AllMLPDecoder(nn.Module):
         biases = [w @ cast("Tensor", projection.bias) for w, projection in rows]
         return weights, torch.stack(biases).sum(dim=0)
 
-    def fused(self) -> "FusedAllMLPDecoder":
-        """Return the inference form: merged projections with the norm folded in."""
-        return FusedAllMLPDecoder(self)
+    def reset_classes(self, num_classes: int) -> None:
+        """Replace the classifier by a random one."""
+        self.classifier = nn.Conv2d(self.classifier.in_channels, num_classes, 1)
 
 
-class FusedAllMLPDecoder(nn.Module):
-    """Inference form of the All-MLP decoder, its weights merged once.  maps -> (B, K, H/4, W/4)"""
-
-    def __init__(self, decoder: AllMLPDecoder) -> None:
-        super().__init__()
-        norm = decoder.norm
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        with torch.no_grad():
-            weights, bias = decoder.merged_projections()
-            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-            self.weights = nn.ParameterList(nn.Parameter(scale[:, None] * w, requires_grad=False) for w in weights)
-            self.bias = nn.Parameter(scale * (bias - norm.running_mean) + norm.bias, requires_grad=False)
-        self.classifier = sharing_copy(decoder.classifier)
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Compute the same logits as the trainable decoder in evaluation mode, up to rounding."""
-        if not is_eager_on_cpu(maps[0]):
-            return self.classifier(F.relu(merge(maps, list(self.weights), self.bias)))  # type: ignore[no-any-return]
-        batch, _, height, width = maps[0].shape
-        logits = maps[0].new_empty(batch, height, width, self.classifier.out_channels)  # a pixel's lie together
-        for k in range(batch):
-            self.by_bands([m[k : k + 1] for m in maps], logits[k])
-        return logits.permute(0, 3, 1, 2)
-
-    def by_bands(self, maps: Sequence[Tensor], logits: Tensor) -> None:
-        """Fill in one image's logits (h, w, K) some rows at a time: what lies between stays in the processor's cache.
-
-        The rows of a map that a band is made of are widened to the first map's width, and mixed by a small matrix
-        product that adds to the first map's.
-        """
-        height, width, num_classes = logits.shape
-        first, channels = maps[0].permute(0, 2, 3, 1)[0], self.bias.shape[0]
-        coarse = [linear(m, weight) for m, weight in zip(maps[1:], self.weights[1:], strict=True)]
-        rows = max(1, BAND // (width * channels * first.element_size()))
-        mixes = zip(*(tiles(m.shape[2], height, False, m, rows) for m in coarse), strict=True)
-        for start, mix in zip(range(0, height, rows), mixes, strict=True):
-            band = slice(start, min(start + rows, height))
-            merged = quick_linear(first[band], self.weights[0], self.bias).view(band.stop - start, -1)
-            for m, (sources, _, matrix) in zip(coarse, mix, strict=True):
-                near = m[:, :, sources]
-                wide = upsample(near, (near.shape[2], width)).permute(0, 2, 3, 1).reshape(near.shape[2], -1)
-                merged.addmm_(matrix.T, wide)
-            active = F.relu(merged, inplace=True).view(1, -1, channels)
-            found = quick_linear(active, self.classifier.weight.flatten(1), self.classifier.bias)
-            logits[band] = found.view(-1, width, num_classes)
+def build_all_mlp(
+    channels: Sequence[int], strides: Sequence[int], num_classes: int, config: ModelConfig
+) -> AllMLPDecoder:
+    """Return an All-MLP decoder with random weights; it upsamples every map to the first one, whatever the strides."""
+    return AllMLPDecoder(channels, num_classes, channels=config.decoder_channels, dropout=config.dropout)
 
 
 def merge(maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -> Tensor:

@@ -1,39 +1,24 @@
 """Mix Transformer encoders MiT-B0 ... B5 (Sec. 3.1 and the appendix's Table 6)."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from segformer.models.encoders.bands import block_by_bands
-from segformer.models.layers import as_map, as_tokens, is_eager_on_cpu, linear_of_gelu, sharing_copy
+from segformer.config import ModelConfig
+from segformer.models.interfaces import Encoder
+from segformer.models.layers import as_map, as_tokens, linear_of_gelu
+from segformer.published import MiTSize
 
 NUM_HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)  # per side; the paper's R is the square: 64, 16, 4, 1
 PATCHES = ((7, 4), (3, 2), (3, 2), (3, 2))  # (kernel K, stride S); the padding P is K // 2
+STRIDES = (4, 8, 16, 32)
 MLP_RATIO = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class MiTSize:
-    """Embedding dimensions and numbers of blocks of the four stages."""
-
-    channels: tuple[int, int, int, int]
-    depths: tuple[int, int, int, int]
-
-
-MIT_SIZES = {
-    "mit_b0": MiTSize(channels=(32, 64, 160, 256), depths=(2, 2, 2, 2)),
-    "mit_b1": MiTSize(channels=(64, 128, 320, 512), depths=(2, 2, 2, 2)),
-    "mit_b2": MiTSize(channels=(64, 128, 320, 512), depths=(3, 4, 6, 3)),
-    "mit_b3": MiTSize(channels=(64, 128, 320, 512), depths=(3, 4, 18, 3)),
-    "mit_b4": MiTSize(channels=(64, 128, 320, 512), depths=(3, 8, 27, 3)),
-    "mit_b5": MiTSize(channels=(64, 128, 320, 512), depths=(3, 6, 40, 3)),
-}
 
 
 class OverlapPatchEmbed(nn.Module):
@@ -55,7 +40,8 @@ class EfficientSelfAttention(nn.Module):
 
     def __init__(self, channels: int, num_heads: int, reduction: int, eps: float) -> None:
         super().__init__()
-        self.num_heads, self.reduction = num_heads, reduction
+        self.num_heads = num_heads
+        self.reduction = reduction
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.output = nn.Linear(channels, channels)
@@ -65,13 +51,17 @@ class EfficientSelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """``size`` is the (height, width) of the token grid."""
-        query = self.heads(self.query(tokens))
-        key, value = map(self.heads, self.key_value(self.reduced(tokens, size)).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(query, key, value)
+        key, value = self.keys_and_values(tokens, size)
+        attended = F.scaled_dot_product_attention(self.heads(self.query(tokens)), key, value)
         return self.output(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # nn.Module is untyped
 
+    def keys_and_values(self, tokens: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Keys and values on the reduced grid.  (B, N, C) -> 2 x (B, heads, N / R, C / heads)"""
+        key, value = self.key_value(self.reduced(tokens, size)).chunk(2, dim=-1)
+        return self.heads(key), self.heads(value)
+
     def reduced(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        """What keys and values are made of.  (B, N, C) -> (B, N / R, C)"""
+        """Shorten the sequence by R (Eq. 2).  (B, N, C) -> (B, N / R, C)"""
         if self.reduce is None or self.norm is None:
             return tokens
         return self.norm(as_tokens(self.reduce(as_map(tokens, size))))  # type: ignore[no-any-return]
@@ -124,13 +114,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
         self.ffn = MixFFN(channels)
         self.drop_path = StochasticDepth(drop_path)
-        self.by_bands = False
-        """Whether a CPU computes some rows at a time, for inference."""
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """``size`` is the (height, width) of the token grid."""
-        if self.by_bands and is_eager_on_cpu(tokens):
-            return block_by_bands(self, tokens, size)
         tokens = tokens + self.drop_path(self.attention(self.norm1(tokens), size))
         return tokens + self.drop_path(self.ffn(self.norm2(tokens), size))  # type: ignore[no-any-return]
 
@@ -144,7 +130,7 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
         self.recompute = False
-        """Whether blocks are computed again on the way back, instead of kept (activation checkpointing)."""
+        """Whether blocks are computed again in the backward pass instead of kept (activation checkpointing)."""
 
     def forward(self, features: Tensor) -> Tensor:
         """The normed map feeds the decoder and the next stage."""
@@ -154,10 +140,10 @@ class Stage(nn.Module):
         return as_map(self.norm(tokens), size)
 
 
-class MixTransformer(nn.Module):
+class MixTransformer(Encoder):
     """Hierarchical Transformer encoder.  (B, C_in, H, W) -> four maps at strides 4, 8, 16, 32
 
-    The LayerNorm eps is a property of where a checkpoint comes from: ``norm_eps`` is that of the block and stage
+    The LayerNorm eps depends on the project that trained a checkpoint: ``norm_eps`` is that of the block and stage
     norms, ``embed_norm_eps`` that of the norms after patch embedding and sequence reduction.
     """
 
@@ -171,7 +157,8 @@ class MixTransformer(nn.Module):
         embed_norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.channels: tuple[int, ...] = size.channels
+        self.channels = size.channels
+        self.strides = STRIDES
         eps = {"norm_eps": norm_eps, "embed_norm_eps": embed_norm_eps}
         rates = iter(torch.linspace(0, drop_path, sum(size.depths), device="cpu").tolist())
         inputs = (in_channels, *size.channels[:-1])
@@ -196,19 +183,35 @@ class MixTransformer(nn.Module):
             maps.append(features)
         return maps
 
-    def fused(self) -> "MixTransformer":
-        """Return the inference form: a copy that shares the parameters."""
-        fused = sharing_copy(self).eval()
-        for block in fused.modules():
-            if isinstance(block, Block):
-                block.by_bands = True
-        return fused
+    def named_stages(self) -> Mapping[str, nn.Module]:
+        """The four stages."""
+        return {f"stages.{i}": stage for i, stage in enumerate(self.stages)}
+
+    def recompute(self, on: bool) -> None:
+        """Checkpoint the activations of each block, except in frozen stages, which keep none."""
+        for stage in cast("Sequence[Stage]", self.stages):
+            stage.recompute = on and any(parameter.requires_grad for parameter in stage.parameters())
+
+    def named_attention(self) -> Mapping[str, nn.Module]:
+        """The efficient self-attention of each block."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, EfficientSelfAttention)}
+
+
+def build_mit(size: MiTSize, config: ModelConfig) -> MixTransformer:
+    """Return a Mix Transformer with random weights."""
+    return MixTransformer(
+        size,
+        in_channels=config.in_channels,
+        drop_path=config.drop_path,
+        norm_eps=config.norm_eps,
+        embed_norm_eps=config.embed_norm_eps,
+    )
 
 
 def init_weights(module: nn.Module) -> None:
     """Initialise a layer as the authors do: linear N(0, 0.02) truncated, convolution N(0, 2 / fan_out), norm 1 / 0."""
     if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-        return  # there is nothing to initialise, which takes torch a while
+        return  # on the meta device there is nothing to initialise
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):

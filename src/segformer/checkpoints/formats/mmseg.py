@@ -1,0 +1,38 @@
+"""mmsegmentation's encoder; its own decoder is a different function and can not be read."""
+
+from segformer.checkpoints.key_table import Layout, Row, with_prefix
+
+BLOCK = "layers.{i}.1.{j}."
+ENCODER_ROWS = (
+    Row("encoder.stages.{i}.embed.project", "layers.{i}.0.projection"),
+    Row("encoder.stages.{i}.embed.norm", "layers.{i}.0.norm"),
+    Row("encoder.stages.{i}.blocks.{j}.norm1", BLOCK + "norm1"),
+    Row(
+        ("encoder.stages.{i}.blocks.{j}.attention.query", "encoder.stages.{i}.blocks.{j}.attention.key_value"),
+        BLOCK + "attn.attn.in_proj_{s}",
+    ),
+    Row("encoder.stages.{i}.blocks.{j}.attention.output", BLOCK + "attn.attn.out_proj"),
+    Row("encoder.stages.{i}.blocks.{j}.attention.reduce", BLOCK + "attn.sr"),
+    Row("encoder.stages.{i}.blocks.{j}.attention.norm", BLOCK + "attn.norm"),
+    Row("encoder.stages.{i}.blocks.{j}.norm2", BLOCK + "norm2"),
+    Row("encoder.stages.{i}.blocks.{j}.ffn.expand", BLOCK + "ffn.layers.0", as_convolution=True),
+    Row("encoder.stages.{i}.blocks.{j}.ffn.depthwise", BLOCK + "ffn.layers.1"),
+    Row("encoder.stages.{i}.blocks.{j}.ffn.contract", BLOCK + "ffn.layers.4", as_convolution=True),
+    Row("encoder.stages.{i}.norm", "layers.{i}.2"),
+)
+MMSEG = Layout(
+    name="mmsegmentation (encoder)",
+    rows=with_prefix(ENCODER_ROWS, "backbone."),
+    signature=("backbone.layers.0.0.projection.weight", "backbone.layers.0.1.0.attn.attn.in_proj_weight"),
+    dropped={
+        r"decode_head\..*": "mmsegmentation's own head is a different function",
+        r"auxiliary_head\..*": "used in training only",
+    },
+    embed_norm_eps=1e-6,
+)
+MMSEG_BARE = Layout(
+    name="mmsegmentation (bare encoder)",
+    rows=ENCODER_ROWS,
+    signature=("layers.0.0.projection.weight", "layers.0.1.0.attn.attn.in_proj_weight"),
+    embed_norm_eps=1e-6,
+)

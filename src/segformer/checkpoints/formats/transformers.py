@@ -1,0 +1,164 @@
+"""transformers: the names of files on the hub, and those of models in memory since 5.23."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segformer.checkpoints.key_table import Layout, Row, with_prefix
+from segformer.config import ModelCard, Preprocessing
+from segformer.errors import UserError
+from segformer.models.encoders.mit import MLP_RATIO, NUM_HEADS, PATCHES, REDUCTIONS
+from segformer.published import MIT_SIZES
+
+EPS = 1e-5  # of every LayerNorm: the config's layer_norm_eps is never read
+HUB_BLOCK, BLOCK = "encoder.block.{i}.{j}.", "stages.{i}.blocks.{j}."
+OURS = "encoder.stages.{i}.blocks.{j}."
+HUB_ENCODER = (
+    Row("encoder.stages.{i}.embed.project", "encoder.patch_embeddings.{i}.proj"),
+    Row("encoder.stages.{i}.embed.norm", "encoder.patch_embeddings.{i}.layer_norm"),
+    Row(OURS + "norm1", HUB_BLOCK + "layer_norm_1"),
+    Row(OURS + "attention.query", HUB_BLOCK + "attention.self.query"),
+    Row(OURS + "attention.key_value", (HUB_BLOCK + "attention.self.key", HUB_BLOCK + "attention.self.value")),
+    Row(OURS + "attention.output", HUB_BLOCK + "attention.output.dense"),
+    Row(OURS + "attention.reduce", HUB_BLOCK + "attention.self.sr"),
+    Row(OURS + "attention.norm", HUB_BLOCK + "attention.self.layer_norm"),
+    Row(OURS + "norm2", HUB_BLOCK + "layer_norm_2"),
+    Row(OURS + "ffn.expand", HUB_BLOCK + "mlp.dense1"),
+    Row(OURS + "ffn.depthwise", HUB_BLOCK + "mlp.dwconv.dwconv"),
+    Row(OURS + "ffn.contract", HUB_BLOCK + "mlp.dense2"),
+    Row("encoder.stages.{i}.norm", "encoder.layer_norm.{i}"),
+)
+MEMORY_ENCODER = (
+    Row("encoder.stages.{i}.embed.project", "stages.{i}.patch_embeddings.proj"),
+    Row("encoder.stages.{i}.embed.norm", "stages.{i}.patch_embeddings.layer_norm"),
+    Row(OURS + "norm1", BLOCK + "layernorm_before"),
+    Row(OURS + "attention.query", BLOCK + "attention.q_proj"),
+    Row(OURS + "attention.key_value", (BLOCK + "attention.k_proj", BLOCK + "attention.v_proj")),
+    Row(OURS + "attention.output", BLOCK + "attention.o_proj"),
+    Row(OURS + "attention.reduce", BLOCK + "attention.sequence_reduction.sequence_reduction"),
+    Row(OURS + "attention.norm", BLOCK + "attention.sequence_reduction.layer_norm"),
+    Row(OURS + "norm2", BLOCK + "layernorm_after"),
+    Row(OURS + "ffn.expand", BLOCK + "mlp.fc1"),
+    Row(OURS + "ffn.depthwise", BLOCK + "mlp.dwconv.dwconv"),
+    Row(OURS + "ffn.contract", BLOCK + "mlp.fc2"),
+    Row("encoder.stages.{i}.norm", "stages.{i}.layer_norm"),
+)
+
+
+def _decoder(projections: str) -> tuple[Row, ...]:
+    return (
+        Row("decoder.projections.{i}", f"decode_head.{projections}.{{i}}.proj"),
+        Row("decoder.fuse", "decode_head.linear_fuse", as_convolution=True),
+        Row("decoder.norm", "decode_head.batch_norm"),
+        Row("decoder.classifier", "decode_head.classifier"),
+    )
+
+
+def _layout(what: str, encoder: Sequence[Row], decoder: Sequence[Row], prefix: str = "segformer.") -> Layout:
+    """Return a layout that is told from others by its first row's name and, where there is a decoder, its fusion."""
+    signature = [f"{prefix}{encoder[0].their_names[0].format(i=0)}.weight"]
+    signature += ["decode_head.linear_fuse.weight"] if decoder else []
+    return Layout(
+        name=f"transformers ({what})",
+        rows=(*with_prefix(encoder, prefix), *decoder),
+        signature=tuple(signature),
+        dropped={} if decoder else {r"classifier\.(weight|bias)": "classifier of whole images"},
+        norm_eps=EPS,
+        embed_norm_eps=EPS,
+    )
+
+
+TRANSFORMERS = _layout("segmentation", HUB_ENCODER, _decoder("linear_c"))
+LAYOUTS = (
+    TRANSFORMERS,
+    _layout("segmentation, in memory", MEMORY_ENCODER, _decoder("linear_projections")),
+    _layout("encoder", HUB_ENCODER, ()),
+    _layout("encoder, in memory", MEMORY_ENCODER, ()),
+    _layout("bare encoder", HUB_ENCODER, (), prefix=""),
+    _layout("bare encoder, in memory", MEMORY_ENCODER, (), prefix=""),
+)
+
+
+def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of ``id2label`` in the order of their ids; empty where there are none."""
+    labels = config.get("id2label")
+    if not isinstance(labels, dict) or not all(str(key).isdigit() for key in labels):
+        return ()
+    return tuple(str(labels[key]).strip() for key in sorted(labels, key=int))
+
+
+def read_preprocessing(values: Any, in_channels: int) -> Preprocessing:
+    """Translate a preprocessor_config.json; sizes there are squashed to, with antialiasing.
+
+    Raises a UserError that names the field at fault.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"expected an object, got {values!r}")
+    options: dict[str, Any] = {"resize": "none"}
+    if values.get("do_resize", True):
+        options = _resize(values.get("size", 512))
+    scale = 1.0 / values.get("rescale_factor", 1 / 255) if values.get("do_rescale", True) else 1.0
+    if not values.get("do_normalize", True):
+        options |= {"mean": (0.0,) * in_channels, "std": (scale,) * in_channels}
+    elif "image_mean" in values and "image_std" in values:
+        for name in ("mean", "std"):
+            given = values[f"image_{name}"]
+            if not isinstance(given, list) or len(given) != in_channels:
+                raise UserError(f"image_{name} must be {in_channels} numbers, one a channel, got {given!r}")
+            options[name] = tuple(float(value) * scale for value in given)
+    return Preprocessing.for_channels(in_channels, multiple=1, antialias=True, **options)
+
+
+def _resize(size: Any) -> dict[str, Any]:
+    """Options for a size as an int, {"height", "width"}, or {"shortest_edge", "longest_edge"}."""
+    sides = size if isinstance(size, dict) else {"height": size, "width": size}
+    if not all(type(side) is int and side > 0 for side in sides.values()):
+        raise UserError(f"size must hold positive whole numbers, got {size!r}")
+    if "shortest_edge" in sides:
+        long_side = sides.get("longest_edge", 1 << 20)
+        return {"resize": "fit", "short_side": sides["shortest_edge"], "long_side": long_side}
+    if {"height", "width"} <= sides.keys():
+        return {"resize": "squash", "short_side": sides["height"], "long_side": sides["width"]}
+    raise UserError(f'size must have "height" and "width", or "shortest_edge", got {size!r}')
+
+
+def write_config(card: ModelCard) -> dict[str, Any]:
+    """Return the config.json that transformers reads."""
+    size, names = MIT_SIZES[card.model.encoder], dict(enumerate(card.classes))
+    return {
+        "architectures": ["SegformerForSemanticSegmentation"],
+        "model_type": "segformer",
+        "num_channels": card.model.in_channels,
+        "num_encoder_blocks": 4,
+        "depths": size.depths,
+        "hidden_sizes": size.channels,
+        "num_attention_heads": NUM_HEADS,
+        "sr_ratios": REDUCTIONS,
+        "mlp_ratios": (MLP_RATIO,) * 4,
+        "patch_sizes": [kernel for kernel, _ in PATCHES],
+        "strides": [stride for _, stride in PATCHES],
+        "hidden_act": "gelu",
+        "drop_path_rate": card.model.drop_path,
+        "classifier_dropout_prob": card.model.dropout,
+        "decoder_hidden_size": card.model.decoder_channels,
+        "semantic_loss_ignore_index": 255,
+        "id2label": {str(index): name for index, name in names.items()},
+        "label2id": {name: index for index, name in names.items()},
+    }
+
+
+def write_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return the preprocessor_config.json that comes closest."""
+    return {
+        "image_processor_type": "SegformerImageProcessor",
+        "do_resize": preprocessing.resize != "none",
+        "size": {"height": preprocessing.short_side, "width": preprocessing.long_side}
+        if preprocessing.resize == "squash"
+        else {"height": preprocessing.short_side, "width": preprocessing.short_side},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [value / 255 for value in preprocessing.mean],
+        "image_std": [value / 255 for value in preprocessing.std],
+        "do_reduce_labels": False,
+    }

@@ -1,0 +1,42 @@
+"""``segformer submission``: the files that a test server takes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from segformer.cli.arguments import ANY_MODEL, DeviceArgument, Protocol, call, load_model, protocol_of
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the arguments and run the command."""
+    call(submission, arguments)
+
+
+def submission(
+    model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)],
+    images: Annotated[Positional[Path], arg(metavar="IMAGES", help="Folder of the test images.")],
+    /,
+    *,
+    to: Annotated[Literal["cityscapes", "ade20k"], arg(help="Whose test server.")],
+    out: Annotated[Path, arg(metavar="DIR", help="Where the files go; masks that are there already are kept.")],
+    protocol: Annotated[Protocol, arg(help="Test protocol; own: the one the model carries.")] = "own",
+    device: DeviceArgument = "auto",
+    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+) -> None:
+    """Write the files that a test server takes: a PNG of its label ids for every test image, in one folder to zip."""
+    from segformer.cli.terminal import progress_of
+    from segformer.evaluation.submission import write_submission
+
+    loaded = load_model(model, device, threads)
+    with progress_of("segment") as progress:
+        number = write_submission(
+            loaded,
+            images,
+            to,
+            out,
+            config=protocol_of(loaded, protocol, None),
+            progress=progress,
+        )
+    print(f"{number} masks in {out}; zip the folder and upload it")

@@ -1,0 +1,138 @@
+"""What the terminal shows: progress, recipes, scores, models."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from segformer.config import to_json
+from segformer.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from segformer.checkpoints.model_folder import Weights
+    from segformer.config import Recipe
+    from segformer.evaluation.examination import Examination
+    from segformer.evaluation.statistics import Comparison
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar on standard error, so that standard output stays clean."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+
+
+@contextmanager
+def progress_of(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the block runs; what it gives is called with (done, of how many)."""
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def listed(values: dict[str, Any]) -> str:
+    """Write a config on one line.
+
+    >>> listed({"step": 9, "val": {"mIoU": 0.51234}})
+    'step 9, val (mIoU 0.5123)'
+    """
+    return ", ".join(f"{key} {_shown(value)}" for key, value in values.items())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({listed(value)})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_recipes() -> None:
+    """Show the recipes."""
+    table = Table(title="Recipes", title_justify="left")
+    for heading in ("recipe", "what for", "the paper reports", "steps", "batch", "crop"):
+        table.add_column(heading, no_wrap=heading in ("recipe", "crop"))
+    for name, recipe in RECIPES.items():
+        crop = f"{recipe.data.crop[0]}x{recipe.data.crop[1]}"
+        figures = (f"{recipe.train.steps:,}", str(recipe.train.batch_size), crop)
+        table.add_row(name, recipe.description, recipe.paper, *figures)
+    console = Console()
+    console.print(table)
+    print("command: segformer train RECIPE --data FOLDER [--train.init-from ENCODER] [--devices N]")
+    print("the paper's runs start from an encoder trained on ImageNet-1K; its V100s have 32 GB")
+
+
+def costs(recipe: "Recipe", device: str) -> tuple[str, str]:
+    """Measure what a step of a recipe takes, and whether the loader keeps up; in words."""
+    from segformer.data.sources.catalog import open_data
+    from segformer.training.cost import step_cost
+
+    cost = step_cost(recipe, open_data(recipe.data), device)
+    needed, crop = recipe.train.batch_size / cost.seconds, recipe.data.crop
+    return (
+        f"a step of {recipe.name} ({recipe.train.batch_size} crops of {crop[0]} x {crop[1]}) on {cost.device}: "
+        f"{cost.seconds:.2f} s, {cost.bytes / 2**30:.1f} GiB; all {recipe.train.steps} steps: "
+        f"{recipe.train.steps * cost.seconds / 60:.0f} min and the evaluations",
+        f"one loading process gives {cost.loader_rate:.0f} images/s, the steps take {needed:.1f}: "
+        f"--train.workers {max(1, math.ceil(1.25 * needed / cost.loader_rate))} is enough",
+    )
+
+
+def print_scores(found: "Examination", title: str) -> None:
+    """Show the scores of each class, their means, and how sure those are."""
+    scores, table = found.scores, Table(title=title, title_justify="left")
+    for heading in ("class", "IoU", "boundary IoU", "accuracy", "pixels"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    columns = (scores.iou, found.boundary_iou, scores.accuracy, scores.frequency)
+    for name, *values in zip(scores.classes, *columns, strict=True):
+        iou, borders, accuracy, share = (percent(value) for value in values)
+        table.add_row(name, iou, borders, accuracy, f"{share} %")
+    Console().print(table)
+    means, (low, high), calibration = scores.summary(), found.interval, found.calibration
+    print("  ".join(f"{name} {value:.4f}" for name, value in means.items()))
+    print(f"95 % interval of the mIoU: {low:.4f} - {high:.4f} (bootstrap over {found.unit})")
+    print(
+        f"calibration error {calibration.ece:.4f}; {calibration.ece_after:.4f} "
+        f"with the logits divided by {calibration.temperature:.2f}"
+    )
+
+
+def print_comparison(comparison: "Comparison", found: "Examination", names: tuple[str, str]) -> None:
+    """Show by how much two models differ on each class, and whether that is sure."""
+    table = Table(title=f"{names[1]} less {names[0]}, IoU in points", title_justify="left")
+    for heading in ("class", "first", "second", "change", "95 % interval", "p"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    columns = (comparison.first, comparison.second, comparison.difference, comparison.low, comparison.high)
+    for name, p, *values in zip((*found.classes, "mean"), comparison.p, *columns, strict=True):
+        first, second, change, low, high = (percent(value) for value in values)
+        table.add_row(name, first, second, change, f"{low} .. {high}", f"{p:.3f}{' *' if p < 0.05 else ''}")
+    Console().print(table)
+    print("* sure at 5 %: permutation test over images, classes corrected after Holm")
+
+
+def percent(value: float) -> str:
+    """Write a share in percent; NaN is a dash."""
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def print_info(name: str, weights: "Weights") -> None:
+    """Show what a model is; of an encoder alone, its architecture."""
+    from segformer.paper.complexity import describe
+
+    table = Table(title=name, show_header=False, title_justify="left")
+    card = weights.card
+    if card is None:
+        table.add_row("model", f"an encoder alone: {listed(to_json(weights.config))}")
+    else:
+        for row in describe(card.model, len(card.classes), (512, 512)).items():
+            table.add_row(*row)
+        for field, values in (("model", card.model), ("preprocessing", card.preprocessing), ("eval", card.eval)):
+            table.add_row(field, listed(to_json(values)))
+        table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
+        table.add_row("provenance", listed(card.provenance) or "unknown")
+        table.add_row("licence", card.licence)
+    for note in weights.notes:
+        table.add_row("note", note)
+    Console().print(table)

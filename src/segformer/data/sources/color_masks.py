@@ -1,0 +1,110 @@
+"""Masks whose classes are colours, and the files that say which."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segformer.arrays import Array
+from segformer.config import IGNORE_INDEX, Color
+from segformer.data.dataset import check_sizes
+from segformer.data.images import RGB, Decoding, open_image, read_image
+from segformer.errors import UserError
+from segformer.files import read_json
+
+PALETTE_FILES = ("palette.json", "palette.csv", "palette.txt", "class_dict.csv", "colors.txt", "classes.csv")
+VOID = {"void", "ignore", "ignored", "unlabeled", "unlabelled", "unlabeled/void"}
+
+
+@dataclass(frozen=True)
+class ColorPair:
+    """An image file with a mask file whose colours are classes, in the order of ``colors``; ``void`` are ignored."""
+
+    name: str
+    image: Path
+    mask: Path
+    colors: tuple[Color, ...]
+    void: tuple[Color, ...] = ()
+
+    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
+        """Decode both; raises a UserError that names the mask and a colour that is no class."""
+        image, picture = read_image(self.image, decoding), np.asarray(open_image(self.mask).convert("RGB"))
+        check_sizes(image, picture[:, :, 0], self, decoding)
+        return image, classes_of(picture, self.colors, self.void, self.mask)
+
+
+def classes_of(picture: Array, colors: Sequence[Color], void: Sequence[Color], name: object) -> Array:
+    """Class indices of the colours of a picture, void ones ignored.  (H, W, 3) uint8 -> (H, W) uint8"""
+    known = np.array([_packed(color) for color in (*colors, *void)], dtype=np.int32)
+    classes = np.array([*range(len(colors)), *[IGNORE_INDEX] * len(void)], dtype=np.uint8)
+    order = np.argsort(known)
+    pixels = picture.astype(np.int32) @ np.array([65_536, 256, 1], dtype=np.int32)
+    places = np.searchsorted(known[order], pixels).clip(max=len(known) - 1)
+    wrong = known[order][places] != pixels
+    if wrong.any():
+        first = int(pixels[wrong][0])
+        color = (first >> 16, first >> 8 & 255, first & 255)
+        raise UserError(
+            f"{name}: the colour {color} is no class ({int(wrong.sum())} pixels have colours like it); add it to the "
+            f"palette, as a class or as void; a mask saved as JPEG has such colours all over and must be made again"
+        )
+    return np.asarray(classes[order][places])
+
+
+def find_palette(folder: Path) -> Path | None:
+    """Return the file beside the data that names colours, if there is one."""
+    return next((folder / name for name in PALETTE_FILES if (folder / name).is_file()), None)
+
+
+def read_palette(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...], tuple[Color, ...]]:
+    """Classes, their colours, and colours to ignore, of a palette file.
+
+    JSON {"road": [128, 64, 128], ...}, or lines of a name and three numbers in either order, between commas,
+    semicolons, tabs or spaces, with or without a heading.  A class called void, ignore or unlabeled is ignored.
+    Raises a UserError that names the file and the line at fault.
+    """
+    rows = _json_rows(path) if path.suffix == ".json" else _text_rows(path)
+    named = {name: color for name, color in rows if name.lower() not in VOID}
+    if not named:
+        raise UserError(f"{path}: expected lines of a name and a colour, found none")
+    return tuple(named), tuple(named.values()), tuple(color for name, color in rows if name.lower() in VOID)
+
+
+def _json_rows(path: Path) -> list[tuple[str, Color]]:
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f'{path}: expected {{"name": [red, green, blue], ...}}')
+    return [(str(name), _color(color, path, name)) for name, color in values.items()]
+
+
+def _text_rows(path: Path) -> list[tuple[str, Color]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        fields = _fields(line)
+        digits = [field for field in fields if field.isdigit()]
+        words = [field for field in fields if field and not field.isdigit()]
+        if not line.strip(",; \t") or line.startswith("#") or (number == 1 and not digits):
+            continue
+        if len(digits) < 3 or not words:
+            raise UserError(f"{path}, line {number}: expected a name and three numbers of 0-255, got '{line}'")
+        rows.append((" ".join(words), _color([int(digit) for digit in digits[-3:]], path, number)))
+    return rows
+
+
+def _fields(line: str) -> list[str]:
+    """Cut a line where that gives the three numbers, or the most of them."""
+    cuts = [[field.strip() for row in csv.reader([line], delimiter=mark) for field in row] for mark in ",;\t"]
+    return max([*cuts, line.split()], key=lambda fields: min(sum(field.isdigit() for field in fields), 3))
+
+
+def _color(values: Any, path: Path, where: object) -> Color:
+    if not isinstance(values, list) or len(values) != 3 or not all(type(v) is int and 0 <= v <= 255 for v in values):
+        raise UserError(f"{path}, {where}: expected three numbers of 0-255, got {values!r}")
+    return values[0], values[1], values[2]
+
+
+def _packed(color: Color) -> int:
+    return color[0] << 16 | color[1] << 8 | color[2]

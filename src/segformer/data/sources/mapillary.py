@@ -1,0 +1,97 @@
+"""Mapillary Vistas v1.2: its own 65 classes, or the 19 of Cityscapes for pre-training (Sec. 4.3).
+
+    training|validation/images/*.jpg   training|validation/labels/*.png
+
+The data set counts 66 labels, raw ids 0-65.  The last, "Unlabeled", is what nobody marked: it is ignored, and the other
+65 are classes under their own ids.  In a download of v2.0, the labels meant here lie in v1.2/labels/.
+"""
+
+from pathlib import Path
+
+from segformer.config import IGNORE_INDEX, Color
+from segformer.data.dataset import DataSource, LabelTable, Pair
+from segformer.data.sources import cityscapes
+from segformer.data.sources.pairing import Places, any_split, check_root, list_pairs, read_splits
+
+LAYOUT = "training/ or validation/, each with images/ and labels/ (or v1.2/labels/)"
+FOLDERS = {"train": "training", "val": "validation"}
+UNLABELED = 65
+TABLE = LabelTable.identity(UNLABELED, ignore_index=UNLABELED)
+CLASSES: tuple[str, ...] = (
+    "Bird", "Ground Animal", "Curb", "Fence", "Guard Rail", "Barrier", "Wall", "Bike Lane", "Crosswalk - Plain",
+    "Curb Cut", "Parking", "Pedestrian Area", "Rail Track", "Road", "Service Lane", "Sidewalk", "Bridge", "Building",
+    "Tunnel", "Person", "Bicyclist", "Motorcyclist", "Other Rider", "Lane Marking - Crosswalk",
+    "Lane Marking - General", "Mountain", "Sand", "Sky", "Snow", "Terrain", "Vegetation", "Water", "Banner", "Bench",
+    "Bike Rack", "Billboard", "Catch Basin", "CCTV Camera", "Fire Hydrant", "Junction Box", "Mailbox", "Manhole",
+    "Phone Booth", "Pothole", "Street Light", "Pole", "Traffic Sign Frame", "Utility Pole", "Traffic Light",
+    "Traffic Sign (Back)", "Traffic Sign (Front)", "Trash Can", "Bicycle", "Boat", "Bus", "Car", "Caravan",
+    "Motorcycle", "On Rails", "Other Vehicle", "Trailer", "Truck", "Wheeled Slow", "Car Mount", "Ego Vehicle",
+)  # fmt: skip
+PALETTE: tuple[Color, ...] = (
+    (165, 42, 42), (0, 192, 0), (196, 196, 196), (190, 153, 153), (180, 165, 180), (90, 120, 150), (102, 102, 156),
+    (128, 64, 255), (140, 140, 200), (170, 170, 170), (250, 170, 160), (96, 96, 96), (230, 150, 140), (128, 64, 128),
+    (110, 110, 110), (244, 35, 232), (150, 100, 100), (70, 70, 70), (150, 120, 90), (220, 20, 60), (255, 0, 0),
+    (255, 0, 100), (255, 0, 200), (200, 128, 128), (255, 255, 255), (64, 170, 64), (230, 160, 50), (70, 130, 180),
+    (190, 255, 255), (152, 251, 152), (107, 142, 35), (0, 170, 30), (255, 255, 128), (250, 0, 30), (100, 140, 180),
+    (220, 220, 220), (220, 128, 128), (222, 40, 40), (100, 170, 30), (40, 40, 40), (33, 33, 33), (100, 128, 160),
+    (142, 0, 0), (70, 100, 150), (210, 170, 100), (153, 153, 153), (128, 128, 128), (0, 0, 80), (250, 170, 30),
+    (192, 192, 192), (220, 220, 0), (140, 140, 20), (119, 11, 32), (150, 0, 255), (0, 60, 100), (0, 0, 142), (0, 0, 90),
+    (0, 0, 230), (0, 80, 100), (128, 64, 64), (0, 0, 110), (0, 0, 70), (0, 0, 192), (32, 32, 32), (120, 10, 10),
+)  # fmt: skip
+CITYSCAPES_IDS = {
+    "road": (13, 24, 41),  # Road, Lane Marking - General, Manhole
+    "sidewalk": (2, 15),  # Curb, Sidewalk
+    "building": (17,),
+    "wall": (6,),
+    "fence": (3,),
+    "pole": (45, 47),  # Pole, Utility Pole
+    "traffic light": (48,),
+    "traffic sign": (50,),  # the front; the back is ignored
+    "vegetation": (30,),
+    "terrain": (29,),
+    "sky": (27,),
+    "person": (19,),
+    "rider": (20, 21, 22),  # Bicyclist, Motorcyclist, Other Rider
+    "car": (55,),
+    "truck": (61,),
+    "bus": (54,),
+    "train": (58,),  # On Rails
+    "motorcycle": (57,),
+    "bicycle": (52,),
+}
+CITYSCAPES_TABLE = LabelTable.of(
+    {raw: cityscapes.CLASSES.index(name) for name, ids in CITYSCAPES_IDS.items() for raw in ids},
+    size=UNLABELED + 1,
+    unlisted=IGNORE_INDEX,
+)
+
+
+def open_source(root: str) -> DataSource:
+    """Read the splits that have images; raises UserError that name what is missing."""
+    return DataSource("mapillary", CLASSES, PALETTE, TABLE, read_splits(places(check_root(root, fits, LAYOUT))))
+
+
+def open_as_cityscapes(root: str) -> DataSource:
+    """Read the same images with the classes of Cityscapes; what has none there is ignored."""
+    splits = read_splits(places(check_root(root, fits, LAYOUT)))
+    return DataSource("mapillary_as_cityscapes", cityscapes.CLASSES, cityscapes.PALETTE, CITYSCAPES_TABLE, splits)
+
+
+def find_pairs(root: Path, split: str) -> list[Pair]:
+    """Images with their masks of "train" or "val"."""
+    return list_pairs(*places(root)[split])
+
+
+def fits(root: Path) -> bool:
+    """Whether a folder looks like it."""
+    return any_split(places(root))
+
+
+def places(root: Path) -> Places:
+    """Where each split lies."""
+    return {split: (root / name / "images", labels_of(root / name)) for split, name in FOLDERS.items()}
+
+
+def labels_of(folder: Path) -> Path:
+    """Where a split's labels of v1.2 lie."""
+    return next((path for path in (folder / "labels", folder / "v1.2" / "labels") if path.is_dir()), folder / "labels")

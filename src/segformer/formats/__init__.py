@@ -1,1 +1,0 @@
-"""Checkpoint layouts of other projects: one table per file over the shared operations of ``layout``."""

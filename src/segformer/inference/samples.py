@@ -1,0 +1,63 @@
+"""The images of a split as a network takes them, with their masks."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from segformer.data.dataset import DataSource, SegmentationDataset, iterate, leave_signals_to_the_parent
+from segformer.data.images import RGB, Decoding
+from segformer.errors import UserError
+from segformer.models.interfaces import Network
+
+
+def samples_of(network: Network, source: DataSource, split: str, limit: int | None) -> Sequence[Any]:
+    """Return what there is to evaluate; raises a UserError where that is nothing, or of other classes."""
+    check_classes(network, source)
+    if limit is not None and limit < 1:
+        raise UserError(f"limit must be at least 1, got {limit}")
+    samples = source.samples(split)[:limit]
+    if not samples:
+        raise UserError(f"{source.name}: no images in the split '{split}'")
+    return samples
+
+
+def decoding_of(network: Network) -> Decoding:
+    """What images of a model are read as."""
+    return Decoding.of(network.card.model, network.card.preprocessing)
+
+
+def load_whole(
+    source: DataSource, samples: Sequence[Any], workers: int, decoding: Decoding = RGB
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (C, H, W) and masks (H, W) of class indices at their own sizes, in order."""
+    dataset = SegmentationDataset(samples, source.table, transform=None, decoding=decoding)
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=cast("Any", [(0, i) for i in range(len(samples))]),
+        num_workers=min(workers, len(samples)),
+        worker_init_fn=leave_signals_to_the_parent,
+    )
+    yield from iterate(loader)
+
+
+def check_classes(network: Network, source: DataSource) -> None:
+    """Raise a UserError where a model and a data set have different classes."""
+    ours, theirs = network.card.classes, source.classes
+    if len(ours) != len(theirs):
+        raise UserError(
+            f"the model has {len(ours)} classes ({_listed(ours)}), but {source.name} has {len(theirs)} "
+            f"({_listed(theirs)}); evaluate it on data with its own classes"
+        )
+    if ours != theirs:
+        different = next((a, b) for a, b in zip(ours, theirs, strict=True) if a != b)
+        raise UserError(
+            f"the model's classes are not those of {source.name}: '{different[0]}' against '{different[1]}'; "
+            f"bring the classes of dataset.json into the model's order: {', '.join(ours)}"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

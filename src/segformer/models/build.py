@@ -1,0 +1,64 @@
+"""From names and configurations to models with random weights."""
+
+from typing import Any
+
+from segformer.config import ModelCard, ModelConfig, Preprocessing, check_choice, from_json
+from segformer.errors import UserError
+from segformer.models.decoders import DECODERS
+from segformer.models.encoders import ENCODERS
+from segformer.models.segmenter import Segmenter
+
+
+def build_model(
+    encoder: str | ModelConfig,
+    decoder: str = "all_mlp",
+    *,
+    num_classes: int,
+    preprocessing: Preprocessing | None = None,
+    **options: Any,
+) -> Segmenter:
+    """Return a randomly initialised model.
+
+    ``encoder`` is a name, with ``options`` being further fields of :class:`segformer.config.ModelConfig`, or a
+    whole ModelConfig.  Without ``preprocessing`` the model normalises with the mean and std of ImageNet.
+
+    >>> import torch
+    >>> build_model("mit_b0", num_classes=19)(torch.zeros(1, 3, 64, 96)).shape
+    torch.Size([1, 19, 16, 24])
+    """
+    if num_classes < 1:
+        raise UserError(f"num_classes must be at least 1, got {num_classes}")
+    config = encoder if isinstance(encoder, ModelConfig) else model_config(encoder, decoder=decoder, **options)
+    pixels = preprocessing or Preprocessing.for_channels(config.in_channels)
+    return build_from_card(ModelCard.for_classes(config, num_classes, pixels))
+
+
+def model_config(encoder: str, **options: Any) -> ModelConfig:
+    """Return the paper's model with this encoder, and with the fields of ``options`` changed."""
+    check_choice("model.encoder", encoder, ENCODERS)
+    values = {"encoder": encoder, "decoder_channels": ENCODERS[encoder].decoder_channels} | options
+    return from_json(ModelConfig, values, "model")
+
+
+def build_from_card(card: ModelCard) -> Segmenter:
+    """Return the randomly initialised model that a card describes."""
+    check_card(card)
+    config = card.model
+    encoder = ENCODERS[config.encoder].build(config)
+    num_logits = 1 if config.binary else len(card.classes)
+    decoder = DECODERS[config.decoder].build(encoder.channels, encoder.strides, num_logits, config)
+    return Segmenter(encoder, decoder, card)
+
+
+def check_card(card: ModelCard) -> None:
+    """Raise a UserError where no model can be built from a card."""
+    config, pixels = card.model, card.preprocessing
+    check_choice("model.encoder", config.encoder, ENCODERS)
+    check_choice("model.decoder", config.decoder, DECODERS)
+    if config.binary and len(card.classes) != 2:
+        raise UserError(f"model.binary is for two classes, got {len(card.classes)}; leave it out")
+    if not len(pixels.mean) == len(pixels.std) == config.in_channels:
+        raise UserError(
+            f"preprocessing.mean and .std must have model.in_channels = {config.in_channels} values, "
+            f"got {len(pixels.mean)} and {len(pixels.std)}"
+        )

@@ -1,0 +1,127 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conftest import write_folder
+from segformer.checkpoints.model_folder import save
+from segformer.cli.main import main
+from segformer.config import Preprocessing
+from segformer.models.build import build_model
+from segformer.robustness.cells import Corrupted
+
+CLASSES = ("ground", "disc", "square")
+FEW = ["--corruptions", "fog", "jpeg_compression", "--severities", "1", "3", "--workers", "0", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "model"
+    built = build_model("mit_b0", num_classes=3, preprocessing=Preprocessing(long_side=64, short_side=48))
+    built.card = replace(built.card, classes=CLASSES)
+    save(built, folder)
+    return folder
+
+
+def run(*arguments: object) -> int:
+    """Exit status of the command line."""
+    try:
+        main(["robustness", *map(str, arguments)])
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
+
+
+def test_from_command_to_page_and_on(
+    model: Path, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [model, "--data", small_data, "--out", tmp_path / "out", "--limit", 2, *FEW]
+    assert run(*arguments) == 0
+    first = capsys.readouterr()
+    figures = json.loads((tmp_path / "out" / "robustness.json").read_text())
+    clean, corrupted, retained = (figures[name] for name in ("clean", "corrupted", "retained"))
+    line = f"mIoU clean {clean:.4f}  corrupted {corrupted:.4f}  retained {100 * retained:.0f} %"
+    assert first.out.splitlines()[-1] == line
+    assert first.err == ""
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.html", "robustness.json", "setting.json", "cells",
+    }  # fmt: skip
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 5
+    (tmp_path / "out" / "cells" / "fog_3.json").unlink()
+    assert run(*arguments) == 0
+    second = capsys.readouterr()
+    assert second.err == f"note: 4 of 5 cells found in {tmp_path / 'out'}\n"
+    assert second.out == first.out
+
+
+def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(
+    model: Path, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal is sent while the fourth image is read: the second of the second cell."""
+    reads = []
+    real = Corrupted.read
+
+    def read(self: Corrupted, *decoding: object) -> object:
+        reads.append(self)
+        if len(reads) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, *decoding)
+
+    monkeypatch.setattr(Corrupted, "read", read)
+    arguments = [model, "--data", small_data, "--out", tmp_path / "out", "--limit", 2, *FEW]
+    assert run(*arguments) == 130
+    stopped = capsys.readouterr()
+    assert stopped.err == f"note: finished cells are in {tmp_path / 'out'}; the same command goes on\n"
+    assert {path.name for path in (tmp_path / "out" / "cells").iterdir()} == {
+        "clean.json", "jpeg_compression_1.json",
+    }  # fmt: skip
+    assert run(*arguments) == 0
+    assert capsys.readouterr().err.startswith("note: 2 of 5 cells found")
+
+
+def test_bad_input_is_one_line(
+    model: Path, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+
+    def refused(*arguments: object) -> str:
+        assert run(*arguments, "--out", out, "--workers", 0) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        return line
+
+    assert "did you mean 'snow'" in refused(model, "--data", small_data, "--corruptions", "snows")
+    assert "severities must be within 1 and 5, got 6" in refused(model, "--data", small_data, "--severities", 6)
+    assert "has no frost1.png" in refused(model, "--data", small_data, "--frost", tmp_path)
+    assert "no model at" in refused(tmp_path / "nowhere", "--data", small_data)
+    assert "no data folder" in refused(model, "--data", tmp_path / "nowhere")
+    assert "has no split 'test'" in refused(model, "--data", small_data, "--split", "test")
+    assert "limit must be at least 1" in refused(model, "--data", small_data, "--limit", 0)
+    tiny = write_folder(tmp_path / "tiny", {"val": 1}, size=(30, 40))
+    assert "000: only images from 32 x 32 on" in refused(model, "--data", tiny, "--corruptions", "fog")
+    assert not (out / "report.html").exists()
+
+
+def test_a_missing_package_is_named(
+    model: Path, small_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("segformer.") and "robustness" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("corruptions", "ice"):
+        monkeypatch.delitem(sys.modules, f"segformer.evaluation.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert run(model, "--data", small_data) == 2
+    assert "pip install 'segformer[robustness]'" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from segformer.cli.main import main\n"
+    code += "try: main(['robustness', '--help'])\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('torch', 'numpy', 'cv2') if m in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.splitlines()[-1] == "[]"
+    assert "--severities" in output
