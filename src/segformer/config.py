@@ -179,8 +179,10 @@ class TrainConfig:
     """Of the polynomial decay to 0."""
     loss_average: Literal["all", "valid"] = "all"
     """Pixels that the loss is averaged over: all (the released recipes), or only those not ignored."""
-    loss: Literal["cross_entropy", "ohem", "focal"] = "cross_entropy"
-    """ohem: of the hardest pixels of each micro-batch only; focal: easy pixels count less."""
+    loss: str = "cross_entropy"
+    """Name of the loss: cross_entropy, ohem (only the hardest pixels count) or focal (easy pixels count less)."""
+    loss_options: tuple[tuple[str, float], ...] = ()
+    """Options of the loss as pairs of name and value, such as gamma 3.0."""
     dice: float = 0.0
     """Weight of a Dice loss added to it."""
     class_weights: tuple[float, ...] | None = None

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segformer.errors import UserError
 from segformer.ops import upsample_cross_entropy as banded
-from segformer.ops.losses import binary_cross_entropy, dice_loss, focal_loss, ohem_cross_entropy
+from segformer.ops.losses import LOSSES, LossRow, dice_loss, focal_loss, ohem_cross_entropy, resolve_loss
 from segformer.ops.upsample_cross_entropy import Average, upsample_cross_entropy
 
 Loss = Callable[..., Tensor]
-LOSSES: list[tuple[Loss, int]] = [(ohem_cross_entropy, 5), (focal_loss, 5), (dice_loss, 5), (binary_cross_entropy, 1)]
-EVERY_LOSS = pytest.mark.parametrize(("loss", "channels"), LOSSES)
+EVERY_LOSS = pytest.mark.parametrize("loss", [ohem_cross_entropy, focal_loss, dice_loss])
 EVERY_AVERAGE = pytest.mark.parametrize("average", ["all", "valid", "sum"])
 EITHER_ALIGNMENT = pytest.mark.parametrize("align_corners", [False, True])
 EITHER_WEIGHTS = pytest.mark.parametrize("weighted", [False, True])
@@ -26,12 +26,11 @@ def labels(batch: int, classes: int, height: int, width: int, ignored: float = 0
     return target
 
 
-def data(channels: int = 5, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, labels of which some are ignored, weights of the classes."""
+def data(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, labels (some of them ignored) and class weights."""
     torch.manual_seed(0)
-    classes = max(channels, 2)
-    weights = torch.rand(classes, dtype=dtype) + 0.1
-    return 2 * torch.randn(3, channels, 4, 5, dtype=dtype), labels(3, classes, 13, 11), weights
+    weights = torch.rand(5, dtype=dtype) + 0.1
+    return 2 * torch.randn(3, 5, 4, 5, dtype=dtype), labels(3, 5, 13, 11), weights
 
 
 def gradient(loss: Loss, logits: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
@@ -99,7 +98,7 @@ def test_ohem_selects_by_hand(threshold: float, min_kept: int, hard: list[float]
 
 
 def test_ohem_without_easy_pixels_is_cross_entropy() -> None:
-    logits, target, weights = data(dtype=torch.float32)
+    logits, target, weights = data(torch.float32)
     mined = gradient(ohem_cross_entropy, logits, target, class_weights=weights)  # min_kept is larger than the image
     plain = gradient(upsample_cross_entropy, logits, target, class_weights=weights)
     assert torch.equal(mined[0], plain[0])
@@ -189,33 +188,15 @@ def test_dice_of_a_perfect_and_of_an_opposite_prediction(smooth: float) -> None:
     assert dice_loss(100.0 * truth.roll(1, dims=1), target, smooth=0.0).item() == pytest.approx(1, abs=1e-6)
 
 
-@EVERY_AVERAGE
-@EITHER_ALIGNMENT
-@EITHER_WEIGHTS
-def test_binary_is_the_sigmoid_s_and_the_two_class_form(average: Average, align_corners: bool, weighted: bool) -> None:
-    logits, target, weights = data(channels=1)
-    options: dict[str, Any] = {"class_weights": weights if weighted else None, "average": average}
-    options |= {"align_corners": align_corners}
-    loss = binary_cross_entropy(logits, target, **options)
-    two = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    torch.testing.assert_close(loss, upsample_cross_entropy(two, target, **options), rtol=1e-12, atol=0)
-    x = F.interpolate(logits, size=target.shape[-2:], mode="bilinear", align_corners=align_corners)[:, 0]
-    valid = target != 255
-    factor = weights[target[valid].long()] if weighted else torch.ones(int(valid.sum()), dtype=x.dtype)
-    losses = F.binary_cross_entropy_with_logits(x[valid], target[valid].to(x), reduction="none")
-    count = {"all": target.numel(), "valid": factor.sum().item(), "sum": 1}[average]
-    torch.testing.assert_close(loss, (factor * losses).sum() / count, rtol=1e-10, atol=0)
-
-
 @EVERY_LOSS
 @EITHER_ALIGNMENT
-def test_gradcheck(loss: Loss, channels: int, align_corners: bool) -> None:
+def test_gradcheck(loss: Loss, align_corners: bool) -> None:
     torch.manual_seed(1)
-    logits = torch.randn(2, min(channels, 3), 2, 2, dtype=torch.float64, requires_grad=True)
-    target = labels(2, max(min(channels, 3), 2), 5, 4)
+    logits = torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    target = labels(2, 3, 5, 4)
     options: dict[str, Any] = {"align_corners": align_corners}
     if loss is not dice_loss:
-        options["class_weights"] = torch.rand(max(min(channels, 3), 2), dtype=torch.float64)
+        options["class_weights"] = torch.rand(3, dtype=torch.float64)
     if loss is ohem_cross_entropy:  # far from a tie: no selection changes within gradcheck's step
         options |= {"min_kept": 9, "threshold": 0.3}
         true = np.sort([p[y] for p, y in zip(*pixels(logits.detach(), target, align_corners), strict=True)])
@@ -227,9 +208,9 @@ def test_gradcheck(loss: Loss, channels: int, align_corners: bool) -> None:
 
 @EVERY_LOSS
 @EITHER_WEIGHTS
-def test_everything_ignored_is_zero(loss: Loss, channels: int, weighted: bool) -> None:
-    logits = torch.randn(2, channels, 2, 2)
-    all_options: list[dict[str, Any]] = [{"class_weights": torch.ones(max(channels, 2)) if weighted else None}]
+def test_everything_ignored_is_zero(loss: Loss, weighted: bool) -> None:
+    logits = torch.randn(2, 5, 2, 2)
+    all_options: list[dict[str, Any]] = [{"class_weights": torch.ones(5) if weighted else None}]
     if loss is dice_loss:
         all_options = [{"smooth": 0.0 if weighted else 1.0}]
     if loss is focal_loss:
@@ -241,8 +222,8 @@ def test_everything_ignored_is_zero(loss: Loss, channels: int, weighted: bool) -
 
 
 @EVERY_LOSS
-def test_one_image_of_a_batch_ignored_changes_no_gradient_of_the_other(loss: Loss, channels: int) -> None:
-    logits, target, _ = data(channels)
+def test_one_image_of_a_batch_ignored_changes_no_gradient_of_the_other(loss: Loss) -> None:
+    logits, target, _ = data()
     target[1] = 255
     value, slope = gradient(loss, logits, target)
     expected, expected_slope = gradient(loss, logits[[0, 2]], target[[0, 2]])
@@ -253,8 +234,8 @@ def test_one_image_of_a_batch_ignored_changes_no_gradient_of_the_other(loss: Los
 
 @EVERY_LOSS
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_reduced_precision_is_upcast(loss: Loss, channels: int, dtype: torch.dtype) -> None:
-    logits, target, _ = data(channels, torch.float32)
+def test_reduced_precision_is_upcast(loss: Loss, dtype: torch.dtype) -> None:
+    logits, target, _ = data(torch.float32)
     value, slope = gradient(loss, logits.to(dtype), target)
     expected, expected_slope = gradient(loss, logits.to(dtype).float(), target)
     assert value.dtype == torch.float32
@@ -264,14 +245,14 @@ def test_reduced_precision_is_upcast(loss: Loss, channels: int, dtype: torch.dty
 
 
 @EVERY_LOSS
-def test_another_ignore_index(loss: Loss, channels: int) -> None:
-    logits, target, _ = data(channels)
+def test_another_ignore_index(loss: Loss) -> None:
+    logits, target, _ = data()
     expected = loss(logits, target.masked_fill(target == 1, 255))
     target[target == 255] = 1
     torch.testing.assert_close(loss(logits, target, ignore_index=1), expected)
 
 
-@pytest.mark.parametrize("loss", [ohem_cross_entropy, focal_loss, dice_loss])
+@EVERY_LOSS
 def test_memory_does_not_grow_with_the_batch(loss: Loss, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(banded, "TILE", 32 * 64 * 64)
     logits, target = torch.randn(4, 32, 16, 16, requires_grad=True), labels(4, 32, 64, 64)
@@ -292,8 +273,8 @@ def test_memory_does_not_grow_with_the_batch(loss: Loss, monkeypatch: pytest.Mon
 
 
 @EVERY_LOSS
-def test_bad_shapes(loss: Loss, channels: int) -> None:
-    logits, target = torch.zeros(2, channels, 4, 4), torch.zeros(2, 8, 8, dtype=torch.uint8)
+def test_bad_shapes(loss: Loss) -> None:
+    logits, target = torch.zeros(2, 5, 4, 4), torch.zeros(2, 8, 8, dtype=torch.uint8)
     for wrong in (target[:1], target.unsqueeze(1)):
         with pytest.raises(ValueError, match=r"target must be \(2, height, width\)"):
             loss(logits, wrong)
@@ -305,9 +286,62 @@ def test_bad_shapes(loss: Loss, channels: int) -> None:
 
 def test_bad_values() -> None:
     logits, target = torch.zeros(1, 2, 4, 4), torch.zeros(1, 8, 8, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=r"logits must be \(batch, 1, height, width\), got \(1, 2, 4, 4\)"):
-        binary_cross_entropy(logits, target)
     with pytest.raises(ValueError, match="gamma must be at least 0"):
         focal_loss(logits, target, gamma=-1.0)
     with pytest.raises(ValueError, match="min_kept must be at least 0"):
         ohem_cross_entropy(logits, target, min_kept=-1)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@EITHER_WEIGHTS
+def test_each_row_returns_the_reduction_that_it_declares(name: str, weighted: bool) -> None:
+    logits, target, weights = data()
+    loss, twice = (
+        resolve_loss(name).function(
+            logits.repeat(copies, 1, 1, 1),
+            target.repeat(copies, 1, 1),
+            ignore_index=255,
+            class_weights=weights if weighted else None,
+            align_corners=False,
+        )
+        for copies in (1, 2)
+    )
+    assert twice.item() == pytest.approx(loss.item() * (2 if LOSSES[name].reduction == "sum" else 1), rel=1e-12)
+
+
+def test_options_reach_the_loss() -> None:
+    logits, target, _ = data()
+    common: dict[str, Any] = {"ignore_index": 255, "class_weights": None, "align_corners": False}
+    focal = resolve_loss("focal", [("gamma", 3.0)])
+    assert focal.options == {"gamma": 3.0}
+    expected = focal_loss(logits, target, gamma=3.0, average="sum")
+    assert torch.equal(focal.function(logits, target, **common), expected)
+    ohem = resolve_loss("ohem", [("min_kept", 40.0), ("threshold", 0)])
+    assert repr(ohem.options) == "{'threshold': 0.0, 'min_kept': 40}"
+    expected = ohem_cross_entropy(logits, target, threshold=0.0, min_kept=40)
+    assert torch.equal(ohem.function(logits, target, **common), expected)
+    assert LOSSES["ohem"].options["min_kept"] == 100_000
+
+
+def test_a_row_added_to_the_table_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = LossRow(function=lambda *_, scale, **__: scale, reduction="mean", options={"scale": 1.0}, description="Scale")
+    monkeypatch.setitem(LOSSES, "constant", row)
+    assert resolve_loss("constant", [("scale", 2.5)]).function(None, None, ignore_index=255) == 2.5
+    with pytest.raises(UserError, match="did you mean 'constant'"):
+        resolve_loss("constan")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("focl", [], "train.loss must be one of cross_entropy, ohem, focal; got 'focl'; did you mean 'focal'?"),
+        ("focal", [("gama", 1.0)], "must be one of gamma; got 'gama'; did you mean 'gamma'?"),
+        ("ohem", [("min_kept", 1.5)], "min_kept in train.loss_options must be a whole number, got 1.5"),
+        ("ohem", [("min_kept", math.nan)], "min_kept in train.loss_options must be a whole number, got nan"),
+        ("cross_entropy", [("gamma", 1.0)], "train.loss_options must be empty for the loss cross_entropy, got 'gamma'"),
+    ],
+)
+def test_unknown_losses_and_options(name: str, options: list[tuple[str, float]], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        resolve_loss(name, options)
+    assert message in str(error.value)

@@ -1,19 +1,57 @@
-"""Optional losses of bilinearly upsampled logits; the upsampled logits of one image exist at a time, never a batch's.
+"""The losses of bilinearly upsampled logits that training can choose, one row each, and the Dice term.
 
-All take logits (B, K, h, w) and labels (B, H, W), and give a scalar with a gradient, in float32 where the logits are
-of reduced precision.  A batch with every label ignored has loss 0 and gradient 0.
+All take logits (B, K, h, w) and labels (B, H, W) and return a scalar with a gradient, computed in float32 when the
+logits have a reduced precision.  A batch with every label ignored has loss 0 and gradient 0.  OHEM, focal and Dice
+upsample one image at a time, so that the upsampled logits of a whole batch never exist.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from segformer.config import check_choice
 from segformer.errors import UserError
 from segformer.ops.upsample_argmax import check_size
 from segformer.ops.upsample_cross_entropy import Average, denominator, upsample_cross_entropy
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossRow:
+    """A loss that ``train.loss`` can name."""
+
+    function: Callable[..., Tensor]
+    """Called with (logits, target, *, ignore_index, class_weights, align_corners, **options)."""
+    reduction: Literal["sum", "mean"]
+    """What ``function`` returns: a sum over pixels, which training divides by the count of the global batch, or a mean
+    over a micro-batch, which training weights by the share of the batch that the micro-batch holds."""
+    description: str
+    """One line: what the loss does."""
+    options: Mapping[str, float] = field(default_factory=dict)
+    """Default of each option, an int where only whole numbers are allowed."""
+
+
+def resolve_loss(name: str, options: Iterable[tuple[str, float]] = ()) -> LossRow:
+    """Return a row of the table with its options set: its ``function`` no longer needs them.
+
+    Raises a UserError that names the closest loss or option where one is unknown.
+    """
+    check_choice("train.loss", name, LOSSES)
+    row = LOSSES[name]
+    values = dict(row.options)
+    for option, value in options:
+        if not row.options:
+            raise UserError(f"train.loss_options must be empty for the loss {name}, got '{option}'")
+        check_choice(f"an option in train.loss_options of the loss {name}", option, row.options)
+        if isinstance(row.options[option], int) and not float(value).is_integer():
+            raise UserError(f"{option} in train.loss_options must be a whole number, got {value}")
+        values[option] = type(row.options[option])(value)
+    return replace(row, function=partial(row.function, **values), options=values)
 
 
 def ohem_cross_entropy(
@@ -28,9 +66,9 @@ def ohem_cross_entropy(
 ) -> Tensor:
     """Mean cross-entropy of the hard pixels: online hard example mining (Shrivastava et al. 2016), pixel by pixel.
 
-    Hard are the pixels that give their true class a probability below ``threshold``, and in any case the ``min_kept``
-    hardest of the batch (not of each image), or all that are valid if there are fewer.  Class weights do not change
-    which pixels are hard; the mean is divided by the class-weighted number of those, as "valid" is elsewhere.
+    A pixel is hard if the probability of its true class is below ``threshold``, or if it is among the ``min_kept``
+    hardest valid pixels of the batch.  Class weights do not change which pixels are hard; the mean is divided by the
+    sum of the hard pixels' weights.
     """
     if min_kept < 0:
         raise UserError(f"min_kept must be at least 0, got {min_kept}")
@@ -57,10 +95,10 @@ def focal_loss(
     average: Average = "valid",
     align_corners: bool = False,
 ) -> Tensor:
-    """Cross-entropy times (1 - p)^gamma, for p the probability of the true class (Lin et al. 2017, eq. 5).
+    """Cross-entropy times (1 - p)^gamma, where p is the probability of the true class (Lin et al. 2017, Eq. 5).
 
-    ``class_weights`` are the paper's alpha.  ``average`` is that of ``upsample_cross_entropy``, which this equals for
-    gamma = 0; (1 - p)^gamma does not enter the denominator.
+    ``class_weights`` are the alpha of that paper.  With gamma = 0 this equals ``upsample_cross_entropy`` with the same
+    ``average``, whose denominator (1 - p)^gamma does not change.
     """
     if gamma < 0:
         raise UserError(f"gamma must be at least 0, got {gamma}")
@@ -68,7 +106,7 @@ def focal_loss(
 
     def total(scores: Tensor, labels: Tensor) -> Tensor:
         loss = F.cross_entropy(scores, labels, ignore_index=ignore_index, reduction="none")
-        missing = -torch.expm1(-loss)  # 1 - p; the power's slope at 0 is infinite for gamma < 1
+        missing = -torch.expm1(-loss)  # 1 - p; the slope of the power at 0 is infinite for gamma < 1
         loss = missing.clamp(min=torch.finfo(loss.dtype).tiny) ** gamma * loss
         if weights is not None:
             loss = loss * weights[labels.masked_fill(labels == ignore_index, 0)].to(loss)
@@ -83,58 +121,60 @@ def dice_loss(
 ) -> Tensor:
     """Soft Dice loss: 1 - mean of (2 sum p y + smooth) / (sum p + sum y + smooth) over the classes in the labels.
 
-    p are softmax probabilities, not squared as in Milletari et al. 2016 (Sec. 3), and y is 1 at the pixels of a class,
-    else 0.  Sums run over the valid pixels of the whole batch; classes that label none of them are left out.
+    p are softmax probabilities, not squared as in Milletari et al. 2016 (Sec. 3); y is 1 at the pixels of a class and
+    0 elsewhere.  Sums run over the valid pixels of the whole batch; classes without a valid pixel are left out.
     """
 
     def sums(scores: Tensor, labels: Tensor) -> Tensor:
         valid = (labels != ignore_index).unsqueeze(1).to(scores)
         index = labels.masked_fill(labels == ignore_index, 0).unsqueeze(1)
-        p, y = scores.softmax(dim=1) * valid, torch.zeros_like(scores).scatter_(1, index, valid)
+        p = scores.softmax(dim=1) * valid
+        y = torch.zeros_like(scores).scatter_(1, index, valid)
         return torch.stack([(p * y).sum(dim=(0, 2, 3)), p.sum(dim=(0, 2, 3)), y.sum(dim=(0, 2, 3))])
 
-    overlap, predicted, labelled = _per_image(sums, logits, target, align_corners).sum(dim=0)  # (K,) each
-    occurs = labelled > 0  # selects before the division, whose gradient is NaN at 0 / 0
-    overlap, predicted, labelled = overlap[occurs], predicted[occurs], labelled[occurs]
-    losses: Tensor = 1 - (2 * overlap + smooth) / (predicted + labelled + smooth)
+    overlap, predicted, labeled = _per_image(sums, logits, target, align_corners).sum(dim=0)  # (K,) each
+    occurs = labeled > 0  # select before the division, whose gradient is NaN at 0 / 0
+    ratios = (2 * overlap[occurs] + smooth) / (predicted[occurs] + labeled[occurs] + smooth)
+    losses: Tensor = 1 - ratios
     return losses.sum() / max(len(losses), 1)
-
-
-def binary_cross_entropy(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    ignore_index: int = 255,
-    class_weights: Tensor | None = None,
-    average: Average = "valid",
-    align_corners: bool = False,
-) -> Tensor:
-    """Loss of a head with one logit (B, 1, h, w) for labels 0 and 1: the cross-entropy of the two logits 0 and x.
-
-    That is the sigmoid's binary cross-entropy.  ``class_weights`` are two, of label 0 and of label 1; ``average`` is
-    that of ``upsample_cross_entropy``.
-    """
-    if logits.ndim != 4 or logits.shape[1] != 1:
-        raise UserError(f"logits must be (batch, 1, height, width), got {tuple(logits.shape)}")
-    both = torch.cat([torch.zeros_like(logits), logits], dim=1)  # upsampled zeros are zeros: exact
-    return upsample_cross_entropy(both, target, ignore_index, class_weights, average, align_corners)
 
 
 def _per_image(
     function: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor, align_corners: bool
 ) -> Tensor:
-    """Stack of a function of every image's upsampled logits (1, K, H, W) and int64 labels (1, H, W).
+    """Stack the results of a function of the upsampled logits (1, K, H, W) and int64 labels (1, H, W) of each image.
 
-    Upsampled logits are computed again for the gradient, not kept for it.
+    The backward pass computes the upsampled logits again instead of keeping them.
     """
     if target.ndim != 3 or target.shape[0] != logits.shape[0]:
         raise UserError(f"target must be ({logits.shape[0]}, height, width), got {tuple(target.shape)}")
     check_size(logits, (target.shape[1], target.shape[2]))
 
-    def of_image(image: Tensor, labels: Tensor) -> Tensor:
+    def upsampled(image: Tensor, labels: Tensor) -> Tensor:
         image = image if image.dtype == torch.float64 else image.float()
         scores = F.interpolate(image, size=labels.shape[-2:], mode="bilinear", align_corners=align_corners)
         return function(scores, labels.long())
 
     images = zip(torch.split(logits, 1), torch.split(target, 1), strict=True)
-    return torch.stack([checkpoint(of_image, *pair, use_reentrant=False, preserve_rng_state=False) for pair in images])
+    return torch.stack([checkpoint(upsampled, *pair, use_reentrant=False, preserve_rng_state=False) for pair in images])
+
+
+LOSSES: dict[str, LossRow] = {
+    "cross_entropy": LossRow(
+        function=partial(upsample_cross_entropy, average="sum"),
+        reduction="sum",
+        description="cross-entropy of every pixel",
+    ),
+    "ohem": LossRow(
+        function=ohem_cross_entropy,
+        reduction="mean",
+        options={"threshold": 0.7, "min_kept": 100_000},
+        description="cross-entropy of the hardest pixels of each micro-batch only",
+    ),
+    "focal": LossRow(
+        function=partial(focal_loss, average="sum"),
+        reduction="sum",
+        options={"gamma": 2.0},
+        description="cross-entropy in which easy pixels count less",
+    ),
+}
