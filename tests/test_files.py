@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from segformer.errors import UserError
 from segformer.files import disk_errors, read_json, recover_folder, write_bytes, write_folder, write_json
 
 OLD, NEW = b"old " * 5000, b"new! " * 7000
@@ -68,7 +69,7 @@ def test_a_file_is_the_old_one_after_a_failure_at_any_step(
     if existing:
         path.write_bytes(OLD)
     break_step(monkeypatch)
-    with pytest.raises(OSError):  # noqa: PT011  # three kinds of it
+    with pytest.raises(UserError, match=re.escape(f"{path}: ")):
         write_bytes(path, NEW)
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == ([path] if existing else [])
@@ -111,28 +112,36 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_what_is_free(
 ) -> None:
     path = tmp_path / "file"
     break_write(monkeypatch)
-    with pytest.raises(OSError, match=r"no space.*\d+\.\d MiB free") as raised:
+    with pytest.raises(UserError, match=r"no space.*\d+\.\d MiB free") as raised:
         write_bytes(path, NEW)
-    assert raised.value.filename == str(path)
-    assert raised.value.errno == errno.ENOSPC
-    assert str(path) in str(raised.value)
+    assert str(raised.value).startswith(f"{path}: ")
     free = float(re.search(r"([\d.]+) MiB", str(raised.value))[1])  # type: ignore[index]
     usage = os.statvfs(tmp_path)
     assert free == pytest.approx(usage.f_bavail * usage.f_frsize / 2**20, rel=0.2, abs=100)
 
 
 @pytest.mark.parametrize(
-    ("code", "translated"), [("ENOSPC", True), ("EDQUOT", True), ("EACCES", False), ("EIO", False)]
+    ("code", "message"),
+    [
+        ("ENOSPC", "no space to write this file"),
+        ("EDQUOT", "no space to write this file"),
+        ("EACCES", "permission denied; change the permissions"),
+        ("EROFS", "permission denied; change the permissions"),
+        ("ENOENT", "no such file or folder"),
+        ("EIO", os.strerror(errno.EIO)),
+    ],
 )
-def test_only_a_lack_of_space_is_called_so(tmp_path: Path, code: str, translated: bool) -> None:
+def test_errors_of_the_disk_name_the_file_and_the_reason(tmp_path: Path, code: str, message: str) -> None:
     number = getattr(errno, code)
-    with (
-        pytest.raises(OSError, match=re.escape(os.strerror(number)) if not translated else "no space") as raised,
-        disk_errors(tmp_path / "file"),
-    ):
+    path = tmp_path / "missing" / "folder" / "file"
+    with pytest.raises(UserError, match=re.escape(f"{path}: {message}")), disk_errors(path):
         raise OSError(number, os.strerror(number))
-    assert raised.value.errno == number
-    assert ("MiB free" in str(raised.value)) == translated
+
+
+def test_a_folder_that_is_a_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "file" / "below"))):
+        write_bytes(tmp_path / "file" / "below", NEW)
 
 
 def test_json_is_written_and_read(tmp_path: Path) -> None:
@@ -142,7 +151,7 @@ def test_json_is_written_and_read(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_text(encoding="utf-8").endswith("}\n")
 
 
-def test_json_that_can_not_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", [1])
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"path": tmp_path})
@@ -154,6 +163,11 @@ def test_json_that_can_not_be_written_leaves_the_old_file(tmp_path: Path) -> Non
 def test_what_is_no_json_is_an_error_that_names_the_file(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(ValueError, match=r"a\.json: expected JSON"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_missing_json_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.json: no such file"):
         read_json(tmp_path / "a.json")
 
 
@@ -194,7 +208,7 @@ def test_a_folder_is_the_old_one_where_writing_fails(tmp_path: Path, existing: b
     path = tmp_path / "model"
     if existing:
         write_folder(path, fill(OLD))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="no space"):
         write_folder(path, write_half)
     assert list(tmp_path.iterdir()) == ([path] if existing else [])
     assert not existing or content(path) == both(OLD)
@@ -208,7 +222,7 @@ def test_a_folder_is_the_old_one_where_a_rename_fails(
     write_folder(path, fill(OLD))
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", failing(Path.rename, rename, errno.EACCES))
-        with pytest.raises(PermissionError):
+        with pytest.raises(UserError, match="permission denied"):
             write_folder(path, fill(NEW))
     recover_folder(path)
     assert content(path) == both(OLD)
@@ -220,7 +234,7 @@ def test_a_failed_rename_is_undone_without_being_asked_to(tmp_path: Path, monkey
     write_folder(path, fill(OLD))
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", failing(Path.rename, 2, errno.EACCES))
-        with pytest.raises(PermissionError):
+        with pytest.raises(UserError, match="permission denied"):
             write_folder(path, fill(NEW))
     assert content(path) == both(OLD)
 
@@ -228,6 +242,7 @@ def test_a_failed_rename_is_undone_without_being_asked_to(tmp_path: Path, monkey
 KILL = """
 import os, shutil, sys
 from pathlib import Path
+from segformer.errors import UserError
 from segformer.files import write_folder
 
 step, calls = sys.argv[2], 0
@@ -289,7 +304,7 @@ def test_after_a_kill_a_failing_write_does_not_lose_the_last_whole_folder(
     kill(path, "before rename 2")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", deny)
-        with pytest.raises(PermissionError):
+        with pytest.raises(UserError, match="permission denied"):
             write_folder(path, fill(NEW))
     recover_folder(path)
     assert content(path) == both(OLD)

@@ -11,9 +11,13 @@ from typing import Any
 
 from segformer.errors import UserError
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
+NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
+
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename."""
+    """Write a file under a temporary name beside it, then rename it; missing folders are made."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,40 +32,44 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write indented JSON, all at once."""
+    """Write indented JSON, completely or not at all."""
     write_bytes(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON, with or without a byte-order mark; raises a UserError that names the file where it is none."""
+    """Read JSON, with or without a byte-order mark; raises a UserError that names a missing or damaged file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        with disk_errors(path):
+            return json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected JSON, got something else ({error})") from error
 
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary folder, then put it in the place of ``path``."""
+    """Let ``write`` fill a temporary folder, then put that in the place of ``path``."""
     recover_folder(path)
-    partial, old = path.with_name(f".{path.name}.partial"), _previous(path)
+    partial = path.with_name(f".{path.name}.partial")
+    old = _previous(path)
     shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        write(partial)
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
-    finally:
-        recover_folder(path)
-        shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(partial, ignore_errors=True)
+    with disk_errors(path):
+        try:
+            partial.mkdir(parents=True)
+            write(partial)
+            shutil.rmtree(old, ignore_errors=True)
+            if path.exists():
+                path.rename(old)
+            partial.rename(path)
+        finally:
+            recover_folder(path)
+            shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def recover_folder(path: Path) -> None:
     """Put the previous version back where a kill hit ``write_folder`` between its two renames."""
     if not path.exists() and _previous(path).exists():
-        _previous(path).rename(path)
+        with disk_errors(path):
+            _previous(path).rename(path)
 
 
 def _previous(path: Path) -> Path:
@@ -70,15 +78,20 @@ def _previous(path: Path) -> Path:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk into an error that says where, and how much is free."""
+    """Turn errors of the disk (no space, no permission, no such folder ...) into UserErrors that name ``path``."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        free = shutil.disk_usage(path.parent).free / 2**20
-        raise OSError(
-            error.errno,
-            f"no space to write this file ({free:.1f} MiB free); free some space and run it again",
-            str(path),
-        ) from error
+        raise UserError(f"{path}: {_explanation(error, path)}") from error
+
+
+def _explanation(error: OSError, path: Path) -> str:
+    if error.errno in NO_SPACE:
+        parent = next(folder for folder in path.absolute().parents if folder.is_dir())
+        free = shutil.disk_usage(parent).free / 2**20
+        return f"no space to write this file ({free:.1f} MiB free); free some space and run it again"
+    if error.errno in NO_PERMISSION:
+        return "permission denied; change the permissions, or give another path"
+    if error.errno in NOT_FOUND:
+        return "no such file or folder; correct the path"
+    return error.strerror or str(error)

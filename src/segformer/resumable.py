@@ -3,9 +3,13 @@
 import io
 import json
 import shutil
+import struct
+import textwrap
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,86 +17,163 @@ import numpy as np
 
 from segformer.arrays import Array
 from segformer.errors import UserError
-from segformer.files import read_json, write_bytes, write_json
+from segformer.files import disk_errors, read_json, write_bytes, write_json
 
 OnProgress = Callable[[int, int], None]
 """Called with (pieces done, pieces in all)."""
 
 IDENTITY = "identity.json"
-SAVE_EVERY = 30.0  # seconds between two states of a long work
+SAVE_EVERY = 30.0  # seconds between two saves of a long work
+SHOWN = 80  # characters of a value in an error message
+REMEDY = "give another folder (--out), or remove this one"
 
 
 class Store:
-    """A folder that keeps the finished pieces of one work, and knows what that work is.
+    """A folder that keeps the finished pieces of one work, and knows which work that is.
 
-    ``identity`` is everything that the result depends on, as JSON; only a work of the same identity takes up the
-    pieces.  ``folder`` None keeps nothing.  Raises a UserError that names the first difference where the folder
-    holds another work.
+    ``identity`` is everything that the result depends on, as JSON values: only a work of the same identity uses the
+    pieces.  A ``folder`` of None keeps nothing.  A folder belongs to its store alone.
+
+        store = Store(out / "cells", identity, work="robustness measurement")
+        for name in names:
+            if not store.has(name):
+                store.save_json(name, measure(name))
+
+    Raises a UserError for a folder of another work that is not finished, and names the first difference.
     """
 
-    def __init__(self, folder: Path | None, identity: Mapping[str, Any], *, work: str, remedy: str) -> None:
-        """``work`` is what to call it in an error, such as "evaluation"; ``remedy`` is what the user can do."""
+    def __init__(self, folder: Path | None, identity: Mapping[str, Any], *, work: str, remedy: str = REMEDY) -> None:
+        """``work`` is what messages call the work, such as "evaluation"; ``remedy`` says what the user can do."""
         self.folder = folder
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))  # as it is read back: tuples become lists
         self.work = work
         self.remedy = remedy
-        self.saved_at = time.monotonic()
-        if folder is not None and (folder / IDENTITY).is_file():
-            self._check(read_json(folder / IDENTITY))
+        self._is_ours = False  # whether the pieces in the folder are those of this work
+        self._is_replaceable = False  # whether they are those of another work that is finished
+        if folder is not None and folder.is_dir():
+            self._open(folder)
 
-    def _check(self, kept: Any) -> None:
-        theirs = kept if isinstance(kept, dict) else {}
-        for name, ours in self.identity.items():
-            if name not in theirs or theirs[name] != ours:
+    def _open(self, folder: Path) -> None:
+        if not (folder / IDENTITY).is_file():
+            if any(not path.name.startswith(".") for path in folder.iterdir()):
                 raise UserError(
-                    f"{self.folder} holds another {self.work}: {name} is {theirs.get(name, 'unknown')} there and "
-                    f"{ours} here; {self.remedy}"
+                    f"{folder}: expected an empty folder or one with an {IDENTITY}, got other files; {self.remedy}"
                 )
+            return
+        kept = read_json(folder / IDENTITY)
+        theirs = kept.get("identity") if isinstance(kept, dict) else None
+        if not isinstance(theirs, dict):
+            raise self._damaged(folder / IDENTITY)
+        self._is_ours = (kept.get("work"), theirs) == (self.work, self.identity)
+        self._is_replaceable = not self._is_ours and kept.get("finished") is True
+        if not self._is_ours and not self._is_replaceable:
+            raise UserError(f"{folder} holds another {self.work}: {self._difference(theirs)}; {self.remedy}")
+
+    def _difference(self, theirs: Mapping[str, Any]) -> str:
+        kept, ours = _leaves(theirs), _leaves(self.identity)
+        for name in (*ours, *kept):
+            pair = [_shown(values[name]) if name in values else "missing" for values in (kept, ours)]
+            if name not in kept or name not in ours or kept[name] != ours[name]:
+                return f"{name} is {pair[0]} there and {pair[1]} here"
+        return f"it is not that of this {self.work}"
+
+    def _damaged(self, path: Path) -> UserError:
+        return UserError(f"{path}: damaged, expected what an interrupted {self.work} left; {self.remedy}")
 
     def path(self, name: str) -> Path:
-        """Where a piece lies; the folder and its identity are written first where they are missing."""
+        """Return where a piece lies, in a folder that is ready for it."""
         assert self.folder is not None
-        if not (self.folder / IDENTITY).is_file():
-            write_json(self.folder / IDENTITY, self.identity)
+        if not self._is_ours:
+            if self._is_replaceable:
+                with disk_errors(self.folder):
+                    shutil.rmtree(self.folder)
+            self._write_identity(finished=False)
         return self.folder / name
 
-    def has(self, name: str) -> bool:
-        """Whether a piece was kept."""
-        return self.folder is not None and (self.folder / IDENTITY).is_file() and (self.folder / name).is_file()
+    def _write_identity(self, *, finished: bool) -> None:
+        assert self.folder is not None
+        about = {"work": self.work, "finished": finished, "identity": self.identity}
+        write_json(self.folder / IDENTITY, about)
+        self._is_ours = True
 
-    def is_due(self) -> bool:
-        """Whether the last save is so long ago that the next one should follow."""
-        return self.folder is not None and time.monotonic() - self.saved_at > SAVE_EVERY
+    def has(self, name: str) -> bool:
+        """Whether a piece of this work is there."""
+        return self.folder is not None and self._is_ours and (self.folder / name).is_file()
 
     def save_json(self, name: str, values: Any) -> None:
-        """Keep a piece as JSON."""
+        """Keep a piece as JSON; the file is written completely or not at all."""
         if self.folder is not None:
             write_json(self.path(name), values)
 
     def load_json(self, name: str) -> Any:
-        """Return a kept piece; raises a UserError that names a damaged file."""
-        return read_json(self.path(name))
+        """Return a piece that was kept as JSON; raises a UserError that names a damaged file."""
+        path = self.path(name)
+        try:
+            return read_json(path)
+        except UserError as error:
+            raise self._damaged(path) from error
 
     def save_arrays(self, name: str, arrays: Mapping[str, Array]) -> None:
-        """Keep named arrays, all at once."""
+        """Keep named arrays as one piece; the file is written completely or not at all."""
         if self.folder is None:
             return
         buffer = io.BytesIO()
         named: dict[str, Any] = dict(arrays)
         np.savez_compressed(buffer, **named)
         write_bytes(self.path(name), buffer.getvalue())
-        self.saved_at = time.monotonic()
 
     def load_arrays(self, name: str) -> dict[str, Array]:
-        """Return kept arrays; raises a UserError that names a damaged file."""
+        """Return a piece that was kept as arrays; raises a UserError that names a damaged file."""
         path = self.path(name)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with disk_errors(path), np.load(path, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: damaged, expected what an interrupted {self.work} left; {self.remedy}") from error
+        except (AttributeError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+            raise self._damaged(path) from error
+
+    @contextmanager
+    def saving(self, name: str, arrays: Callable[[], Mapping[str, Array]]) -> Iterator[Callable[[], None]]:
+        """Keep a state that grows: every 30 seconds, and when the block ends, also by an interruption.
+
+        The block calls what it is given after each piece.  ``arrays`` returns the state and may be called at any
+        moment, so a state has to change in one step (a new object, or one ``dict.update``).
+        """
+        saved_at = time.monotonic()
+        changed = False
+
+        def advanced() -> None:
+            nonlocal saved_at, changed
+            changed = True
+            if time.monotonic() - saved_at > SAVE_EVERY:
+                self.save_arrays(name, arrays())
+                saved_at = time.monotonic()
+                changed = False
+
+        try:
+            yield advanced
+        finally:
+            if changed:
+                self.save_arrays(name, arrays())
+
+    def finish(self) -> None:
+        """Note that the work is finished: its pieces stay, and another work may replace them."""
+        if self.folder is not None:
+            self.path(IDENTITY)
+            self._write_identity(finished=True)
 
     def remove(self) -> None:
-        """Remove the folder, once the work is finished."""
+        """Remove the folder with all pieces."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings: {"a": {"b": 1}} -> {"a.b": 1}."""
+    leaves: dict[str, Any] = {}
+    for name, value in values.items():
+        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return leaves
+
+
+def _shown(value: Any) -> str:
+    return textwrap.shorten(value if isinstance(value, str) else json.dumps(value), SHOWN, placeholder=" ...")

@@ -151,7 +151,7 @@ def full_disk(*_: object) -> NoReturn:
 def test_a_full_disk_leaves_the_old_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = randomized(replace(CARD, licence="other"))
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="MiB free"):
+    with pytest.raises(UserError, match="MiB free"):
         save(other, folder)
     assert load(folder).card == CARD
     assert list(folder.parent.iterdir()) == [folder]

@@ -10,6 +10,7 @@ from segformer.data.cache import CachedSample, cached, keep
 from segformer.data.dataset import Pair, join
 from segformer.data.images import RGB, Decoding
 from segformer.data.sources.catalog import open_data
+from segformer.errors import UserError
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", fail)
-    with pytest.raises(OSError, match="no space to write this file"):
+    with pytest.raises(UserError, match="no space to write this file"):
         keep(np.zeros(3), tmp_path / "ab" / "x.npy")
     assert not files(tmp_path)
 
