@@ -1,39 +1,36 @@
-"""Arguments that commands share, what they mean, and how a command is called."""
+"""Arguments that commands share, and what they mean."""
 
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
-import tyro
 from tyro.conf import arg
 
+from segformer.cli.parsing import PROGRAM as PROGRAM
+from segformer.cli.parsing import call as call
+from segformer.cli.parsing import parse as parse
 from segformer.config import Blend, DataConfig, EvalConfig
 from segformer.errors import UserError
+from segformer.validation import OneOf
 
 if TYPE_CHECKING:
     from segformer.data.dataset import DataSource
     from segformer.models.interfaces import Network
     from segformer.models.segmenter import Segmenter
 
-PROGRAM = "segformer"
-ANY_MODEL = "Model folder such as runs/<recipe>/best, another project's checkpoint, or a hub id."
+ANY_MODEL = "Model: a folder such as runs/RECIPE/best, a checkpoint of another project, or a hub id."
+ANY_DATA = "Data set: a folder whose layout is recognised, NAME=FOLDER, hub:OWNER/NAME, or toytown."
 ModelArgument = Annotated[str, arg(metavar="MODEL", help=ANY_MODEL)]
-DataArgument = Annotated[
-    str, arg(metavar="NAME=ROOT|FOLDER", help="A folder whose layout is recognised, NAME=FOLDER, or toytown.")
-]
-DevicesArgument = Annotated[int, arg(metavar="N", help="Processes, each with a device of its own, on this machine.")]
-NodesArgument = Annotated[int, arg(metavar="N", help="Machines, started by torchrun or SLURM.")]
-ThreadsArgument = Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")]
+DATA_NAMES = OneOf("data.sources.SOURCES", "NAME is one of")
+DataArgument = Annotated[str, arg(metavar="FOLDER|NAME=FOLDER", help=ANY_DATA), DATA_NAMES]
+DevicesArgument = Annotated[int, arg(metavar="N", help="Number of devices on this machine, one process each.")]
+NodesArgument = Annotated[int, arg(metavar="N", help="Number of machines, when torchrun or SLURM starts them.")]
+ThreadsArgument = Annotated[int, arg(metavar="N", help="Number of CPU threads; 0: one for each core.")]
 Protocol = Literal["own", "whole", "slide", "multiscale"]
-DeviceArgument = Annotated[str, arg(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")]
-
-
-def call(command: Callable[..., Any], arguments: Sequence[str]) -> None:
-    """Parse a command's arguments by its signature, and run it."""
-    prog = f"{PROGRAM} {command.__name__}"
-    tyro.cli(command, args=arguments, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+DeviceArgument = Annotated[str, arg(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to compute on.")]
 
 
 def fail(message: str) -> NoReturn:
@@ -44,7 +41,7 @@ def fail(message: str) -> NoReturn:
 
 
 def choose_device(name: str) -> str:
-    """Return the device that a name means; raises a UserError where this machine has none such."""
+    """Return the device that a name means; raises a UserError if this machine has no such device."""
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -59,7 +56,7 @@ def choose_device(name: str) -> str:
 
 
 def set_threads(threads: int) -> None:
-    """Limit the CPU threads; 0 leaves torch's choice."""
+    """Set the number of CPU threads; 0 leaves the choice to torch."""
     import torch
 
     if threads:
@@ -67,7 +64,7 @@ def set_threads(threads: int) -> None:
 
 
 def load_data(data: str, masks: str = "", relabel: Sequence[tuple[str, str]] = ()) -> "DataSource":
-    """Open what --data names, and say on standard error how it was read."""
+    """Open the data set that --data names, and print how it was read to standard error."""
     from segformer.data.sources.catalog import open_data, with_data
 
     source = open_data(replace(with_data(DataConfig(), data), masks=masks, relabel=tuple(relabel)))
@@ -77,7 +74,7 @@ def load_data(data: str, masks: str = "", relabel: Sequence[tuple[str, str]] = (
 
 
 def print_note(note: str) -> None:
-    """Tell the user something, on standard error."""
+    """Print a note to standard error."""
     print(f"note: {note}", file=sys.stderr)
 
 
@@ -99,7 +96,8 @@ def protocol_of(model: "Network", protocol: Protocol, blend: Blend | None) -> Ev
 
 
 def resumed_run(arguments: Sequence[str]) -> Path | None:
-    """Return the run folder that is to be resumed, where the command line names one."""
-    if "--resume" not in arguments or "--run-dir" not in arguments[:-1]:
+    """Return the run folder to resume, if the command line names one: --resume with --run-dir DIR or --run-dir=DIR."""
+    words = [word for argument in arguments for word in re.sub(r"^--run_dir", "--run-dir", argument).split("=", 1)]
+    if "--resume" not in words or "--run-dir" not in words[:-1]:
         return None
-    return Path(arguments[arguments.index("--run-dir") + 1])
+    return Path(words[words.index("--run-dir") + 1])

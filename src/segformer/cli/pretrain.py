@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from segformer.cli.arguments import (
-    PROGRAM,
     DeviceArgument,
     DevicesArgument,
     NodesArgument,
     ThreadsArgument,
     choose_device,
+    parse,
     resumed_run,
     set_threads,
 )
@@ -55,9 +54,7 @@ def run(arguments: Sequence[str]) -> None:
     name = arguments[0] if named else "imagenet_b0"
     resumed = resumed_run(arguments)
     base = find_pretrain_recipe(name) if named or resumed is None else read_pretrain_recipe(resumed / "recipe.json")
-    command = tyro.cli(
-        Pretrain, default=Pretrain(recipe=name, options=base), args=arguments, prog=f"{PROGRAM} pretrain"
-    )
+    command = parse(Pretrain, arguments, "pretrain", default=Pretrain(recipe=name, options=base))
     if not named and resumed is None:
         raise UserError("pretrain needs a RECIPE first, such as imagenet_b0; see segformer pretrain --help")
     if command.devices > 1 and not started_outside():

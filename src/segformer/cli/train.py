@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from tyro.conf import Positional, arg
 
 from segformer.cli.arguments import (
-    PROGRAM,
     DeviceArgument,
     DevicesArgument,
     NodesArgument,
     ThreadsArgument,
     choose_device,
+    parse,
     resumed_run,
     set_threads,
 )
@@ -73,7 +72,7 @@ def run(arguments: Sequence[str]) -> None:
     name = arguments[0] if named else "folder_b0"
     resumed = resumed_run(arguments)
     base = find_recipe(name) if named or resumed is None else find_recipe(str(resumed / "recipe.json"))
-    command = tyro.cli(Train, default=Train.of(base, name), args=arguments, prog=f"{PROGRAM} train")
+    command = parse(Train, arguments, "train", default=Train.of(base, name))
     if command.recipe != name:
         raise UserError(f"RECIPE comes first: segformer train {command.recipe} ...")
     if command.list:

@@ -1,0 +1,150 @@
+"""From the words of a command line to a call of the command: tyro, with errors of one line and tables in the help."""
+
+import contextlib
+import functools
+import inspect
+import io
+import os
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import is_dataclass, replace
+from importlib import import_module
+from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
+
+import tyro
+from tyro.conf import arg
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+
+from segformer.errors import UserError
+from segformer.validation import OneOf
+
+T = TypeVar("T")
+PROGRAM = "segformer"
+
+
+def call(command: Callable[..., None], arguments: Sequence[str]) -> None:
+    """Parse a command's arguments by its signature, and run it."""
+
+    def bind(*args: Any, **options: Any) -> Callable[[], None]:
+        return functools.partial(command, *args, **options)
+
+    described: Any = functools.wraps(command)(bind)
+    del described.__wrapped__  # tyro would read the original's signature
+    signature = inspect.signature(command)
+    hints = {name: with_row_names(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
+    described.__annotations__ = hints
+    described.__signature__ = signature.replace(
+        parameters=[parameter.replace(annotation=hints[name]) for name, parameter in signature.parameters.items()]
+    )
+    parse(described, arguments, command.__name__, config=(tyro.conf.FlagCreatePairsOff,))()
+
+
+def parse(kind: Callable[..., T], arguments: Sequence[str], command: str, **options: Any) -> T:
+    """Parse arguments into a dataclass or a call; raises a UserError of one line that says what is wrong with them.
+
+    ``options`` are those of ``tyro.cli``, such as ``default``.
+    """
+    prog = f"{PROGRAM} {command}"
+    help_wanted = bool({"--help", "-h"} & set(arguments))
+    printed = io.StringIO()  # which tells tyro, too, to leave out colours and frames
+    errors = io.StringIO()
+    try:
+        with (
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(errors),
+            contextlib.nullcontext() if help_wanted else unlimited_width(),
+        ):
+            return cast("T", tyro.cli(kind, args=arguments, prog=prog, registry=row_name_registry(), **options))
+    except SystemExit as stop:
+        if stop.code:
+            raise UserError(f"{summarize(errors.getvalue())}; see {prog} --help") from None
+        print(wrap(printed.getvalue()), end="")
+        raise
+
+
+@contextlib.contextmanager
+def unlimited_width() -> Iterator[None]:
+    """Keep tyro from breaking the lines of an error."""
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "10000"
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+
+
+def summarize(printed: str) -> str:
+    r"""Return the error that tyro prints as text under a heading, on one line, with the option that tyro suggests.
+
+    >>> summarize(" Oops\n ----\n  Unknown: --stps\n  ----\n  Perhaps you meant:\n      --steps INT\n")
+    "unknown: --stps; did you mean '--steps'?"
+    """
+    sections: list[list[str]] = [[]]
+    for line in printed.splitlines():
+        if line.strip() and not line.strip(" -"):
+            sections.append([])
+        elif not line.startswith(" " * 10):  # deeper lines are the help of an option
+            sections[-1].append(line.strip())
+    _, message, *more = sections
+    text = re.sub(r"^Error parsing ((-\S+: )|\S+: )", r"\2", " ".join(message)).rstrip(".")
+    near = [line.split()[0] for line in (more[0] if more else []) if line.startswith("-")]
+    suggestion = f"; did you mean '{near[0]}'?" if near and more[0][0] == "Perhaps you meant:" else ""
+    return text[:1].lower() + text[1:] + suggestion
+
+
+def wrap(text: str) -> str:
+    """Break the lines of a help text that are longer than the terminal is wide."""
+    width = max(40, shutil.get_terminal_size().columns)
+    return "".join(f"{textwrap.fill(line.rstrip(), width)}\n" for line in text.splitlines())
+
+
+def row_names(mark: OneOf) -> str:
+    """Return the names that a table holds at this moment, as a sentence of a help text."""
+    module, _, table = mark.table.rpartition(".")
+    rows = getattr(import_module(f"segformer.{module}"), table, ())
+    return f"{mark.lead}: {', '.join(rows)}."
+
+
+def with_row_names(hint: Any, text: str = "") -> Any:
+    """Add the names of a table to the help of an argument that is marked OneOf.
+
+    ``text`` is the help of an argument that has none in its type.
+    """
+    kind, *marks = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+    table = next((mark for mark in marks if isinstance(mark, OneOf)), None)
+    if table is None:
+        return hint
+    others = [mark for mark in marks if mark is not table] or [arg(metavar="NAME", help=text)]
+    listed = [replace(m, help=f"{m.help} {row_names(table)}") if hasattr(m, "help") else m for m in others]
+    return Annotated[(kind, *listed)]
+
+
+def row_name_registry() -> ConstructorRegistry:
+    """Return tyro's rules, with one more: the help of a config's field that is marked OneOf lists the names."""
+    registry = ConstructorRegistry()
+    asked: list[type] = []  # the rule asks tyro for the plain description, and is itself asked on the way
+
+    @registry.struct_rule
+    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if info.type in asked or not is_dataclass(info.type):
+            return None
+        asked.append(info.type)
+        spec = ConstructorRegistry.get_struct_spec(info)
+        asked.remove(info.type)
+        if not isinstance(spec, StructConstructorSpec):
+            return None
+        return replace(spec, fields=tuple(map(field_with_row_names, spec.fields)))
+
+    return registry
+
+
+def field_with_row_names(field: StructFieldSpec) -> StructFieldSpec:
+    """Add the names of a table to the help of a config's field that is marked OneOf."""
+    if not any(isinstance(mark, OneOf) for mark in getattr(field.type, "__metadata__", ())):
+        return field
+    text = field.helptext() if callable(field.helptext) else field.helptext
+    return replace(field, type=with_row_names(field.type, text or ""))

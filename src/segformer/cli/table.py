@@ -1,0 +1,89 @@
+"""Tables as plain aligned text: one record a line when piped; in a terminal, fitted to its width."""
+
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+
+GAP = "  "
+MIN_TEXT = 20  # characters; a narrower last column is not worth wrapping
+FIGURE = re.compile(r"([-+<>~]?[\d.,]+( ?%)?( .*)?|-|)")
+
+
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", num_labels: int = 1, indent: int = 0
+) -> None:
+    """Print a table; ``num_labels`` columns at the left are repeated where a table is broken into several.
+
+    Columns whose cells all start with a digit are aligned at the right.  A heading may have several lines.  Without
+    headings, pass an empty sequence.
+    """
+    if title:
+        print(title)
+    for line in format_table(headings, rows, width=available_width(), num_labels=num_labels):
+        print(" " * indent + line)
+
+
+def available_width() -> int | None:
+    """Return the width of the terminal, or None if standard output is no terminal and COLUMNS is not set."""
+    if "COLUMNS" in os.environ or sys.stdout.isatty():
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def format_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None, num_labels: int = 1
+) -> list[str]:
+    r"""Return the lines of a table.
+
+    A table wider than ``width`` has its last column wrapped if that holds text; otherwise its columns are broken into
+    several tables, one below the other.
+
+    >>> print("\n".join(format_table(["class", "IoU"], [["road", "97.1"], ["sky", "5.0"]])))
+    class   IoU
+    road   97.1
+    sky     5.0
+    """
+    columns = list(zip(*([headings, *rows] if headings else rows), strict=True))
+    num_headings = 1 if headings else 0
+    widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+    right = [i >= num_labels and all(map(FIGURE.fullmatch, column[num_headings:])) for i, column in enumerate(columns)]
+    if width is None or _total(widths) <= width:
+        return _lines(columns, widths, right)
+    rest = width - _total(widths[:-1]) - len(GAP)
+    if not right[-1] and rest >= MIN_TEXT:
+        wrapped = ["\n".join(textwrap.wrap(cell, rest)) for cell in columns[-1]]
+        return _lines([*columns[:-1], wrapped], [*widths[:-1], rest], right)
+    lines: list[str] = []
+    for part in _parts(widths, width, num_labels):
+        lines += ["", *_lines([columns[i] for i in part], [widths[i] for i in part], [right[i] for i in part])]
+    return lines[1:]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(GAP) * max(len(widths) - 1, 0)
+
+
+def _parts(widths: Sequence[int], width: int, num_labels: int) -> list[list[int]]:
+    """Break the columns into parts that fit the width, each with the labels at its left."""
+    labels = list(range(num_labels))
+    parts = [list(labels)]
+    for i in range(num_labels, len(widths)):
+        if len(parts[-1]) > num_labels and _total([widths[k] for k in [*parts[-1], i]]) > width:
+            parts.append(list(labels))
+        parts[-1].append(i)
+    return parts
+
+
+def _lines(columns: Sequence[Sequence[str]], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
+    """Align the cells of all columns; a cell of several lines makes its row as high."""
+    lines = []
+    for row in zip(*columns, strict=True):
+        cells = [cell.split("\n") for cell in row]
+        for k in range(max(map(len, cells))):
+            texts = [cell[k] if k < len(cell) else "" for cell in cells]
+            aligned = [t.rjust(w) if r else t.ljust(w) for t, w, r in zip(texts, widths, right, strict=True)]
+            lines.append(GAP.join(aligned).rstrip())
+    return lines
