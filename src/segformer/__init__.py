@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segformer.checkpoints.model_folder import convert as convert
+    from segformer.checkpoints.conversion import convert as convert
     from segformer.checkpoints.model_folder import from_pretrained as from_pretrained
     from segformer.checkpoints.model_folder import load as load
     from segformer.checkpoints.model_folder import push_to_hub as push_to_hub
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "convert": "checkpoints.model_folder",
+    "convert": "checkpoints.conversion",
     "from_pretrained": "checkpoints.model_folder",
     "load": "checkpoints.model_folder",
     "push_to_hub": "checkpoints.model_folder",

@@ -275,7 +275,7 @@ class ModelCard:
     palette: tuple[Color, ...]
     provenance: dict[str, Any]
     """Where the weights come from: recipe, step, scores, versions."""
-    licence: str
+    license: str
     """License of the weights; "unknown" if nobody named one."""
 
     def __post_init__(self) -> None:
@@ -292,7 +292,7 @@ class ModelCard:
             classes=tuple(f"class_{k}" for k in range(num_classes)),
             palette=default_palette(num_classes),
             provenance={},
-            licence="unknown",
+            license="unknown",
         )
 
 

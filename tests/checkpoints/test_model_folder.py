@@ -25,7 +25,7 @@ CARD = ModelCard(
     classes=("road", "Straße", 'a "quoted" name'),
     palette=((128, 64, 128), (0, 0, 255), (1, 2, 3)),
     provenance={"recipe": "folder_b0", "step": 200, "scores": {"mIoU": 0.1234567890123, "classes": [None, 1]}},
-    licence="CC-BY-4.0",
+    license="CC-BY-4.0",
 )
 
 
@@ -102,7 +102,7 @@ def test_a_model_of_other_channels_and_one_class(tmp_path: Path) -> None:
 def test_config_holds_the_whole_schema(saved: Path) -> None:
     values = json.loads((saved / "config.json").read_text())
     assert set(values) == {
-        "format_version", "model", "preprocessing", "eval", "classes", "palette", "provenance", "licence"
+        "format_version", "model", "preprocessing", "eval", "classes", "palette", "provenance", "license"
     }  # fmt: skip
     assert values["model"] == {
         "encoder": "mit_b0",
@@ -132,7 +132,7 @@ def test_config_holds_the_whole_schema(saved: Path) -> None:
     assert values["classes"] == list(CARD.classes)
     assert values["palette"] == [list(color) for color in CARD.palette]
     assert values["provenance"] == CARD.provenance
-    assert values["licence"] == "CC-BY-4.0"
+    assert values["license"] == "CC-BY-4.0"
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
 
 
@@ -149,7 +149,7 @@ def full_disk(*_: object) -> NoReturn:
 
 
 def test_a_full_disk_leaves_the_old_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = randomized(replace(CARD, licence="other"))
+    other = randomized(replace(CARD, license="other"))
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(UserError, match="MiB free"):
         save(other, folder)
@@ -194,7 +194,7 @@ def test_the_file_in_a_folder_means_the_folder(folder: Path) -> None:
 
 def test_another_projects_config_beside_our_weights(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(FOREIGN))
-    with pytest.raises(ValueError, match="model: no SegFormer checkpoint of a known layout"):
+    with pytest.raises(ValueError, match="model: no SegFormer checkpoint of a known format"):
         load(folder)
 
 
@@ -279,7 +279,7 @@ def test_weights_of_another_type_work_or_are_an_error(folder: Path) -> None:
     [
         ("model", {"decoder_chanels": 256}, "unknown field 'model.decoder_chanels'; did you mean 'decoder_channels'"),
         ("preprocessing", {"shortside": 64}, "unknown field 'preprocessing.shortside'; did you mean 'short_side'"),
-        (None, {"licenze": "MIT"}, "unknown field 'licenze'; did you mean 'licence'"),
+        (None, {"licenze": "MIT"}, "unknown field 'licenze'; did you mean 'license'"),
         ("model", {"encoder": "mitb0"}, "model.encoder must be one of .*; got 'mitb0'; did you mean 'mit_b0'"),
         ("eval", {"crop": [64]}, r"eval.crop must have 2 values, got 1"),
         ("preprocessing", {"resize": "fitt"}, "preprocessing.resize must be one of .*; did you mean 'fit'"),
@@ -295,9 +295,9 @@ def test_a_wrong_field_of_the_config(folder: Path, section: str | None, changes:
 
 def test_a_field_that_is_missing(folder: Path) -> None:
     values = json.loads((folder / "config.json").read_text())
-    del values["licence"]
+    del values["license"]
     (folder / "config.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"model/config\.json: missing field 'licence'"):
+    with pytest.raises(ValueError, match=r"model/config\.json: missing field 'license'"):
         load(folder)
 
 

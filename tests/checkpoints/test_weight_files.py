@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from formats.test_nvlabs import encoder_shapes, filled, segmentation_shapes, with_bias
 from safetensors.torch import save, save_file
 from torch import Tensor
 from torchvision.models import resnet18
 
 import segformer
+from checkpoints.formats.test_nvlabs import encoder_shapes, filled, segmentation_shapes, with_bias
 from segformer.checkpoints.weight_files import read_checkpoint
 from segformer.cli.main import main
 from segformer.errors import UserError
@@ -306,7 +306,7 @@ def test_loading_a_large_model_needs_little_more_than_its_file(kind: str, tmp_pa
     theirs = transformers_model("mit_b5", 19)
     theirs.save_pretrained(tmp_path / "theirs")
     if kind == "ours":
-        segformer.checkpoints.model_folder.convert(tmp_path / "theirs", tmp_path / "ours", "segformer")
+        segformer.checkpoints.conversion.convert(tmp_path / "theirs", tmp_path / "ours", "segformer")
     size = (tmp_path / kind / "model.safetensors").stat().st_size / 1024
     command = [sys.executable, "-c", PEAK, str(tmp_path / kind)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -21,7 +21,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segformer.checkpoints.model_folder import initialize, read_weights
+from segformer.checkpoints.fine_tuning import initialize
+from segformer.checkpoints.model_folder import read_weights
 from segformer.cli.main import main as cli
 from segformer.config import IMAGENET_MEAN, IMAGENET_STD, from_json, to_json
 from segformer.data.dataset import generator_of

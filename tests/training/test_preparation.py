@@ -14,7 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 from conftest import CLASSES, write_folder
-from segformer.checkpoints.model_folder import convert, load
+from segformer.checkpoints.conversion import convert
+from segformer.checkpoints.model_folder import load
 from segformer.config import DataConfig, Preprocessing, Recipe, TrainConfig
 from segformer.data.dataset import fingerprint
 from segformer.data.sources.catalog import open_data

@@ -1,72 +1,71 @@
-"""Any checkpoint of another project -> our names, and what is known about it."""
+"""Checkpoints of other projects: which format they are in, their weights under our names, and their model card."""
 
 import re
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from segformer.checkpoints.formats import mmseg, nvlabs, smp, tao, transformers
-from segformer.checkpoints.key_table import Layout, State, architecture, expected_state, read
+from segformer.checkpoints.architecture import expected_state, read_architecture
+from segformer.checkpoints.format import Format
+from segformer.checkpoints.formats import FORMATS
+from segformer.checkpoints.key_table import KeyTable, State, read
 from segformer.checkpoints.weight_files import Checkpoint
-from segformer.config import Color, EvalConfig, ModelCard, ModelConfig, Preprocessing, default_palette
+from segformer.checkpoints.weights import Weights
+from segformer.config import Color, EvalConfig, ModelCard, ModelConfig, default_palette
 from segformer.data.sources import ade20k, cityscapes
 from segformer.errors import UserError
 
-LAYOUTS: tuple[Layout, ...] = (
-    tao.TAO,  # before NVLABS, whose keys it has too
-    nvlabs.NVLABS,
-    smp.SMP,
-    *transformers.LAYOUTS,
-    mmseg.MMSEG,
-    mmseg.MMSEG_BARE,
-    nvlabs.NVLABS_ENCODER,
-)
 CLASSIFIER = ("decoder.classifier.weight", "decoder.classifier.bias")
 KNOWN_PALETTES = (ade20k, cityscapes)
-STRANGERS = (  # a key's pattern, and whose it is
-    (r".*layer1\.0\.conv1\.weight", "a ResNet"),
-    (r".*pos_embed\d?", "a ViT or PVT, which have position embeddings"),
-    (r".*relative_position_bias_table", "a Swin Transformer"),
-    (r".*downsample_layers\.0\.0\.weight", "a ConvNeXt"),
-)
+OTHER_ARCHITECTURES = {  # regular expression of a tensor's name -> the architecture that has it
+    r".*layer1\.0\.conv1\.weight": "a ResNet",
+    r".*pos_embed\d?": "a ViT or PVT, which have position embeddings",
+    r".*relative_position_bias_table": "a Swin Transformer",
+    r".*downsample_layers\.0\.0\.weight": "a ConvNeXt",
+}
 
 
-@dataclass(frozen=True)
-class Foreign:
-    """A checkpoint in our names; ``card`` is None where it has no decoder."""
+def translate(checkpoint: Checkpoint, source: str) -> Weights:
+    """Recognise the format of a checkpoint and translate its weights, in float32, and what it says about them.
 
-    layout: Layout
-    config: ModelConfig
-    state: dict[str, Tensor]
-    card: ModelCard | None
-    notes: tuple[str, ...]
-
-
-def translate(checkpoint: Checkpoint) -> Foreign:
-    """Detect a checkpoint's layout by keys and shapes, and translate it.
-
-    Raises a UserError that names the file and what does not fit.
+    ``source`` is what the user called it.  Raises a UserError that names the file and what does not fit.
     """
     try:
-        layout = detect(checkpoint.state)
-        config, num_classes = architecture(layout, checkpoint.state)
+        form, table = recognize(checkpoint.state)
+        config, num_classes = read_architecture(table, checkpoint.state)
         expected = expected_state(config, num_classes)
-        if not layout.has_decoder:
+        if not table.has_decoder:
             expected = {name: tensor for name, tensor in expected.items() if name.startswith("encoder.")}
-        source = tao.fold_bias(checkpoint.state) if layout is tao.TAO else checkpoint.state
-        state, notes = read(layout, source, expected)
-    except ValueError as error:
+        prepared, changes = form.prepare(checkpoint.state)
+        state, notes = read(table, prepared, expected)
+    except UserError as error:
         raise UserError(f"{checkpoint.path}: {error}") from error
-    if layout is tao.TAO:
-        notes.append("folded the fusion's bias into the norm: the same function")
-    card = describe(checkpoint, layout, config, num_classes) if num_classes else None
+    notes += changes
+    card = card_of(checkpoint, form, table, config, num_classes, source) if num_classes else None
     if card and num_classes == 1:
         card, state = two_classes(card, state)
-        notes.append("made the binary head one of two classes: the same function, its logit against 0")
-    return Foreign(layout, config, state, card, tuple(notes))
+        notes.append("turned the binary head into one of two classes: the same function, its logit against 0")
+    state = {name: tensor if tensor.ndim == 0 else tensor.float() for name, tensor in state.items()}
+    return Weights(source, config, card, state, tuple(notes))
+
+
+def recognize(state: State) -> tuple[Format, KeyTable]:
+    """Return the format that a checkpoint's tensor names belong to, and its table.
+
+    Where several tables match, the one with the longest signature wins.  Raises a UserError that says what the
+    checkpoint looks like instead.
+    """
+    for pattern, kind in OTHER_ARCHITECTURES.items():
+        if any(re.fullmatch(pattern, key) for key in state):
+            raise UserError(f"no SegFormer checkpoint: it looks like {kind}")
+    matching = [(form, table) for form in FORMATS.values() for table in form.tables if table.matches(state)]
+    if not matching:
+        raise UserError(
+            f"no SegFormer checkpoint of a known format ({', '.join(FORMATS)}); "
+            f"the first of its {len(state)} tensors is '{next(iter(state))}'"
+        )
+    return max(matching, key=lambda match: len(match[1].signature))
 
 
 def two_classes(card: ModelCard, state: dict[str, Tensor]) -> tuple[ModelCard, dict[str, Tensor]]:
@@ -76,60 +75,35 @@ def two_classes(card: ModelCard, state: dict[str, Tensor]) -> tuple[ModelCard, d
     return replace(card, classes=names, palette=default_palette(2)), state | doubled
 
 
-def detect(state: State) -> Layout:
-    """Return the layout that a checkpoint's keys belong to; raises a UserError that says what it looks like."""
-    for pattern, whose in STRANGERS:
-        if any(re.fullmatch(pattern, key) for key in state):
-            raise UserError(f"no SegFormer checkpoint: it looks like {whose}")
-    for layout in LAYOUTS:
-        if layout.matches(state):
-            return layout
-    first = next(iter(state))
-    raise UserError(f"no SegFormer checkpoint of a known layout (first of {len(state)} tensors: '{first}')")
-
-
-def describe(checkpoint: Checkpoint, layout: Layout, config: ModelConfig, num_classes: int) -> ModelCard:
-    """Return the card of a translated model: classes, palette, preprocessing, where it comes from."""
-    names = _names(checkpoint.meta.get("CLASSES")) or transformers.class_names(checkpoint.config)
+def card_of(
+    checkpoint: Checkpoint, form: Format, table: KeyTable, config: ModelConfig, num_classes: int, source: str
+) -> ModelCard:
+    """Return the card of a translated model: classes, palette, preprocessing, provenance."""
+    names = form.read_classes(checkpoint)
     if len(names) != num_classes:
         names = tuple(f"class_{k}" for k in range(num_classes))
-    preprocessing = Preprocessing.for_channels(config.in_channels)
-    if checkpoint.preprocessor:
-        try:
-            preprocessing = transformers.read_preprocessing(checkpoint.preprocessor, config.in_channels)
-        except ValueError as error:
-            raise UserError(f"{checkpoint.path / 'preprocessor_config.json'}: {error}") from error
+    colors = form.read_palette(checkpoint)
     return ModelCard(
         model=config,
-        preprocessing=preprocessing,
+        preprocessing=form.read_preprocessing(checkpoint, config.in_channels),
         eval=EvalConfig(),
         classes=names,
-        palette=_palette(checkpoint.meta.get("PALETTE"), names),
-        provenance={"source": Path(checkpoint.path).name, "layout": layout.name},
-        licence="unknown",
+        palette=colors if len(colors) == len(names) else palette_for(names),
+        provenance={"source": source, "layout": table.name},
+        license="unknown",
     )
 
 
-def _names(classes: Any) -> tuple[str, ...]:
-    return tuple(str(name).strip() for name in classes) if isinstance(classes, list | tuple) else ()
-
-
-def _palette(given: Any, names: tuple[str, ...]) -> tuple[Color, ...]:
-    """Return the checkpoint's own palette, else that of a data set with the same classes, else distinct colours."""
-    try:
-        colors = tuple((int(r), int(g), int(b)) for r, g, b in given or ())
-    except (TypeError, ValueError):
-        colors = ()
-    if len(colors) == len(names):
-        return colors
+def palette_for(names: tuple[str, ...]) -> tuple[Color, ...]:
+    """Return the palette of a known data set with these classes, or else colors that are far from one another."""
     for known in KNOWN_PALETTES:
-        if len(known.CLASSES) == len(names) and all(map(_alike, known.CLASSES, names)):
+        if len(known.CLASSES) == len(names) and all(map(_is_same_class, known.CLASSES, names)):
             palette: tuple[Color, ...] = known.PALETTE
             return palette
     return default_palette(len(names))
 
 
-def _alike(ours: str, theirs: str) -> bool:
-    """Whether two class names are the same but for case, synonyms ("sofa; couch") and a longer form."""
+def _is_same_class(ours: str, theirs: str) -> bool:
+    """Whether two class names differ in no more than case, synonyms ("sofa; couch") and a longer form."""
     words = [word.strip().lower() for word in re.split("[;,]", theirs)]
     return any(word.startswith(ours) or ours.startswith(word) for word in words if word)

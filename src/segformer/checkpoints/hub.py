@@ -1,19 +1,19 @@
-"""The Hugging Face hub: models by their id."""
+"""The Hugging Face hub: recognising and downloading models by their id."""
 
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from segformer.errors import UserError
 
 log = logging.getLogger(__name__)
-FILES = ["*.json", "*.safetensors", "*.bin", "*.pth", "*.pt"]
-SAFE = ["*.json", "*.safetensors"]
+ANY_WEIGHTS = ["*.json", "*.safetensors", "*.bin", "*.pth", "*.pt"]
+SAFE_WEIGHTS = ["*.json", "*.safetensors"]
 
 
 def is_id(source: str) -> bool:
-    """Whether a source reads like owner/name, with perhaps @revision.
+    """Whether a source reads like owner/name or owner/name@revision.
 
     >>> is_id("nvidia/segformer-b0-finetuned-ade-512-512"), is_id("runs/mine/best")
     (True, False)
@@ -21,28 +21,57 @@ def is_id(source: str) -> bool:
     return re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?", source) is not None
 
 
-def download(source: str, **options: Any) -> Path:
-    """Return the local copy of owner/name[@revision], from the hub's cache where it is there.
+@dataclass(frozen=True, kw_only=True)
+class HubOptions:
+    """How to download; see ``huggingface_hub.snapshot_download``."""
 
-    ``options`` are those of ``huggingface_hub.snapshot_download``.  Weights are taken as safetensors where the
-    repository has them.  ``HF_HUB_OFFLINE=1`` keeps to the cache.
-    Raises UserError where the model can not be had.
+    revision: str | None = None
+    token: str | bool | None = None
+    cache_dir: str | Path | None = None
+    local_files_only: bool = False
+    force_download: bool = False
+
+
+def download(source: str, options: HubOptions) -> Path:
+    """Return the local copy of owner/name[@revision]; files in the hub's cache are not downloaded again.
+
+    Pickled weights are downloaded only where the repository has no safetensors.  ``HF_HUB_OFFLINE=1`` limits it to the
+    cache.  Raises a UserError where the hub does not provide the model.
     """
     from huggingface_hub import list_repo_files, snapshot_download
 
-    repo_id, _, named = source.partition("@")
-    revision = options.pop("revision", None) or named or None
+    repo_id, _, named_revision = source.partition("@")
+    revision = options.revision or named_revision or None
+    errors = hub_errors()
+    patterns = ANY_WEIGHTS
     try:
-        patterns = FILES
-        try:
-            if any(name.endswith(".safetensors") for name in list_repo_files(repo_id, revision=revision)):
-                patterns = SAFE
-        except Exception:  # the cache may still have it
-            log.debug("the hub does not list the files of %s", repo_id, exc_info=True)
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, **options))
-    except Exception as error:  # of the hub, or of whichever client carries its requests
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        names = list_repo_files(repo_id, revision=revision, token=options.token)
+        patterns = SAFE_WEIGHTS if any(name.endswith(".safetensors") for name in names) else ANY_WEIGHTS
+    except errors:  # the files may still be in the cache
+        log.debug("the hub does not list the files of %s", repo_id, exc_info=True)
+    try:
+        path = snapshot_download(
+            repo_id,
+            revision=revision,
+            token=options.token,
+            cache_dir=options.cache_dir,
+            local_files_only=options.local_files_only,
+            force_download=options.force_download,
+            allow_patterns=patterns,
+        )
+    except errors as error:
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         raise UserError(
-            f"no file or folder '{source}', and the hub does not give a model of that name ({reason.strip(': ')}); "
-            f"without a network give a local folder"
+            f"no file or folder '{source}', and the hub does not give a model of that name ({reason}); "
+            f"without a network, give a local folder"
         ) from error
+    return Path(path)
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions of huggingface_hub and, through it, of whichever HTTP client it uses."""
+    from huggingface_hub import errors
+
+    named = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    return (OSError, *named)

@@ -1,8 +1,8 @@
-"""What every layout of a SegFormer checkpoint is: a table of names, and three operations that read or write by it.
+"""Tables that pair the tensor names of another project with ours, and the operations that read and write by them.
 
-A row pairs a module of ours with its name there.  ``{i}`` is the stage and ``{j}`` the block, from 0; ``{I}`` is the
-stage from 1, ``{R}`` from the last one.  Several names on their side are concatenated into one tensor of ours, several
-on ours are cut from one of theirs.  A 1x1 convolution there may be a linear layer here: ``as_convolution`` says so.
+A row pairs one module.  ``{i}`` is the stage and ``{j}`` the block, counted from 0; ``{I}`` counts the stage from 1 and
+``{R}`` from the last one.  Several names on their side are concatenated into one tensor of ours; several names on our
+side are cut from one tensor of theirs.  ``as_convolution`` marks a linear layer that is a 1x1 convolution there.
 """
 
 import re
@@ -12,11 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from segformer.config import ModelConfig
 from segformer.errors import UserError
-from segformer.models.build import build_model, model_config
-from segformer.models.encoders.mit import PATCHES
-from segformer.published import MIT_SIZES
 
 State = Mapping[str, Tensor]
 
@@ -41,16 +37,16 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
-    """A checkpoint layout."""
+class KeyTable:
+    """The tensor names of one kind of checkpoint, and the constants that its project computes with."""
 
     name: str
-    """What it is called in messages."""
+    """What messages and ``provenance`` call this kind of checkpoint."""
     rows: tuple[Row, ...]
     signature: tuple[str, ...]
-    """Keys that only this layout has, all of them."""
+    """Names that together tell this kind from others; where several kinds match, the longest signature wins."""
     dropped: Mapping[str, str] = field(default_factory=dict)
-    """Patterns of keys that are left out, with the reason."""
+    """Regular expressions of the names that reading leaves out, each with the reason."""
     norm_eps: float = 1e-6
     embed_norm_eps: float = 1e-5
     align_corners: bool = False
@@ -61,159 +57,106 @@ class Layout:
         return any(name.startswith("decoder.") for row in self.rows for name in row.our_names)
 
     def matches(self, state: State) -> bool:
-        """Whether a checkpoint's keys are of this layout."""
+        """Whether a checkpoint has all names of the signature."""
         return all(key in state for key in self.signature)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row for one module and one of its tensors, with the numbers filled in."""
+    """A row applied to one tensor: its names here and there, with the numbers filled in."""
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
     as_convolution: bool
 
 
-def entries(layout: Layout, expected: State) -> Iterator[Entry]:
-    """Names here and there of each tensor of a model, by the layout's table."""
-    patterns = [(re.compile(_pattern(row.our_names[0])), row) for row in layout.rows]
+def entries(table: KeyTable, expected: State) -> Iterator[Entry]:
+    """Apply the table to each tensor of a model; a tensor without a row gives nothing."""
+    patterns = [(re.compile(_pattern(row.our_names[0])), row) for row in table.rows]
     for name in expected:
         for pattern, row in patterns:
             if found := pattern.fullmatch(name):
-                numbers = _numbers(found)
-                ours = tuple(_named(template, numbers) for template in row.our_names)
-                theirs = tuple(_named(template, numbers) for template in row.their_names)
+                numbers = found.groupdict()
+                ours = tuple(fill(template, numbers) for template in row.our_names)
+                theirs = tuple(fill(template, numbers) for template in row.their_names)
                 yield Entry(ours, theirs, row.as_convolution and name.endswith(".weight"))
 
 
-def read(layout: Layout, state: State, expected: State) -> tuple[dict[str, Tensor], list[str]]:
+def read(table: KeyTable, state: State, expected: State) -> tuple[dict[str, Tensor], list[str]]:
     """Translate a checkpoint into our names; returns it with a line for everything that was left out.
 
-    Raises a UserError that names the first tensor that is missing, of another shape, or unknown.
+    Raises a UserError that names the first tensor that is missing, unknown or of another shape than in ``expected``.
     """
     ours: dict[str, Tensor] = {}
     used: set[str] = set()
-    for entry in entries(layout, expected):
-        parts = [_take(layout, state, name) for name in entry.theirs]
+    for entry in entries(table, expected):
+        parts = [take(table, state, name) for name in entry.theirs]
         used.update(entry.theirs)
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+        joined = parts[0] if len(parts) == 1 else _join(parts, entry)
         sizes = [expected[name].shape[0] if expected[name].ndim else 1 for name in entry.ours]
         pieces = [joined] if len(sizes) == 1 else _cut(joined, sizes, entry)
         for name, piece in zip(entry.ours, pieces, strict=True):
             ours[name] = _fit(piece, expected[name], entry.theirs[0])
-    return ours, left_out(layout, [key for key in state if key not in used])
+    return ours, left_out(table, [key for key in state if key not in used])
 
 
-def write(layout: Layout, state: State) -> dict[str, Tensor]:
-    """Translate our tensors into a layout's names and shapes."""
+def write(table: KeyTable, state: State) -> dict[str, Tensor]:
+    """Translate our tensors into the names and shapes of a table; raises a UserError for a tensor without a row."""
+    found = list(entries(table, state))
+    named = {name for entry in found for name in entry.ours}
+    for name in state:
+        if name not in named:
+            raise UserError(f"a checkpoint of {table.name} has no place for the tensor '{name}' of this model")
     theirs: dict[str, Tensor] = {}
-    for entry in entries(layout, state):
+    for entry in found:
         joined = torch.cat([state[name] for name in entry.ours]) if len(entry.ours) > 1 else state[entry.ours[0]]
         for name, piece in zip(entry.theirs, joined.chunk(len(entry.theirs)) if joined.ndim else [joined], strict=True):
             theirs[name] = (piece[..., None, None] if entry.as_convolution else piece).contiguous()
     return theirs
 
 
-def left_out(layout: Layout, keys: Sequence[str]) -> list[str]:
-    """Say why each key is left out; raises a UserError that names one without a reason."""
+def left_out(table: KeyTable, keys: Sequence[str]) -> list[str]:
+    """Give the reason why each key is left out; raises a UserError that names a key without a reason."""
     reasons: dict[str, list[str]] = {}
     for key in keys:
-        reason = next((why for pattern, why in layout.dropped.items() if re.fullmatch(pattern, key)), None)
+        reason = next((why for pattern, why in table.dropped.items() if re.fullmatch(pattern, key)), None)
         if reason is None:
-            raise UserError(f"unknown tensor '{key}' in a checkpoint of {layout.name}")
+            raise UserError(f"unknown tensor '{key}' in a checkpoint of {table.name}")
         reasons.setdefault(reason, []).append(key)
     return [f"left out {', '.join(keys)}: {reason}" for reason, keys in reasons.items()]
 
 
-def architecture(layout: Layout, state: State) -> tuple[ModelConfig, int]:
-    """Read encoder, decoder width, channels and number of classes (0 without a decoder) off a checkpoint's shapes.
-
-    Raises a UserError where the sizes are none of MiT-B0 ... B5.
-    """
-    stems = [_shape(layout, state, "encoder.stages.{i}.embed.project", {"i": i}) for i in range(4)]
-    kernels = [(kernel, kernel) for kernel, _ in PATCHES]
-    if [stem[2:] for stem in stems] != kernels:
-        raise UserError(f"the patches' kernels must be {kernels}, got {[stem[2:] for stem in stems]}")
-    channels = tuple(stem[0] for stem in stems)
-    depths = tuple(_depth(layout, state, i) for i in range(4))
-    encoder = next((n for n, size in MIT_SIZES.items() if (size.channels, size.depths) == (channels, depths)), None)
-    if encoder is None:
-        raise UserError(f"channels {channels} and depths {depths} are none of MiT-B0 ... B5")
-    width, classes = MIT_SIZES[encoder].decoder_channels, 0
-    if layout.has_decoder:
-        width = _shape(layout, state, "decoder.projections.{i}", {"i": 0})[0]
-        classes = _shape(layout, state, "decoder.classifier", {})[0]
-    config = model_config(
-        encoder,
-        decoder_channels=width,
-        in_channels=stems[0][1],
-        norm_eps=layout.norm_eps,
-        embed_norm_eps=layout.embed_norm_eps,
-        align_corners=layout.align_corners,
-    )
-    return config, classes
-
-
-def expected_state(config: ModelConfig, num_classes: int) -> dict[str, Tensor]:
-    """Return our names and shapes for an architecture, without memory."""
-    with torch.device("meta"):
-        return build_model(config, num_classes=max(num_classes, 1)).state_dict()
+def take(table: KeyTable, state: State, name: str) -> Tensor:
+    """Return a tensor of a checkpoint; raises a UserError that names it where it is missing."""
+    if name not in state:
+        raise UserError(f"tensor '{name}' is missing from a checkpoint of {table.name}")
+    return state[name]
 
 
 def with_prefix(rows: Sequence[Row], prefix: str) -> tuple[Row, ...]:
-    """Put a prefix before every name there."""
+    """Put a prefix before every name on their side."""
+    return tuple(Row(row.ours, tuple(prefix + name for name in row.their_names), row.as_convolution) for row in rows)
 
-    def change(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        return prefix + names if isinstance(names, str) else tuple(prefix + name for name in names)
 
-    return tuple(Row(row.ours, change(row.theirs), row.as_convolution) for row in rows)
+def fill(template: str, numbers: Mapping[str, str | int]) -> str:
+    """Fill in the numbers of stage (i) and block (j) and the tensor's own name (s)."""
+    values: dict[str, str | int] = dict(numbers)
+    if "i" in values:
+        values |= {"I": int(values["i"]) + 1, "R": 3 - int(values["i"])}
+    return (template if "{s}" in template else template + ".{s}").format(**values)
 
 
 def _pattern(template: str) -> str:
-    """Our template as a regular expression whose groups are the numbers and the tensor's own name."""
-    named: Callable[[re.Match[str]], str] = lambda found: f"(?P<{found[1]}>\\d+)"  # noqa: E731
-    return re.sub(r"\\\{(\w)\\\}", named, re.escape(template)) + r"\.(?P<s>\w+)"
+    """Turn one of our templates into a regular expression whose groups are the numbers and the tensor's own name."""
+    group: Callable[[re.Match[str]], str] = lambda found: f"(?P<{found[1]}>\\d+)"  # noqa: E731
+    return re.sub(r"\\\{(\w)\\\}", group, re.escape(template)) + r"\.(?P<s>\w+)"
 
 
-def _numbers(found: re.Match[str]) -> dict[str, str | int]:
-    numbers: dict[str, str | int] = dict(found.groupdict())
-    if "i" in numbers:
-        numbers |= {"I": int(numbers["i"]) + 1, "R": 3 - int(numbers["i"])}
-    return numbers
-
-
-def _named(template: str, numbers: Mapping[str, str | int]) -> str:
-    return (template if "{s}" in template else template + ".{s}").format(**numbers)
-
-
-def _row(layout: Layout, ours: str) -> Row:
-    return next(row for row in layout.rows if ours in row.our_names)
-
-
-def _shape(layout: Layout, state: State, ours: str, numbers: Mapping[str, int]) -> tuple[int, ...]:
-    """Shape of the weight of a module that is renamed only."""
-    row = _row(layout, ours)
-    filled: dict[str, str | int] = {
-        "s": "weight",
-        "I": numbers.get("i", 0) + 1,
-        "R": 3 - numbers.get("i", 0),
-        **numbers,
-    }
-    return tuple(_take(layout, state, _named(row.their_names[0], filled)).shape)
-
-
-def _depth(layout: Layout, state: State, stage: int) -> int:
-    row = _row(layout, "encoder.stages.{i}.blocks.{j}.norm1")
-    depth = 0
-    while _named(row.their_names[0], {"i": stage, "I": stage + 1, "j": depth, "s": "weight"}) in state:
-        depth += 1
-    return depth
-
-
-def _take(layout: Layout, state: State, name: str) -> Tensor:
-    if name not in state:
-        raise UserError(f"tensor '{name}' is missing from a checkpoint of {layout.name}")
-    return state[name]
+def _join(parts: Sequence[Tensor], entry: Entry) -> Tensor:
+    shapes = {tuple(part.shape) for part in parts}
+    if len(shapes) != 1 or () in shapes:
+        raise UserError(f"tensors {', '.join(entry.theirs)} must have the same shape, got {sorted(shapes)}")
+    return torch.cat(list(parts))
 
 
 def _cut(joined: Tensor, sizes: Sequence[int], entry: Entry) -> Sequence[Tensor]:
@@ -223,7 +166,7 @@ def _cut(joined: Tensor, sizes: Sequence[int], entry: Entry) -> Sequence[Tensor]
 
 
 def _fit(tensor: Tensor, expected: Tensor, name: str) -> Tensor:
-    """Drop or add the two sides of a 1x1 convolution; raises a UserError where the shape is another one still."""
+    """Drop or add the two sides of a 1x1 convolution; raises a UserError for any other shape."""
     shape = tuple(tensor.shape)
     if shape in ((*expected.shape, 1, 1), tuple(expected.shape)) or (*shape, 1, 1) == tuple(expected.shape):
         return tensor.reshape(expected.shape)

@@ -1,7 +1,6 @@
-"""Model folders: config.json (a ModelCard) beside model.safetensors."""
+"""Model folders: a config.json, which holds a ModelCard, beside model.safetensors."""
 
 import logging
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,15 @@ import torch
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from segformer.checkpoints.architecture import expected_state
+from segformer.checkpoints.fine_tuning import initialize
 from segformer.checkpoints.foreign import translate
-from segformer.checkpoints.hub import download, is_id
-from segformer.checkpoints.key_table import State, expected_state
+from segformer.checkpoints.formats import FORMATS
+from segformer.checkpoints.hub import HubOptions, download, is_id
+from segformer.checkpoints.key_table import State
 from segformer.checkpoints.weight_files import FOLDER_FILES, PICKLES, SAFETENSORS, read_checkpoint, read_file
-from segformer.checkpoints.writing import WRITERS, left_behind, losses
-from segformer.config import ModelCard, ModelConfig, check_choice, from_json, to_json
+from segformer.checkpoints.weights import Weights
+from segformer.config import ModelCard, from_json, to_json
 from segformer.errors import UserError
 from segformer.files import read_json, write_bytes, write_folder, write_json
 from segformer.models.build import build_from_card, build_model, check_card
@@ -22,15 +24,15 @@ from segformer.models.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
 FORMAT_VERSION = 1
-STEM = "encoder.stages.0.embed.project.weight"
 
 
 def save(model: Segmenter, folder: str | Path) -> None:
-    """Write a model folder; an existing one is replaced as a whole, or not at all.
+    """Write a model folder; an existing one is replaced as a whole or not at all.
 
-    Raises UserError where the folder holds anything else, which would be lost.
+    Raises a UserError where the folder holds other files, which would be lost.
     """
     others = {path.name for path in Path(folder).iterdir()} - {CONFIG, WEIGHTS} if Path(folder).is_dir() else set()
     if others:
@@ -38,51 +40,11 @@ def save(model: Segmenter, folder: str | Path) -> None:
     write_folder(Path(folder), lambda partial: write_model(model, partial))
 
 
-def convert(source: str | Path, target: str | Path, to: str) -> list[str]:
-    """Write any model that ``load`` reads as "segformer", "hf", "smp" or "nvlabs"; returns what was lost on the way.
-
-    Raises UserError where there is something at ``target`` already.
-    """
-    check_choice("--to", to, ("segformer", *WRITERS))
-    if Path(target).exists():
-        raise UserError(f"{target} exists already; give another name")
-    weights = read_weights(source)
-    model, notes = load(weights), list(weights.notes)
-    if to == "segformer":
-        save(model, target)
-        return notes
-    layout, write = WRITERS[to]
-    state = two_logits(model.state_dict()) if model.card.model.binary else model.state_dict()
-    write_folder(Path(target), lambda partial: write(state, model.card, partial))
-    return notes + losses(layout, model.card) + left_behind(layout, model.card)
-
-
-def two_logits(state: State) -> State:
-    """Return the weights of a binary head as those of two classes, the first of which always has logit 0."""
-    names = [f"decoder.classifier.{name}" for name in ("weight", "bias")]
-    return {**state, **{name: torch.cat([torch.zeros_like(state[name]), state[name]]) for name in names}}
-
-
-def from_pretrained(repo_id: str, **options: Any) -> Segmenter:
-    """Load a model from the hub; ``options`` are those of ``huggingface_hub.ModelHubMixin.from_pretrained``.
-
-    ``load(repo_id)`` does the same without options.
-    """
-    from huggingface_hub import ModelHubMixin
-
-    class Download(ModelHubMixin):
-        @classmethod
-        def _from_pretrained(cls, *, model_id: str, **hub: Any) -> Any:
-            known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-            return load(download(model_id, **{name: hub[name] for name in known if hub.get(name) is not None}))
-
-    model: Any = Download.from_pretrained(repo_id, **options)
-    assert isinstance(model, Segmenter)
-    return model
-
-
 def push_to_hub(model: Segmenter, repo_id: str, **options: Any) -> str:
-    """Upload a model folder to the hub; ``options`` are those of ``huggingface_hub.ModelHubMixin.push_to_hub``."""
+    """Upload a model folder to the hub and return the address of the commit.
+
+    ``options`` are those of ``huggingface_hub.ModelHubMixin.push_to_hub``, such as ``private`` and ``commit_message``.
+    """
     from huggingface_hub import ModelHubMixin
 
     class Upload(ModelHubMixin, library_name="segformer", tags=["image-segmentation", "segformer"]):
@@ -99,35 +61,40 @@ def write_model(model: Segmenter, folder: Path) -> None:
     write_bytes(folder / WEIGHTS, serialize(state, metadata={"format": "pt"}))
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Weights in our names, and what is known about them; ``card`` is None for an encoder alone."""
-
-    source: str
-    config: ModelConfig
-    card: ModelCard | None
-    state: dict[str, Tensor]
-    notes: tuple[str, ...] = ()
-
-
 def load(
-    source: "str | Path | Weights", device: str | torch.device = "cpu", *, num_classes: int | None = None
+    source: str | Path | Weights,
+    device: str | torch.device = "cpu",
+    *,
+    num_classes: int | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
 ) -> Segmenter:
     """Load a model from a model folder, another project's file or folder, or the hub (owner/name[@revision]).
 
-    The model comes back in evaluation mode.  ``num_classes`` is for fine-tuning: a head for another number of
-    classes is replaced by a random one, and so is a missing decoder.  Raises UserError where there is
-    nothing, UserError where the files do not hold what they should.
+    The model comes back in evaluation mode.  ``num_classes`` is for fine-tuning: a head for another number of classes
+    is replaced by a random one, and so is a missing decoder.  The last five are options of
+    ``huggingface_hub.snapshot_download``, for models on the hub.  Raises a UserError where there is no model, or where
+    its files are damaged or do not fit together.
     """
-    weights = source if isinstance(source, Weights) else read_weights(source)
-    source = weights.source
+    hub = HubOptions(
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        force_download=force_download,
+    )
+    weights = source if isinstance(source, Weights) else read_weights(source, hub)
     for note in weights.notes:
-        log.info("%s: %s", source, note)
+        log.info("%s: %s", weights.source, note)
     if num_classes is None and weights.card is None:
         reasons = sorted({note.rsplit(": ", 1)[-1] for note in weights.notes})
         raise UserError(
-            f"{source} holds an encoder alone, which can not segment{''.join(f' ({reason})' for reason in reasons)}; "
-            f"train from it (train.init_from), or load it with num_classes="
+            f"{weights.source} holds an encoder alone, which cannot segment"
+            f"{''.join(f' ({reason})' for reason in reasons)}; "
+            f"start training from it (train.init_from), or load it with num_classes="
         )
     if num_classes is None or (weights.card and len(weights.card.classes) == num_classes):
         assert weights.card is not None
@@ -138,12 +105,15 @@ def load(
         preprocessing = weights.card.preprocessing if weights.card else None
         model = build_model(weights.config, num_classes=num_classes, preprocessing=preprocessing)
         for note in initialize(model, weights):
-            log.warning("%s: %s", source, note)
+            log.warning("%s: %s", weights.source, note)
     return model.to(device).eval()
 
 
-def read_weights(source: str | Path) -> Weights:
-    """Read weights of any layout into our names and float32; raises as ``load`` does."""
+from_pretrained = load  # the name that the ecosystem expects
+
+
+def read_weights(source: str | Path, hub: HubOptions | None = None) -> Weights:
+    """Read the weights of any model or encoder that ``load`` takes, under our names and in the types of our models."""
     path = Path(source)
     if not path.exists():
         if not is_id(str(source)):
@@ -151,80 +121,54 @@ def read_weights(source: str | Path) -> Weights:
                 f"no model at '{source}'; give a model folder such as runs/<recipe>/best, a checkpoint of another "
                 f"project, or a hub id such as owner/name"
             )
-        path = download(str(source))
+        path = download(str(source), hub or HubOptions())
     if path.name in FOLDER_FILES and (path.parent / CONFIG).is_file():
-        path = path.parent  # the file means its folder, whose config.json says more
+        path = path.parent  # the folder's config.json describes the file
     if is_model_folder(path):
-        return read_own(path)
-    foreign = translate(read_checkpoint(path))
-    state = {name: tensor if tensor.ndim == 0 else tensor.float() for name, tensor in foreign.state.items()}
-    card = foreign.card and replace(foreign.card, provenance={**foreign.card.provenance, "source": str(source)})
-    return Weights(str(source), foreign.config, card, state, foreign.notes)
+        return read_model_folder(path)
+    return translate(read_checkpoint(path), str(source))
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether a path is a folder that this package wrote, or what is left of one."""
+    """Whether a path is a folder that this package wrote, complete or not."""
     if not path.is_dir():
         return False
     if not (path / CONFIG).is_file():
         return not any(file.suffix in SAFETENSORS + PICKLES and file.name != WEIGHTS for file in path.iterdir())
     values = read_json(path / CONFIG)
-    return not (isinstance(values, dict) and {"model_type", "encoder_name"} & values.keys())
+    foreign_keys = {form.config_key for form in FORMATS.values()}
+    return not (isinstance(values, dict) and foreign_keys & values.keys())
 
 
-def read_own(folder: Path) -> Weights:
-    """Read a model folder."""
+def read_model_folder(folder: Path) -> Weights:
+    """Read a folder that this package wrote; raises a UserError where a file is missing, damaged or does not fit."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(
                 f"'{folder}' is no model folder: it has no {name}; give a folder such as runs/<recipe>/best"
             )
     card = read_card(folder / CONFIG)
-    state, expected = read_file(folder / WEIGHTS), expected_state(card.model, len(card.classes))
+    state = read_file(folder / WEIGHTS)
+    expected = expected_state(card.model, len(card.classes))
     check_state(state, expected, folder / WEIGHTS)
     return Weights(str(folder), card.model, card, {name: state[name].to(expected[name].dtype) for name in expected})
 
 
-def initialize(model: Segmenter, weights: Weights) -> list[str]:
-    """Fine-tuning: take over what fits, and say what does not: another head, other input channels.
-
-    Raises a UserError where the encoders differ.
-    """
-    if weights.config.encoder != model.card.model.encoder:
-        raise UserError(f"{weights.source} holds {weights.config.encoder}, the model is {model.card.model.encoder}")
-    state, notes = dict(weights.state), list(weights.notes)
-    channels = model.card.model.in_channels
-    if weights.config.in_channels != channels:
-        state[STEM] = adapt_channels(state[STEM], channels)
-        notes.append(f"adapted the first convolution from {weights.config.in_channels} to {channels} channels")
-    expected = model.state_dict()
-    kept = {name: tensor for name, tensor in state.items() if expected[name].shape == tensor.shape}
-    fresh = sorted({name.rsplit(".", 1)[0] for name in expected.keys() - kept.keys()})
-    if fresh:
-        notes.append(f"random from here on: {', '.join(fresh)}")
-    model.load_state_dict(kept, strict=False)
-    return notes
-
-
-def adapt_channels(weight: Tensor, channels: int) -> Tensor:
-    """Average a convolution over its input channels, and share that among any number of them: same scale of output."""
-    mean = weight.mean(dim=1, keepdim=True) * (weight.shape[1] / channels)
-    return mean.repeat(1, channels, 1, 1)
-
-
 def read_card(path: Path) -> ModelCard:
-    """Read a config.json; raises a UserError that names the file and the field at fault."""
+    """Read a config.json; raises a UserError that names the file and the faulty field."""
     values = read_json(path)
     if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
         raise UserError(
             f"{path}: expected a segformer model's config (format_version {FORMAT_VERSION}), got other JSON"
         )
+    if "licence" in values:  # until version 0.1.0
+        values["license"] = values.pop("licence")
     try:
         card = from_json(ModelCard, values)
         check_card(card)
-        return card
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    return card
 
 
 def check_state(state: dict[str, Tensor], expected: State, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reading checkpoint files of any kind; nothing in them is ever run."""
+"""Reading checkpoint files of any kind, without running any code that they may contain."""
 
 import pickle
 import struct
@@ -23,7 +23,7 @@ NESTED = ("state_dict", "model_state_dict", "model", "module")
 PREFIXES = ("module.", "model.")
 
 
-# What torch raises for files that are damaged or none of its own.
+# What torch raises for a file that is damaged or not its own.
 DAMAGE = (
     RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError, TypeError, AssertionError, struct.error,
 )  # fmt: skip
@@ -31,22 +31,22 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors of a file or folder, by their names there, and what else it said."""
+    """The tensors of a file or folder under the names they have there, and the information around them."""
 
     path: Path
     state: dict[str, Tensor]
     meta: Mapping[str, Any]
-    """Under ``meta`` in the file."""
+    """The entry ``meta`` of the file."""
     config: Mapping[str, Any]
-    """config.json beside it."""
+    """Contents of the config.json in the folder."""
     preprocessor: Mapping[str, Any]
-    """preprocessor_config.json beside it."""
+    """Contents of the preprocessor_config.json in the folder."""
 
 
 def read_checkpoint(source: Path) -> Checkpoint:
     """Read a checkpoint file, or a folder that holds one, sharded or whole.
 
-    Raises a UserError that names a file that is damaged, no checkpoint, or holds code.
+    Raises a UserError that names the file where it is damaged, is no checkpoint or contains code.
     """
     folder = source if source.is_dir() else source.parent
     loaded = read_folder(source) if source.is_dir() else read_file(source)
@@ -59,7 +59,7 @@ def read_checkpoint(source: Path) -> Checkpoint:
 
 
 def read_folder(folder: Path) -> Any:
-    """Read the checkpoint in a folder, all of its shards."""
+    """Read the checkpoint in a folder, with all of its shards."""
     for name in FOLDER_FILES:
         if (folder / name).is_file():
             return read_file(folder / name)
@@ -74,25 +74,27 @@ def read_folder(folder: Path) -> Any:
 
 
 def read_file(path: Path) -> Any:
-    """Read one file: safetensors, or what torch.save wrote, without running what a pickle may hold."""
+    """Read one file, safetensors or a pickle of ``torch.save``, without running code in the pickle."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix in SAFETENSORS:
         try:
             return load_file(path)
         except (SafetensorError, struct.error) as error:
-            raise UserError(f"{path}: damaged or no safetensors file ({error}); get it again") from error
+            raise UserError(f"{path}: damaged or no safetensors file ({error}); download it again") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0] if "Unsupported" not in str(error) else "it asks for code to be run"
-        raise UserError(f"{path}: refused to load: {_short(reason)}; convert it where it comes from") from error
+        reason = str(error).splitlines()[0] if "Unsupported" not in str(error) else "it contains code"
+        raise UserError(
+            f"{path}: refused to load: {_short(reason)}; convert it to safetensors with the project that wrote it"
+        ) from error
     except DAMAGE as error:
-        raise UserError(f"{path}: damaged or no checkpoint ({_short(str(error))}); get it again") from error
+        raise UserError(f"{path}: damaged or no checkpoint ({_short(str(error))}); download it again") from error
 
 
 def unwrap(loaded: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Find the tensors in what was loaded, and take off prefixes that trainers put before every name."""
+    """Find the tensors in what was loaded, and remove prefixes that trainers put before every name."""
     meta = loaded.get("meta", {}) if isinstance(loaded, Mapping) else {}
     state = loaded
     while isinstance(state, Mapping):
@@ -112,11 +114,11 @@ def unwrap(loaded: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any
 
 
 def _shards(path: Path) -> list[str]:
-    """Return the files that an index names; raises a UserError where it is no index."""
+    """Return the names of the files that an index of shards lists."""
     values = read_json(path)
     names = values.get("weight_map") if isinstance(values, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise UserError(f'{path}: expected "weight_map", the file of each tensor')
+        raise UserError(f'{path}: expected an index with "weight_map", the file of each tensor, got none')
     return sorted(set(names.values()))
 
 

@@ -26,7 +26,7 @@ def convert(
 
     Says what was left out and what the target can not hold.
     """
-    from segformer.checkpoints.model_folder import convert as run
+    from segformer.checkpoints.conversion import convert as run
 
     for note in run(source, target, to):
         print(f"note: {note}", file=sys.stderr)

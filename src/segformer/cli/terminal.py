@@ -13,7 +13,7 @@ from segformer.config import to_json
 from segformer.recipes import RECIPES
 
 if TYPE_CHECKING:
-    from segformer.checkpoints.model_folder import Weights
+    from segformer.checkpoints.weights import Weights
     from segformer.config import Recipe
     from segformer.evaluation.examination import Examination
     from segformer.evaluation.statistics import Comparison
@@ -132,7 +132,7 @@ def print_info(name: str, weights: "Weights") -> None:
             table.add_row(field, listed(to_json(values)))
         table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
         table.add_row("provenance", listed(card.provenance) or "unknown")
-        table.add_row("licence", card.licence)
+        table.add_row("license", card.license)
     for note in weights.notes:
         table.add_row("note", note)
     Console().print(table)

@@ -25,6 +25,11 @@ class Encoder(nn.Module):
         """The parts that run one after the other, by their names in the module; the first one sees the image."""
         raise NotImplementedError
 
+    def first_convolution(self) -> str:
+        """Return the name in the module of the convolution that reads the channels of the image."""
+        name, stage = next(iter(self.named_stages().items()))
+        return next(f"{name}.{n}" if n else name for n, m in stage.named_modules() if isinstance(m, nn.Conv2d))
+
     def freeze(self, num_stages: int) -> None:
         """Keep the weights of the first stages as they are during training."""
         for stage in list(self.named_stages().values())[:num_stages]:

@@ -21,7 +21,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from segformer.checkpoints.formats.nvlabs import NVLABS_ENCODER
+from segformer.checkpoints.formats import nvlabs
 from segformer.checkpoints.key_table import write
 from segformer.data.dataset import generator_of, iterate, leave_signals_to_the_parent, seed_of
 from segformer.errors import UserError
@@ -275,7 +275,7 @@ class Stopped(Exception):  # noqa: N818  # no error
 def encoder_state(model: Classifier) -> dict[str, Tensor]:
     """Return the tensors of the authors' pre-trained encoders, by their names there."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    return write(NVLABS_ENCODER, state) | {name: state[name] for name in ("head.weight", "head.bias")}
+    return write(nvlabs.ENCODER, state)
 
 
 def optimizer_step(

@@ -11,7 +11,8 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import nn
 
-from segformer.checkpoints.model_folder import CONFIG, initialize, read_card, read_weights
+from segformer.checkpoints.fine_tuning import initialize
+from segformer.checkpoints.model_folder import CONFIG, read_card, read_weights
 from segformer.config import ModelCard, Recipe
 from segformer.data.cache import cached
 from segformer.data.dataset import DataSource, Pair, Sample, SegmentationDataset, fingerprint, place_of
@@ -96,7 +97,7 @@ def describe(recipe: Recipe, source: DataSource) -> ModelCard:
         classes=source.classes,
         palette=source.palette,
         provenance={"source": "trained with segformer", "recipe": recipe.name, "data": Path(source.name).name},
-        licence="unknown",
+        license="unknown",
     )
 
 

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor
 
-from segformer.checkpoints.model_folder import read_own
+from segformer.checkpoints.model_folder import read_model_folder
 from segformer.config import Recipe
 from segformer.data.dataset import DataSource, SegmentationDataset, iterate, seed_of
 from segformer.data.sources.catalog import open_data
@@ -142,7 +142,7 @@ class Run:
         self.scores: Scores | None = None
         state = folder.load_trainer()
         if state is not None:
-            model.load_state_dict(read_own(folder.last).state)
+            model.load_state_dict(read_model_folder(folder.last).state)
         self.model = prepare_model(model, recipe, fabric)
         self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, recipe.train))
         self.average = averaged(model, recipe.train.ema)

@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 import torch
-from formats.test_nvlabs import assert_computes, filled, segformer_decoder, segmentation_shapes, with_bias
 from torch import Tensor, nn
 
 import segformer
-from segformer.checkpoints.model_folder import convert, read_weights
+from checkpoints.formats.test_nvlabs import assert_computes, filled, segformer_decoder, segmentation_shapes, with_bias
+from segformer.checkpoints.conversion import convert
+from segformer.checkpoints.model_folder import read_weights
 from transformers_parity import relative_difference
 
 CHANNELS, HEADS, REDUCTIONS = (32, 64, 160, 256), (1, 2, 5, 8), (8, 4, 2, 1)

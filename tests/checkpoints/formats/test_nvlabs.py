@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import segformer
-from segformer.checkpoints.model_folder import convert, read_weights, save
+from segformer.checkpoints.conversion import convert
+from segformer.checkpoints.model_folder import read_weights, save
 from segformer.config import Preprocessing
 from segformer.errors import UserError
 from segformer.models.build import build_model, model_config

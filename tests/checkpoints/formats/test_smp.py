@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import segformer
-from segformer.checkpoints.model_folder import convert
+from segformer.checkpoints.conversion import convert
 from segformer.models.segmenter import Segmenter
 from segformer.published import MIT_SIZES
 from transformers_parity import randomise, relative_difference

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from formats.test_nvlabs import CLASSES, PALETTE, assert_computes, filled, reference, segmentation_shapes
 from torch import Tensor
 
 import segformer
-from segformer.checkpoints.model_folder import convert, read_weights
+from checkpoints.formats.test_nvlabs import CLASSES, PALETTE, assert_computes, filled, reference, segmentation_shapes
+from segformer.checkpoints.conversion import convert
+from segformer.checkpoints.model_folder import read_weights
 from transformers_parity import relative_difference
 
 BIAS = "decode_head.linear_fuse.conv.bias"

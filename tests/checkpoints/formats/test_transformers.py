@@ -16,7 +16,8 @@ from transformers import (
 )
 
 import segformer
-from segformer.checkpoints.model_folder import convert, read_weights
+from segformer.checkpoints.conversion import convert
+from segformer.checkpoints.model_folder import read_weights
 from segformer.data.sources import ade20k, cityscapes
 from segformer.data.transforms import preprocess
 from segformer.errors import UserError

@@ -1,6 +1,7 @@
-"""mmsegmentation's encoder; its own decoder is a different function and can not be read."""
+"""mmsegmentation: its encoder can be read; its own decoder is a different function, and nothing is written."""
 
-from segformer.checkpoints.key_table import Layout, Row, with_prefix
+from segformer.checkpoints.format import Format
+from segformer.checkpoints.key_table import KeyTable, Row, with_prefix
 
 BLOCK = "layers.{i}.1.{j}."
 ENCODER_ROWS = (
@@ -20,7 +21,7 @@ ENCODER_ROWS = (
     Row("encoder.stages.{i}.blocks.{j}.ffn.contract", BLOCK + "ffn.layers.4", as_convolution=True),
     Row("encoder.stages.{i}.norm", "layers.{i}.2"),
 )
-MMSEG = Layout(
+ENCODER = KeyTable(
     name="mmsegmentation (encoder)",
     rows=with_prefix(ENCODER_ROWS, "backbone."),
     signature=("backbone.layers.0.0.projection.weight", "backbone.layers.0.1.0.attn.attn.in_proj_weight"),
@@ -30,9 +31,10 @@ MMSEG = Layout(
     },
     embed_norm_eps=1e-6,
 )
-MMSEG_BARE = Layout(
+BARE_ENCODER = KeyTable(
     name="mmsegmentation (bare encoder)",
     rows=ENCODER_ROWS,
     signature=("layers.0.0.projection.weight", "layers.0.1.0.attn.attn.in_proj_weight"),
     embed_norm_eps=1e-6,
 )
+MMSEG = Format(tables=(ENCODER, BARE_ENCODER))

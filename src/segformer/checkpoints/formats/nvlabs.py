@@ -1,9 +1,14 @@
-"""The authors' checkpoints: {"meta": {CLASSES, PALETTE, ...}, "state_dict": ...}, or a bare encoder."""
+"""The authors' checkpoints: {"meta": {CLASSES, PALETTE, ...}, "state_dict": ...}, or an encoder's tensors alone."""
+
+import io
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from segformer.checkpoints.key_table import Layout, Row, State, with_prefix, write
+from segformer.checkpoints.format import Format
+from segformer.checkpoints.key_table import KeyTable, Row, State, with_prefix, write
+from segformer.config import ModelCard
+from segformer.files import write_bytes
 
 ENCODER_ROWS = (
     Row("encoder.stages.{i}.embed.project", "patch_embed{I}.proj"),
@@ -26,23 +31,32 @@ DECODER_ROWS = (
     Row("decoder.norm", "decode_head.linear_fuse.bn"),
     Row("decoder.classifier", "decode_head.linear_pred"),
 )
-UNUSED = {r"decode_head\.conv_seg\..*": "created but never used by that head"}
-
-NVLABS = Layout(
+SEGMENTATION = KeyTable(
     name="NVlabs (segmentation)",
     rows=(*with_prefix(ENCODER_ROWS, "backbone."), *DECODER_ROWS),
     signature=("backbone.patch_embed1.proj.weight", "decode_head.linear_fuse.conv.weight"),
-    dropped=UNUSED,
+    dropped={r"decode_head\.conv_seg\..*": "created but never used by that head"},
 )
-NVLABS_ENCODER = Layout(
+ENCODER = KeyTable(
     name="NVlabs (encoder)",
-    rows=ENCODER_ROWS,
+    rows=(*ENCODER_ROWS, Row("head", "head")),
     signature=("patch_embed1.proj.weight", "block1.0.attn.q.weight"),
     dropped={r"head\.(weight|bias)": "classifier that it was pre-trained with"},
 )
 
 
-def write_nvlabs(state: State, num_classes: int) -> dict[str, Tensor]:
-    """Return exactly the keys of the authors' checkpoints, the unused ``conv_seg`` (zeros) included."""
+def write_nvlabs(state: State, card: ModelCard, folder: Path) -> None:
+    """Write ``model.pth``: {"meta": {CLASSES, PALETTE}, "state_dict"} with exactly the names of the release.
+
+    The release also holds ``conv_seg``, which its head never uses; zeros are written for it.
+    """
+    num_classes = len(card.classes)
     unused = {"weight": torch.zeros(num_classes, 128, 1, 1), "bias": torch.zeros(num_classes)}
-    return {f"decode_head.conv_seg.{name}": tensor for name, tensor in unused.items()} | write(NVLABS, state)
+    tensors = {f"decode_head.conv_seg.{name}": tensor for name, tensor in unused.items()} | write(SEGMENTATION, state)
+    meta = {"CLASSES": list(card.classes), "PALETTE": [list(color) for color in card.palette]}
+    buffer = io.BytesIO()
+    torch.save({"meta": meta, "state_dict": tensors}, buffer)
+    write_bytes(folder / "model.pth", buffer.getvalue())
+
+
+NVLABS = Format(tables=(SEGMENTATION, ENCODER), write=write_nvlabs)

@@ -1,9 +1,16 @@
-"""segmentation-models-pytorch: the authors' encoder names, a decoder counted from the last stage."""
+"""segmentation-models-pytorch: the encoder names of NVlabs, and a decoder that counts from the last stage."""
 
+from pathlib import Path
+
+from safetensors.torch import save as serialize
+
+from segformer.checkpoints.format import Format, preprocessing_left_behind
 from segformer.checkpoints.formats.nvlabs import ENCODER_ROWS
-from segformer.checkpoints.key_table import Layout, Row, with_prefix
+from segformer.checkpoints.key_table import KeyTable, Row, State, with_prefix, write
+from segformer.config import ModelCard
+from segformer.files import write_bytes, write_json
 
-SMP = Layout(
+TABLE = KeyTable(
     name="segmentation-models-pytorch",
     rows=(
         *with_prefix(ENCODER_ROWS, "encoder."),
@@ -15,3 +22,29 @@ SMP = Layout(
     signature=("encoder.patch_embed1.proj.weight", "decoder.mlp_stage.0.linear.weight", "segmentation_head.0.weight"),
     align_corners=True,
 )
+
+
+def write_smp(state: State, card: ModelCard, folder: Path) -> None:
+    """Write the two files that ``segmentation_models_pytorch.from_pretrained`` reads."""
+    config = {
+        "_model_class": "Segformer",
+        "encoder_name": card.model.encoder,
+        "encoder_depth": 5,
+        "encoder_weights": None,
+        "decoder_segmentation_channels": card.model.decoder_channels,
+        "in_channels": card.model.in_channels,
+        "classes": len(card.classes),
+        "activation": None,
+        "upsampling": 4,
+        "aux_params": None,
+    }
+    write_json(folder / "config.json", config)
+    write_bytes(folder / "model.safetensors", serialize(write(TABLE, state), {"format": "pt"}))
+
+
+def left_behind(name: str, card: ModelCard) -> list[str]:
+    """Report what its files cannot hold of a card."""
+    return [f"{name} holds no class names and no palette", *preprocessing_left_behind(name, card)]
+
+
+SMP = Format(tables=(TABLE,), config_key="encoder_name", write=write_smp, left_behind=left_behind)

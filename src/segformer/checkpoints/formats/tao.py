@@ -1,24 +1,27 @@
-"""NVIDIA TAO: the authors' names, with a bias on the fusion."""
+"""NVIDIA TAO: the names of NVlabs and a bias on the fusion layer; it is read, not written."""
 
 from dataclasses import replace
 
 from torch import Tensor
 
-from segformer.checkpoints.formats.nvlabs import NVLABS
-from segformer.checkpoints.key_table import State
+from segformer.checkpoints.format import Format
+from segformer.checkpoints.formats.nvlabs import SEGMENTATION
+from segformer.checkpoints.key_table import State, take
 from segformer.errors import UserError
 
 BIAS = "decode_head.linear_fuse.conv.bias"
 MEAN = "decode_head.linear_fuse.bn.running_mean"
-TAO = replace(NVLABS, name="NVIDIA TAO", signature=(*NVLABS.signature, BIAS))
+TABLE = replace(SEGMENTATION, name="NVIDIA TAO", signature=(*SEGMENTATION.signature, BIAS))
 
 
-def fold_bias(state: State) -> dict[str, Tensor]:
-    """Subtract the fusion's bias from the mean of the norm that follows: the same function, without the bias."""
-    folded = dict(state)
-    if MEAN not in state:
-        raise UserError(f"tensor '{MEAN}' is missing from a checkpoint of {TAO.name}")
-    if state[BIAS].shape != state[MEAN].shape:
-        raise UserError(f"tensor '{BIAS}' must be {tuple(state[MEAN].shape)}, got {tuple(state[BIAS].shape)}")
-    folded[MEAN] = folded[MEAN] - folded.pop(BIAS)
-    return folded
+def fold_bias(state: State) -> tuple[dict[str, Tensor], list[str]]:
+    """Subtract the bias of the fusion from the mean of the norm that follows it: the same function without the bias."""
+    mean = take(TABLE, state, MEAN)
+    bias = state[BIAS]
+    if bias.shape != mean.shape:
+        raise UserError(f"tensor '{BIAS}' must be {tuple(mean.shape)}, got {tuple(bias.shape)}")
+    folded = {name: tensor for name, tensor in state.items() if name != BIAS} | {MEAN: mean - bias}
+    return folded, ["folded the bias of the fusion into the norm: the same function"]
+
+
+TAO = Format(tables=(TABLE,), prepare=fold_bias)

@@ -1,15 +1,21 @@
-"""transformers: the names of files on the hub, and those of models in memory since 5.23."""
+"""transformers: the tensor names of files on the hub, and those of its models in memory since version 5.23."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from segformer.checkpoints.key_table import Layout, Row, with_prefix
+from safetensors.torch import save as serialize
+
+from segformer.checkpoints.format import Format, classes_in_meta
+from segformer.checkpoints.key_table import KeyTable, Row, State, with_prefix, write
+from segformer.checkpoints.weight_files import Checkpoint
 from segformer.config import ModelCard, Preprocessing
 from segformer.errors import UserError
+from segformer.files import write_bytes, write_json
 from segformer.models.encoders.mit import MLP_RATIO, NUM_HEADS, PATCHES, REDUCTIONS
 from segformer.published import MIT_SIZES
 
-EPS = 1e-5  # of every LayerNorm: the config's layer_norm_eps is never read
+EPS = 1e-5  # of every LayerNorm; transformers never reads the layer_norm_eps of its config
 HUB_BLOCK, BLOCK = "encoder.block.{i}.{j}.", "stages.{i}.blocks.{j}."
 OURS = "encoder.stages.{i}.blocks.{j}."
 HUB_ENCODER = (
@@ -53,12 +59,12 @@ def _decoder(projections: str) -> tuple[Row, ...]:
     )
 
 
-def _layout(what: str, encoder: Sequence[Row], decoder: Sequence[Row], prefix: str = "segformer.") -> Layout:
-    """Return a layout that is told from others by its first row's name and, where there is a decoder, its fusion."""
+def _table(kind: str, encoder: Sequence[Row], decoder: Sequence[Row], prefix: str = "segformer.") -> KeyTable:
+    """Return a table recognised by the name of its first row and, where it has a decoder, that of the fusion."""
     signature = [f"{prefix}{encoder[0].their_names[0].format(i=0)}.weight"]
     signature += ["decode_head.linear_fuse.weight"] if decoder else []
-    return Layout(
-        name=f"transformers ({what})",
+    return KeyTable(
+        name=f"transformers ({kind})",
         rows=(*with_prefix(encoder, prefix), *decoder),
         signature=tuple(signature),
         dropped={} if decoder else {r"classifier\.(weight|bias)": "classifier of whole images"},
@@ -67,49 +73,62 @@ def _layout(what: str, encoder: Sequence[Row], decoder: Sequence[Row], prefix: s
     )
 
 
-TRANSFORMERS = _layout("segmentation", HUB_ENCODER, _decoder("linear_c"))
-LAYOUTS = (
-    TRANSFORMERS,
-    _layout("segmentation, in memory", MEMORY_ENCODER, _decoder("linear_projections")),
-    _layout("encoder", HUB_ENCODER, ()),
-    _layout("encoder, in memory", MEMORY_ENCODER, ()),
-    _layout("bare encoder", HUB_ENCODER, (), prefix=""),
-    _layout("bare encoder, in memory", MEMORY_ENCODER, (), prefix=""),
-)
+SEGMENTATION = _table("segmentation", HUB_ENCODER, _decoder("linear_c"))
 
 
-def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of ``id2label`` in the order of their ids; empty where there are none."""
-    labels = config.get("id2label")
+def read_classes(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return the names in ``id2label`` of the config in the order of their ids; none where it has nothing usable."""
+    labels = checkpoint.config.get("id2label")
     if not isinstance(labels, dict) or not all(str(key).isdigit() for key in labels):
-        return ()
+        return classes_in_meta(checkpoint)
     return tuple(str(labels[key]).strip() for key in sorted(labels, key=int))
 
 
-def read_preprocessing(values: Any, in_channels: int) -> Preprocessing:
-    """Translate a preprocessor_config.json; sizes there are squashed to, with antialiasing.
+def read_preprocessing(checkpoint: Checkpoint, in_channels: int) -> Preprocessing:
+    """Translate preprocessor_config.json, where there is one; raises a UserError that names the file and the field."""
+    if not checkpoint.preprocessor:
+        return Preprocessing.for_channels(in_channels)
+    try:
+        return translate_preprocessing(checkpoint.preprocessor, in_channels)
+    except UserError as error:
+        raise UserError(f"{checkpoint.path / 'preprocessor_config.json'}: {error}") from error
 
-    Raises a UserError that names the field at fault.
-    """
+
+def translate_preprocessing(values: Any, in_channels: int) -> Preprocessing:
+    """Translate the contents of a preprocessor_config.json; its images are squashed to one size, with antialiasing."""
     if not isinstance(values, dict):
         raise UserError(f"expected an object, got {values!r}")
     options: dict[str, Any] = {"resize": "none"}
     if values.get("do_resize", True):
         options = _resize(values.get("size", 512))
-    scale = 1.0 / values.get("rescale_factor", 1 / 255) if values.get("do_rescale", True) else 1.0
+    scale = _scale(values)
     if not values.get("do_normalize", True):
         options |= {"mean": (0.0,) * in_channels, "std": (scale,) * in_channels}
     elif "image_mean" in values and "image_std" in values:
         for name in ("mean", "std"):
             given = values[f"image_{name}"]
-            if not isinstance(given, list) or len(given) != in_channels:
-                raise UserError(f"image_{name} must be {in_channels} numbers, one a channel, got {given!r}")
+            if not isinstance(given, list) or len(given) != in_channels or not all(map(_is_number, given)):
+                raise UserError(f"image_{name} must be {in_channels} numbers, one for each channel, got {given!r}")
             options[name] = tuple(float(value) * scale for value in given)
     return Preprocessing.for_channels(in_channels, multiple=1, antialias=True, **options)
 
 
+def _scale(values: dict[str, Any]) -> float:
+    """Return the pixel value that its statistics call 1."""
+    if not values.get("do_rescale", True):
+        return 1.0
+    factor = values.get("rescale_factor", 1 / 255)
+    if not _is_number(factor) or factor <= 0:
+        raise UserError(f"rescale_factor must be a positive number, got {factor!r}")
+    return 1.0 / float(factor)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _resize(size: Any) -> dict[str, Any]:
-    """Options for a size as an int, {"height", "width"}, or {"shortest_edge", "longest_edge"}."""
+    """Translate a size: an int, {"height", "width"}, or {"shortest_edge", "longest_edge"}."""
     sides = size if isinstance(size, dict) else {"height": size, "width": size}
     if not all(type(side) is int and side > 0 for side in sides.values()):
         raise UserError(f"size must hold positive whole numbers, got {size!r}")
@@ -121,9 +140,16 @@ def _resize(size: Any) -> dict[str, Any]:
     raise UserError(f'size must have "height" and "width", or "shortest_edge", got {size!r}')
 
 
-def write_config(card: ModelCard) -> dict[str, Any]:
-    """Return the config.json that transformers reads."""
-    size, names = MIT_SIZES[card.model.encoder], dict(enumerate(card.classes))
+def write_transformers(state: State, card: ModelCard, folder: Path) -> None:
+    """Write the files that ``SegformerForSemanticSegmentation.from_pretrained`` reads."""
+    write_json(folder / "config.json", config_json(card))
+    write_json(folder / "preprocessor_config.json", preprocessor_json(card.preprocessing))
+    write_bytes(folder / "model.safetensors", serialize(write(SEGMENTATION, state), {"format": "pt"}))
+
+
+def config_json(card: ModelCard) -> dict[str, Any]:
+    """Return the contents of the config.json that transformers reads."""
+    size = MIT_SIZES[card.model.encoder]
     return {
         "architectures": ["SegformerForSemanticSegmentation"],
         "model_type": "segformer",
@@ -141,19 +167,18 @@ def write_config(card: ModelCard) -> dict[str, Any]:
         "classifier_dropout_prob": card.model.dropout,
         "decoder_hidden_size": card.model.decoder_channels,
         "semantic_loss_ignore_index": 255,
-        "id2label": {str(index): name for index, name in names.items()},
-        "label2id": {name: index for index, name in names.items()},
+        "id2label": {str(index): name for index, name in enumerate(card.classes)},
+        "label2id": {name: index for index, name in enumerate(card.classes)},
     }
 
 
-def write_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return the preprocessor_config.json that comes closest."""
+def preprocessor_json(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return the contents of the preprocessor_config.json that comes closest."""
+    width = preprocessing.long_side if preprocessing.resize == "squash" else preprocessing.short_side
     return {
         "image_processor_type": "SegformerImageProcessor",
         "do_resize": preprocessing.resize != "none",
-        "size": {"height": preprocessing.short_side, "width": preprocessing.long_side}
-        if preprocessing.resize == "squash"
-        else {"height": preprocessing.short_side, "width": preprocessing.short_side},
+        "size": {"height": preprocessing.short_side, "width": width},
         "resample": 2,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
@@ -162,3 +187,27 @@ def write_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
         "image_std": [value / 255 for value in preprocessing.std],
         "do_reduce_labels": False,
     }
+
+
+def left_behind(name: str, card: ModelCard) -> list[str]:
+    """Report a resize that its preprocessing cannot express."""
+    if card.preprocessing.resize == "squash":
+        return []
+    return [f"{name} squashes images to one size, this model keeps their aspect ratio: resize them yourself"]
+
+
+TRANSFORMERS = Format(
+    tables=(
+        SEGMENTATION,
+        _table("segmentation, in memory", MEMORY_ENCODER, _decoder("linear_projections")),
+        _table("encoder", HUB_ENCODER, ()),
+        _table("encoder, in memory", MEMORY_ENCODER, ()),
+        _table("bare encoder", HUB_ENCODER, (), prefix=""),
+        _table("bare encoder, in memory", MEMORY_ENCODER, (), prefix=""),
+    ),
+    config_key="model_type",
+    read_classes=read_classes,
+    read_preprocessing=read_preprocessing,
+    write=write_transformers,
+    left_behind=left_behind,
+)

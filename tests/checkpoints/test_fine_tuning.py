@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from formats.test_nvlabs import encoder_shapes, filled, segmentation_shapes, with_bias
 from torch import Tensor
 
 import segformer
-from segformer.checkpoints.model_folder import initialize, read_weights, save
+from checkpoints.formats.test_nvlabs import encoder_shapes, filled, segmentation_shapes, with_bias
+from segformer.checkpoints.fine_tuning import initialize
+from segformer.checkpoints.model_folder import read_weights, save
 from segformer.cli.main import main
 from segformer.config import Preprocessing
 from segformer.models.build import build_model
@@ -60,7 +61,7 @@ def test_a_head_of_another_number_of_classes_is_replaced(source: Path, caplog: p
     with caplog.at_level(logging.WARNING, logger="segformer"):
         model = segformer.load(source, num_classes=5)
     (record,) = caplog.records
-    assert record.getMessage() == f"{source}: random from here on: decoder.classifier"
+    assert record.getMessage() == f"{source}: initialized at random: decoder.classifier"
     assert differing(model, segformer.load(source)) == set(HEAD)
     card, original = model.card, segformer.load(source).card
     assert card.classes == tuple(f"class_{k}" for k in range(5))
@@ -89,7 +90,7 @@ def test_an_encoder_alone(encoder: Path, caplog: pytest.LogCaptureFixture) -> No
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     notes = initialize(model, read_weights(encoder))
     assert "head.weight" in notes[0]
-    assert notes[1].startswith("random from here on: decoder.classifier, decoder.fuse, decoder.norm")
+    assert notes[1].startswith("initialized at random: decoder.classifier, decoder.fuse, decoder.norm")
     state = torch.load(encoder, weights_only=True)
     assert torch.equal(model.state_dict()["encoder.stages.3.norm.weight"], state["norm4.weight"])
     for name, tensor in model.state_dict().items():
@@ -122,7 +123,8 @@ def test_channels_and_back(tmp_path: Path) -> None:
 def test_another_width_of_the_decoder_is_said(source: Path) -> None:
     model = target(decoder_channels=64)
     (note,) = initialize(model, read_weights(source))
-    assert note.startswith("random from here on: decoder.classifier, decoder.fuse, decoder.norm, decoder.projections.0")
+    parts = "decoder.classifier, decoder.fuse, decoder.norm, decoder.projections.0"
+    assert note.startswith(f"initialized at random: {parts}")
     encoder = {name for name in differing(model, segformer.load(source)) if name.startswith("encoder.")}
     assert not encoder
 
@@ -179,7 +181,7 @@ def test_training_from_it_and_going_on_keeps_the_eps(
         patch.setattr(loop, "optimizer_step", interrupted)
         assert run(*arguments) == 128 + signal.SIGINT
     said = " ".join(capsys.readouterr().out.split())
-    assert f"note: {theirs}: random from here on: decoder.classifier" in said
+    assert f"note: {theirs}: initialized at random: decoder.classifier" in said
     last = card_of(runs / "last")
     assert (last["model"]["norm_eps"], last["model"]["embed_norm_eps"]) == (1e-5, 1e-5)
     assert last["provenance"]["init_from"] == str(theirs)
@@ -233,4 +235,4 @@ def test_a_head_is_kept_where_the_classes_are_as_many(source: Path) -> None:
 def test_weights_of_the_authors_are_a_start_with_notes(tmp_path: Path) -> None:
     torch.save({"state_dict": filled(segmentation_shapes(19))}, tmp_path / "nv.pth")
     notes = initialize(target(), read_weights(tmp_path / "nv.pth"))
-    assert ["left out" in notes[0], notes[1]] == [True, "random from here on: decoder.classifier"]
+    assert ["left out" in notes[0], notes[1]] == [True, "initialized at random: decoder.classifier"]

@@ -1,0 +1,40 @@
+"""Fine-tuning: a model takes over the weights of another one as far as they fit."""
+
+from torch import Tensor
+
+from segformer.checkpoints.weights import Weights
+from segformer.errors import UserError
+from segformer.models.segmenter import Segmenter
+
+
+def initialize(model: Segmenter, weights: Weights) -> list[str]:
+    """Copy the weights that fit into a model, and list what did not: another head, decoder or number of channels.
+
+    Raises a UserError where the encoders differ.
+    """
+    ours, theirs = model.card.model, weights.config
+    if theirs.encoder != ours.encoder:
+        raise UserError(
+            f"{weights.source} holds {theirs.encoder}, the model is {ours.encoder}; choose the same model.encoder"
+        )
+    state = dict(weights.state)
+    notes = list(weights.notes)
+    if theirs.decoder != ours.decoder:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("decoder.")}
+    if theirs.in_channels != ours.in_channels:
+        stem = f"encoder.{model.encoder.first_convolution()}.weight"
+        state[stem] = adapt_channels(state[stem], ours.in_channels)
+        notes.append(f"adapted the first convolution from {theirs.in_channels} to {ours.in_channels} channels")
+    expected = model.state_dict()
+    fitting = {name: tensor for name, tensor in state.items() if expected[name].shape == tensor.shape}
+    random = sorted({name.rsplit(".", 1)[0] for name in expected.keys() - fitting.keys()})
+    if random:
+        notes.append(f"initialized at random: {', '.join(random)}")
+    model.load_state_dict(fitting, strict=False)
+    return notes
+
+
+def adapt_channels(weight: Tensor, channels: int) -> Tensor:
+    """Spread the mean of a convolution's input channels over another number of them; the output keeps its scale."""
+    mean = weight.mean(dim=1, keepdim=True) * (weight.shape[1] / channels)
+    return mean.repeat(1, channels, 1, 1)
