@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import write_folder
@@ -13,7 +14,8 @@ from segformer.checkpoints.model_folder import save
 from segformer.cli.main import main
 from segformer.config import Preprocessing
 from segformer.models.build import build_model
-from segformer.robustness.cells import Corrupted
+from segformer.robustness.corruptions import CORRUPTIONS, Corruption
+from segformer.robustness.sample import CorruptedSample
 
 CLASSES = ("ground", "disc", "square")
 FEW = ["--corruptions", "fog", "jpeg_compression", "--severities", "1", "3", "--workers", "0", "--threads", "1"]
@@ -49,9 +51,9 @@ def test_from_command_to_page_and_on(
     assert first.out.splitlines()[-1] == line
     assert first.err == ""
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "report.html", "robustness.json", "setting.json", "cells",
+        "report.html", "robustness.json", "cells",
     }  # fmt: skip
-    assert len(list((tmp_path / "out" / "cells").iterdir())) == 5
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 5 + 1  # and identity.json
     (tmp_path / "out" / "cells" / "fog_3.json").unlink()
     assert run(*arguments) == 0
     second = capsys.readouterr()
@@ -59,26 +61,26 @@ def test_from_command_to_page_and_on(
     assert second.out == first.out
 
 
-def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(
+def test_ctrl_c_ends_with_130_and_the_next_run_resumes(
     model: Path, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal is sent while the fourth image is read: the second of the second cell."""
     reads = []
-    real = Corrupted.read
+    real = CorruptedSample.read
 
-    def read(self: Corrupted, *decoding: object) -> object:
+    def read(self: CorruptedSample, *decoding: object) -> object:
         reads.append(self)
         if len(reads) == 4:
             os.kill(os.getpid(), signal.SIGINT)
         return real(self, *decoding)
 
-    monkeypatch.setattr(Corrupted, "read", read)
+    monkeypatch.setattr(CorruptedSample, "read", read)
     arguments = [model, "--data", small_data, "--out", tmp_path / "out", "--limit", 2, *FEW]
     assert run(*arguments) == 130
     stopped = capsys.readouterr()
-    assert stopped.err == f"note: finished cells are in {tmp_path / 'out'}; the same command goes on\n"
+    assert stopped.err == f"note: finished cells are kept in {tmp_path / 'out'}; run the same command to resume\n"
     assert {path.name for path in (tmp_path / "out" / "cells").iterdir()} == {
-        "clean.json", "jpeg_compression_1.json",
+        "clean.json", "identity.json", "jpeg_compression_1.json",
     }  # fmt: skip
     assert run(*arguments) == 0
     assert capsys.readouterr().err.startswith("note: 2 of 5 cells found")
@@ -95,33 +97,55 @@ def test_bad_input_is_one_line(
         return line
 
     assert "did you mean 'snow'" in refused(model, "--data", small_data, "--corruptions", "snows")
-    assert "severities must be within 1 and 5, got 6" in refused(model, "--data", small_data, "--severities", 6)
+    assert "severities must be from 1 to 5, got 6" in refused(model, "--data", small_data, "--severities", 6)
     assert "has no frost1.png" in refused(model, "--data", small_data, "--frost", tmp_path)
     assert "no model at" in refused(tmp_path / "nowhere", "--data", small_data)
     assert "no data folder" in refused(model, "--data", tmp_path / "nowhere")
     assert "has no split 'test'" in refused(model, "--data", small_data, "--split", "test")
     assert "limit must be at least 1" in refused(model, "--data", small_data, "--limit", 0)
     tiny = write_folder(tmp_path / "tiny", {"val": 1}, size=(30, 40))
-    assert "000: only images from 32 x 32 on" in refused(model, "--data", tiny, "--corruptions", "fog")
+    assert "000: an image to corrupt must be at least 32 x 32" in refused(model, "--data", tiny, "--corruptions", "fog")
     assert not (out / "report.html").exists()
 
 
 def test_a_missing_package_is_named(
     model: Path, small_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("segformer.") and "robustness" in name]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in ("corruptions", "ice"):
-        monkeypatch.delitem(sys.modules, f"segformer.evaluation.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert run(model, "--data", small_data) == 2
     assert "pip install 'segformer[robustness]'" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy() -> None:
+    """NumPy is imported, because the help lists the table of corruptions, which holds their functions."""
     code = "import sys; from segformer.cli.main import main\n"
     code += "try: main(['robustness', '--help'])\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('torch', 'numpy', 'cv2') if m in sys.modules])"
+    code += "print([m for m in ('torch', 'cv2') if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert output.splitlines()[-1] == "[]"
     assert "--severities" in output
+    assert all(name in output for name in CORRUPTIONS)
+
+
+def test_a_corruption_added_to_the_table_works_everywhere(
+    model: Path, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def darken(image: np.ndarray, rng: np.random.Generator, factor: float) -> np.ndarray:
+        return image * np.float32(factor)
+
+    row = Corruption("lens", darken, ((0.8,), (0.6,), (0.4,), (0.2,), (0.1,)), "Dark")
+    monkeypatch.setitem(CORRUPTIONS, "night_time", row)
+    assert run("--help") == 0
+    assert "night_time" in capsys.readouterr().out
+    few = ["--corruptions", "fog", "night_time", "--severities", 1, 5, "--limit", 1, "--workers", 1, "--threads", 1]
+    assert run(model, "--data", small_data, "--out", tmp_path / "out", *few) == 0
+    assert "night_time" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "out" / "robustness.json").read_text())
+    assert set(figures["corruptions"]) == {"fog", "night_time"}
+    assert figures["corruptions"]["night_time"]["severities_in_mean"] == [1, 5]
+    assert figures["groups"]["lens"] == figures["corruptions"]["night_time"]["miou"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "night time 5" in page
+    assert "lens: severity, 0 is clean" in page
+    main(["reproduce", "table5"])
+    assert "Dark" in capsys.readouterr().out

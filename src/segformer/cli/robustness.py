@@ -1,4 +1,4 @@
-"""The command that measures robustness to corruptions."""
+"""``segformer robustness``: score a model on corrupted images."""
 
 import sys
 from collections.abc import Sequence
@@ -15,37 +15,55 @@ def run(arguments: Sequence[str]) -> None:
     call(robustness, arguments)
 
 
+def known_corruptions(default: str) -> str:
+    """List the corruptions for the help, without importing torch or OpenCV."""
+    from segformer.robustness.corruptions import corruption_names
+
+    return f"({', '.join(corruption_names())}; default: all)"
+
+
 def robustness(
     model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)],
     /,
     *,
     data: DataArgument,
-    split: Annotated[str, arg(help="Which images: train, val, test.")] = "val",
-    masks: Annotated[str, arg(metavar="DIR", help="As data.masks in training.")] = "",
-    relabel: Annotated[tuple[tuple[str, str], ...], arg(help="As data.relabel in training.")] = (),
-    limit: Annotated[int | None, arg(help="Only the first N images.")] = None,
-    corruptions: Annotated[tuple[str, ...], arg(metavar="NAME...", help="Which of the 16; none named: all.")] = (),
-    severities: Annotated[tuple[int, ...], arg(metavar="N...", help="Which of 1 to 5.")] = (1, 2, 3, 4, 5),
-    seed: Annotated[int, arg(help="Of the random numbers in the corruptions.")] = 0,
-    frost: Annotated[
-        Path | None, arg(metavar="DIR", help="The five photographs of ImageNet-C; None: ice is drawn.")
-    ] = None,
-    out: Annotated[Path, arg(metavar="DIR", help="Where results go; a run there is gone on with.")] = Path(
-        "robustness"
+    split: Annotated[str, arg(help="Split to measure on: train, val or test.")] = "val",
+    masks: Annotated[str, arg(metavar="DIR", help="Folder of the masks, as data.masks in training.")] = "",
+    relabel: Annotated[
+        tuple[tuple[str, str], ...], arg(help="Classes to rename, merge or ignore, as data.relabel in training.")
+    ] = (),
+    limit: Annotated[int | None, arg(help="Number of images to take from the split; None: all.")] = None,
+    corruptions: Annotated[
+        tuple[str, ...],
+        arg(metavar="NAME...", help="Corruptions to measure.", help_behavior_hint=known_corruptions),
+    ] = (),
+    severities: Annotated[tuple[int, ...], arg(metavar="N...", help="Severities to measure, from 1 to 5.")] = (
+        1,
+        2,
+        3,
+        4,
+        5,
     ),
+    seed: Annotated[int, arg(help="Seed of the random numbers in the corruptions.")] = 0,
+    frost: Annotated[
+        Path | None, arg(metavar="DIR", help="Folder of the five frost photographs of ImageNet-C; None: ice is drawn.")
+    ] = None,
+    out: Annotated[
+        Path, arg(metavar="DIR", help="Folder for the results; an interrupted measurement there is resumed.")
+    ] = Path("robustness"),
     device: DeviceArgument = "auto",
-    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+    threads: Annotated[int, arg(help="CPU threads; 0: one per core.")] = 0,
     workers: Annotated[int, arg(help="Processes that read and corrupt images.")] = 2,
 ) -> None:
-    """Score a model on images under 16 corruptions at 5 severities, as Table 5 does on Cityscapes-C.
+    """Score a model on corrupted images at several severities, as Table 5 does on Cityscapes-C.
 
-    Writes DIR/report.html, DIR/robustness.json and each finished cell; after Ctrl-C the same command goes on.
+    Writes DIR/report.html, DIR/robustness.json and every finished cell (a corruption at a severity) below DIR/cells.
+    After Ctrl-C the same command resumes with the first unfinished cell.
     """
     from segformer.cli.terminal import progress_of
-    from segformer.robustness.cells import robustness as run
-    from segformer.robustness.corruptions import NAMES
+    from segformer.robustness.cells import robustness as measure
     from segformer.robustness.page import write_results
-    from segformer.robustness.table5 import print_robustness
+    from segformer.robustness.table5 import robustness_text
     from segformer.training.processes import stop_signals
 
     source = load_data(data, masks, relabel)
@@ -54,11 +72,11 @@ def robustness(
 
         def advance(done: int, total: int) -> None:
             show(done, total)
-            if stop:  # between two images: a worker that is cut off while it sends one would complain
-                print_note(f"finished cells are in {out}; the same command goes on")
+            if stop:  # between two images: a worker that is killed while it sends an image would complain
+                print_note(f"finished cells are kept in {out}; run the same command to resume")
                 sys.exit(128 + stop[0])
 
-        result = run(
+        result = measure(
             loaded,
             source,
             split,
@@ -66,14 +84,15 @@ def robustness(
             workers=workers,
             seed=seed,
             frost=frost,
-            corruptions=corruptions or NAMES,
+            corruptions=corruptions or None,
             severities=severities,
             out=out,
             progress=advance,
             note=print_note,
         )
     page = write_results(out, result, loaded, source, split, frost=frost)
-    print_robustness(result, f"{model} on {source.name}, {split}")
+    print(robustness_text(result, f"{model} on {source.name}, {split}"))
     print(f"wrote {page}")
-    corrupted, clean = result.corrupted_miou, result.clean.miou
-    print(f"mIoU clean {clean:.4f}  corrupted {corrupted:.4f}  retained {100 * result.retained(corrupted):.0f} %")
+    corrupted = result.corrupted_miou
+    retained = 100 * result.retained(corrupted)
+    print(f"mIoU clean {result.clean.miou:.4f}  corrupted {corrupted:.4f}  retained {retained:.0f} %")

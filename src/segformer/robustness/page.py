@@ -6,25 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from segformer.arrays import Array
-from segformer.config import EvalConfig
+from segformer.config import EvalConfig, ModelCard
 from segformer.data.dataset import DataSource, Sample
 from segformer.files import write_json
-from segformer.inference.windows import predict_mask
+from segformer.inference.predictor import Predictor
 from segformer.models.interfaces import Network
-from segformer.models.segmenter import for_inference
+from segformer.published import TABLE_5
 from segformer.report import html as report
-from segformer.robustness.cells import CLEAN, DRAWN, Cell, Corrupted, Robustness
-from segformer.robustness.corruptions import NAMES
-from segformer.robustness.table5 import HEADINGS, REPORTED, RULE, TABLE_5, figures_of, percent
+from segformer.robustness.cells import DRAWN
+from segformer.robustness.corruptions import corruption_groups, corruption_names
+from segformer.robustness.result import CLEAN, Cell, Robustness
+from segformer.robustness.sample import CorruptedSample
+from segformer.robustness.table5 import REPORTED, RULE, one_decimal, table5_row
 from segformer.segmentation import Segmentation
 
-PAGE, FIGURES = "report.html", "robustness.json"
+PAGE = "report.html"
+FIGURES = "robustness.json"
+NUM_SAMPLES = 2  # pictured under every corruption
 SHOWN_SEVERITY = 3
 WIDTH = 320  # of a picture, in pixels
+
+Pictures = list[tuple[str, Array]]
+"""Labelled pictures (H, W, 3)."""
 
 
 def write_results(
@@ -37,197 +43,203 @@ def write_results(
     config: EvalConfig | None = None,
     frost: Path | None = None,
 ) -> Path:
-    """Write robustness.json and report.html, with pictures of what ``model`` predicts; return the page's path.
+    """Write robustness.json and report.html, with pictures of the model's predictions; return the page's path.
 
-    ``config`` and ``frost`` are what ``robustness`` was called with.
+    ``config`` and ``frost`` are those that ``robustness`` was called with.
     """
     write_json(out / FIGURES, result.to_json())
-    artist = Artist(model, config or model.card.eval, result.setting["seed"], frost)
-    pictures = picture_rows(result, artist, source.samples(split))
+    drawer = PredictionDrawer(Predictor(model, config=config), result.setting["seed"], frost)
+    rows = picture_rows(result, drawer, source.samples(split))
     html = report.page(
         "Robustness",
-        f"{source.name}, {split}: {result.setting['number of images']} images",
-        report.section("At a glance", report.facts(headline(result))),
+        f"{source.name}, {split}: {result.setting['num_images']} images",
+        report.section("At a glance", report.facts(key_figures(result))),
         report.section("Beside Table 5", *beside_the_paper(result)),
-        report.section("Over severities", report.columns(*charts(result))),
-        report.section("What is left", *degradation(result)),
-        report.section("Classes", *classes(result, model)),
-        report.section("Pictures", *pictures_of(pictures, model)),
+        report.section("Over severities", report.columns(*severity_charts(result))),
+        report.section("What is left", *retained_table(result)),
+        report.section("Classes", *class_tables(result, model.card)),
+        report.section("Pictures", *picture_section(rows, model.card)),
         report.section("What was measured", report.key_values(setting_texts(result.setting))),
     )
     report.write_page(out / PAGE, html)
     return out / PAGE
 
 
-def headline(result: Robustness) -> dict[str, str]:
-    """Return the figures that are asked for first."""
+def key_figures(result: Robustness) -> dict[str, str]:
+    """Return the figures that a reader asks for first."""
     shares = {name: result.retained(result.miou(name)) for name in result.corruptions}
     known = {name: share for name, share in shares.items() if np.isfinite(share)}
     extremes = {}
     if known:
-        hardest, easiest = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
-        extremes[f"hardest: {words(hardest)}"] = f"{known[hardest]:.0%}"
-        extremes[f"easiest: {words(easiest)}"] = f"{known[easiest]:.0%}"
+        hardest = min(known, key=known.__getitem__)
+        easiest = max(known, key=known.__getitem__)
+        extremes[f"hardest: {display_name(hardest)}"] = f"{known[hardest]:.0%}"
+        extremes[f"easiest: {display_name(easiest)}"] = f"{known[easiest]:.0%}"
+    groups = {f"retained, {group}": result.retained(result.group_miou(group)) for group in corruption_groups()}
     return {
         "mIoU, clean": f"{result.clean.miou:.3f}",
         "mIoU, corrupted": f"{result.corrupted_miou:.3f}",
-        "retained": f"{result.retained(result.corrupted_miou):.0%}",
-        **{f"retained, {group}": f"{result.retained(result.group_miou(group)):.0%}" for group in HEADINGS},
+        "retained": share_text(result.retained(result.corrupted_miou)),
+        **{key: share_text(share) for key, share in groups.items()},
         **extremes,
     }
 
 
+def share_text(share: float) -> str:
+    """Write a share in whole percent; a dash stands for NaN.
+
+    >>> share_text(0.715), share_text(float("nan"))
+    ('72%', '-')
+    """
+    return f"{share:.0%}" if np.isfinite(share) else "-"
+
+
 def beside_the_paper(result: Robustness) -> list[str]:
-    """Set the model's row above the paper's, in the paper's order of columns."""
+    """Return the model's row of Table 5 above the paper's rows."""
     intro = (
-        f"mIoU in %. {RULE} The first row is this model, measured by this command on {result.setting['data']}; all "
-        f"others are {REPORTED}, and compare only with a model measured on the val split of Cityscapes. "
+        f"mIoU in %. {RULE} The first row is this model, measured by this command on {result.setting['data']}. All "
+        f"other rows are {REPORTED}; only a model measured on the val split of Cityscapes compares with them. "
         f"{frost_text(result)}"
     )
-    rows = {"this model": figures_of(result), **TABLE_5}
-    texts = {name: [percent(figure) for figure in figures] for name, figures in rows.items()}
-    return [report.paragraph(intro), *in_halves(["method", "clean"], texts, list(NAMES))]
+    columns = ["clean", *corruption_names()]
+    rows: dict[str, Mapping[str, float | None]] = {"this model": table5_row(result), **TABLE_5}
+    texts = {label: [one_decimal(figures.get(name)) for name in columns] for label, figures in rows.items()}
+    return [report.paragraph(intro), *in_halves(["method", "clean"], texts, columns[1:])]
 
 
 def in_halves(heads: Sequence[str], rows: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
-    """Set a table with a column a corruption as two, each as wide as a page; the columns before them in both."""
-    fixed, middle = len(heads) - 1, -(-len(names) // 2)
+    """Return a table with a column for each corruption as two tables of a page's width, ``heads`` first in both."""
+    fixed = len(heads) - 1
+    middle = -(-len(names) // 2)
     tables = []
     for part in (slice(0, middle), slice(middle, None)):
         body = [[label, *row[:fixed], *row[fixed:][part]] for label, row in rows.items()]
-        tables.append(report.table([*heads, *map(words, names[part])], body))
+        tables.append(report.table([*heads, *map(display_name, names[part])], body))
     return tables
 
 
 def frost_text(result: Robustness) -> str:
-    """Say which ice was laid over the images."""
+    """Say which ice the images were blended with."""
     if "frost" not in result.corruptions:
         return ""
     if result.setting["frost"] == DRAWN:
-        return "Frost: ice was drawn, in place of the photographs of the published corruption."
-    return "Frost: the photographs of the published corruption."
+        return "Frost uses drawn ice in place of the photographs of the published corruption."
+    return "Frost uses the photographs of the published corruption."
 
 
-def charts(result: Robustness) -> list[str]:
-    """Draw mIoU over severity, a chart a group; severity 0 is clean."""
-    drawn = []
-    for group, headings in HEADINGS.items():
-        names = [name for name in headings if name in result.corruptions]
+def severity_charts(result: Robustness) -> list[str]:
+    """Draw mIoU over severity, one chart for each group; severity 0 is clean."""
+    charts = []
+    for group, names in result.groups.items():
         series = {
-            words(name): [
+            display_name(name): [
                 (0.0, result.clean.miou),
                 *((float(s), result.cells[name, s].miou) for s in result.severities if (name, s) in result.cells),
             ]
             for name in names
         }
-        if series:
-            drawn.append(report.line_chart(series, x_label=f"{group}: severity, 0 is clean", y_label="mIoU"))
-    return drawn
+        charts.append(report.line_chart(series, x_label=f"{group}: severity, 0 is clean", y_label="mIoU"))
+    return charts
 
 
-def degradation(result: Robustness) -> list[str]:
-    """Set what each corruption leaves of the clean mIoU, severity by severity."""
-    clean = result.clean.miou
+def retained_table(result: Robustness) -> list[str]:
+    """Return the share of the clean mIoU that each corruption leaves, severity by severity."""
 
-    def share(miou: float | None) -> str:
-        return percent(None if miou is None or not clean > 0 else 100 * miou / clean)
+    def share(miou: float) -> str:
+        return one_decimal(100 * result.retained(miou))
 
     rows = []
     for name in result.corruptions:
         cells = [result.cells.get((name, severity)) for severity in result.severities]
-        by_severity = [share(None if scores is None else scores.miou) for scores in cells]
-        rows.append([words(name), *by_severity, share(result.miou(name))])
+        by_severity = ["-" if scores is None else share(scores.miou) for scores in cells]
+        rows.append([display_name(name), *by_severity, share(result.miou(name))])
     rows.append(["all", *[""] * len(result.severities), share(result.corrupted_miou)])
     heads = ["corruption", *(f"severity {severity}" for severity in result.severities), "mean"]
-    intro = f"Corrupted mIoU in % of the clean one, {clean:.3f}. {RULE}"
+    intro = f"mIoU on corrupted images in % of the mIoU on clean ones, which is {result.clean.miou:.3f}. {RULE}"
     return [report.paragraph(intro), report.table(heads, rows)]
 
 
-def classes(result: Robustness, model: Network) -> list[str]:
-    """Set which classes break under what: by group as bars, by corruption as numbers."""
+def class_tables(result: Robustness, card: ModelCard) -> list[str]:
+    """Return what is left of each class: by group as bars, by corruption as numbers."""
     shares = {name: result.retained_iou(name) for name in result.corruptions}
-    by_group = {
-        group: np.mean([shares[name] for name in headings if name in shares], axis=0)
-        for group, headings in HEADINGS.items()
-        if any(name in shares for name in headings)
+    by_group = {group: np.mean([shares[name] for name in names], axis=0) for group, names in result.groups.items()}
+    classes = result.clean.classes
+    texts = {
+        label: [one_decimal(100 * float(share[k])) for share in shares.values()] for k, label in enumerate(classes)
     }
-    names, palette = result.clean.classes, model.card.palette
-    texts = {label: [percent(100 * float(share[k])) for share in shares.values()] for k, label in enumerate(names)}
     return [
-        report.paragraph("Share of a class's clean IoU that is left, on average over the severities that count."),
-        report.class_table(names, palette, {"clean IoU": list(result.clean.iou), **by_group}),
-        report.paragraph("The same in %, corruption by corruption."),
+        report.paragraph(f"Share of each class's clean IoU that is left on corrupted images. {RULE}"),
+        report.class_table(classes, card.palette, {"clean IoU": list(result.clean.iou), **by_group}),
+        report.paragraph("The same in %, by corruption."),
         *in_halves(["class"], texts, list(shares)),
     ]
 
 
 @dataclass(frozen=True)
-class Artist:
-    """Pictures samples as a model was given them, with what it predicts."""
+class PredictionDrawer:
+    """Draws a sample as a model sees it in some cells, with the predicted masks."""
 
-    model: Network
-    config: EvalConfig
+    predictor: Predictor
     seed: int
     frost: Path | None
 
-    def draw(self, sample: Sample, cells: Sequence[Cell]) -> list[tuple[str, Array]]:
-        """Each cell's image above its overlay, labelled."""
-        fused, pictures = for_inference(self.model), []
+    def draw(self, sample: Sample, cells: Sequence[Cell]) -> Pictures:
+        """Return, for each cell, the image above its overlay."""
+        pictures = []
         for cell in cells:
-            shown = sample if cell == CLEAN else Corrupted(sample, *cell, self.seed, self.frost)
+            shown = sample if cell == CLEAN else CorruptedSample(sample, *cell, self.seed, self.frost)
             pixels = shown.read()[0]
-            image = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
-            prediction = predict_mask(fused, image, self.config).cpu().numpy()
-            label = "clean" if cell == CLEAN else f"{words(cell[0])} {cell[1]}"
-            pictures.append((label, above_overlay(pixels, prediction, self.model)))
+            label = "clean" if cell == CLEAN else f"{display_name(cell[0])} {cell[1]}"
+            mask = np.asarray(self.predictor.segment(pixels).mask)
+            pictures.append((label, above_overlay(pixels, mask, self.predictor.model.card)))
         return pictures
 
 
-def picture_rows(
-    result: Robustness, artist: Artist, samples: Sequence[Sample], count: int = 2
-) -> list[tuple[str, list[tuple[str, Array]]]]:
-    """Picture evenly spaced images under every corruption, and the first under the hardest at every severity."""
-    measured = samples[: result.setting["number of images"]]
-    places = np.linspace(0, len(measured) - 1, min(count, len(measured))).astype(int)
+def picture_rows(result: Robustness, drawer: PredictionDrawer, samples: Sequence[Sample]) -> list[tuple[str, Pictures]]:
+    """Draw evenly spaced samples under every corruption, and the first under the hardest one at every severity."""
+    measured = samples[: result.setting["num_images"]]
+    chosen = np.linspace(0, len(measured) - 1, min(NUM_SAMPLES, len(measured))).astype(int)
     severity = min(result.severities, key=lambda s: abs(s - SHOWN_SEVERITY), default=SHOWN_SEVERITY)
     cells = [CLEAN, *((name, severity) for name in result.corruptions)]
-    rows = [(f"{measured[k].name}, severity {severity}", artist.draw(measured[k], cells)) for k in places]
+    rows = [(f"{measured[k].name}, severity {severity}", drawer.draw(measured[k], cells)) for k in chosen]
     if len(result.severities) > 1:
         hardest = min(result.corruptions, key=lambda name: np.nan_to_num(result.miou(name), nan=np.inf))
-        caption = f"{measured[0].name} under what is hardest for this model, {words(hardest)}"
+        caption = f"{measured[0].name} under the corruption that is hardest for this model: {display_name(hardest)}"
         cells = [CLEAN, *((hardest, severity) for severity in result.severities)]
-        rows.append((caption, artist.draw(measured[0], cells)))
+        rows.append((caption, drawer.draw(measured[0], cells)))
     return rows
 
 
-def above_overlay(pixels: Array, prediction: Array, model: Network) -> Array:
-    """An image and, below it, the same with the predicted mask laid over it.  -> (2 h, w, 3)"""
+def above_overlay(pixels: Array, mask: Array, card: ModelCard) -> Array:
+    """Return a small image with the same image and the mask over it below.  (H, W, 3), (H, W) -> (2 h, w, 3)"""
     image = Image.fromarray(pixels)
     image.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
-    mask = Image.fromarray(prediction.astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
+    small_mask = Image.fromarray(mask.astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
     small = np.asarray(image)
-    overlay = Segmentation(np.asarray(mask), model.card.classes, model.card.palette, small).overlay()
+    overlay = Segmentation(np.asarray(small_mask), card.classes, card.palette, small).overlay()
     return np.concatenate([small, overlay])
 
 
-def pictures_of(rows: list[tuple[str, list[tuple[str, Array]]]], model: Network) -> list[str]:
-    """Set the pictures below the classes' colours."""
-    intro = "Each image above the mask that is predicted for it."
-    return [report.paragraph(intro), report.legend(model.card.classes, model.card.palette), report.pictures(rows)]
+def picture_section(rows: list[tuple[str, Pictures]], card: ModelCard) -> list[str]:
+    """Return the pictures below the colors of the classes."""
+    intro = "Each image above the mask that the model predicts for it."
+    return [report.paragraph(intro), report.legend(card.classes, card.palette), report.pictures(rows)]
 
 
-def words(name: str) -> str:
-    """The name of a corruption as it is read.
+def display_name(name: str) -> str:
+    """Write the name of a corruption as in a sentence.
 
-    >>> words("motion_blur")
+    >>> display_name("motion_blur")
     'motion blur'
     """
     return name.replace("_", " ").replace("jpeg", "JPEG").replace("gaussian", "Gaussian")
 
 
 def setting_texts(setting: Mapping[str, Any]) -> dict[str, str]:
-    """Write a setting a line a key."""
+    """Write each entry of a setting as text, nested ones in one line."""
     return {
-        key: ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, Mapping) else str(value)
+        key.replace("_", " "): ", ".join(f"{name} {part}" for name, part in value.items())
+        if isinstance(value, Mapping)
+        else str(value)
         for key, value in setting.items()
     }
