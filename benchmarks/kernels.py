@@ -3,14 +3,15 @@
     python -m benchmarks.kernels [--device cpu|cuda] [--shapes 1x150x512x512 ...] [--dtypes fp32 bf16 fp16]
                                  [--rounds 20] [--seed N] [--out FILE.json]
 
-A shape is that of the upsampled scores, B x K x H x W; the logits are a quarter as high and wide.  First both are
-compared with float64 on noise, drawn anew each time (or from --seed), at these shapes and at odd ones: a class must be
-float64's wherever its two best scores differ by more than 1e-5 of their range; a loss and a gradient are compared
-relative to the largest value.  Then both are timed, in turns, on smooth scores, whose borders are few as real ones are.
+A shape is that of the upsampled logits, B x K x H x W; the logits are a quarter as high and wide.  First both ops are
+compared with float64 on noise, which is new in each run (or comes from --seed), at these shapes and at odd ones.  A
+class must be that of float64 wherever float64's two best scores differ by more than 1e-5 of their range; differences
+of a loss or gradient are relative to the largest value.  Then both ops take turns with their references on smooth
+logits, which have as few borders as real ones, and are timed.
 
-The floor is what must move, logits in and mask out, or logits and labels in and gradient out, at the speed at which a
-gigabyte (on the CPU a quarter) is copied among those turns.  On the CPU the ops are the torch versions, on a GPU with
-Triton the kernels.  `cross-entropy` is the loss with its gradient.
+The floor is the time that moving the data takes: logits in and mask out, or logits and labels in and gradient out, at
+the speed of copying a gigabyte (a quarter of one on the CPU), which takes turns with the ops.  On the CPU the ops are
+the torch versions, on a GPU with Triton the kernels.  `cross-entropy` is the loss with its gradient.
 """
 
 from collections.abc import Callable
@@ -27,8 +28,9 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.inference import mixed_share
-from benchmarks.machine import WARM_UP, Device, command_line, describe_run, interleaved
+from benchmarks.machine import WARM_UP, Device, describe_run, interleaved, run_command_line
 from segformer.config import IGNORE_INDEX
+from segformer.errors import UserError
 from segformer.files import write_json
 from segformer.ops.bilinear import use_triton
 from segformer.ops.upsample_argmax import upsample_argmax, upsample_argmax_reference
@@ -36,9 +38,9 @@ from segformer.ops.upsample_cross_entropy import upsample_cross_entropy, upsampl
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ODD = ((2, 5, 12, 16), (1, 40, 37, 101), (3, 9, 7, 130))  # upsampled by no whole number, B x K x H x W
-CLEAR = 1e-5  # of the range of scores
-LIMITS = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 2e-3}  # a gradient is rounded to the type of the logits
+ODD = ((2, 5, 12, 16), (1, 40, 37, 101), (3, 9, 7, 130))  # B x K x H x W; the upsampling factor is fractional
+CLEAR = 1e-5  # share of the range of scores by which the best two must differ
+LIMITS = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 2e-3}  # relative; a gradient is rounded to the type of the logits
 ARGMAX, CROSS_ENTROPY = "arg-max", "cross-entropy"
 OURS, REFERENCE, COPY = "ours", "reference", "copy"
 Shape = tuple[int, int, int, int]
@@ -46,7 +48,7 @@ Shape = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Case:
-    """Logits (B, K, h, w), labels (B, H, W) uint8 with a tenth ignored, and how they are upsampled."""
+    """Logits (B, K, h, w), labels (B, H, W) uint8 with a tenth ignored, and the alignment of the upsampling."""
 
     logits: Tensor
     labels: Tensor
@@ -65,10 +67,19 @@ def main(
     seed: int | None = None,
     out: Path | None = None,
 ) -> None:
-    """Compare, measure, print, and write as JSON where ``out`` says; exit with 1 where something is not equal."""
+    """Compare the fused ops with float64, measure them, and print tables; exit status 1 if a result is wrong.
+
+    Args:
+        device: Device to measure on.
+        shapes: Shapes of the upsampled logits, BxKxHxW.
+        dtypes: Types of the logits.
+        rounds: Number of rounds that are timed.
+        seed: Seed of the noise; None: a new one for each run.
+        out: JSON file for the results.
+    """
     seed = torch.seed() % 2**31 if seed is None else seed
     torch.manual_seed(seed)
-    wanted = [parsed(shape) for shape in shapes]
+    wanted = [parse_shape(shape) for shape in shapes]
     print(f"seed {seed}; {'Triton' if use_triton(torch.empty(1, device=device)) else 'torch'} on {device}")
     checks = [
         check(shape, dtype, corners, device)
@@ -88,16 +99,17 @@ def main(
         raise SystemExit(1)
 
 
-def parsed(shape: str) -> Shape:
-    """Numbers of BxKxHxW."""
-    numbers = tuple(int(number) for number in shape.split("x"))
-    if len(numbers) != 4 or min(numbers) < 1 or numbers[1] > IGNORE_INDEX:
-        raise ValueError(f"a shape must be BxKxHxW, such as 1x150x512x512, with at most 255 classes, got {shape}")
+def parse_shape(text: str) -> Shape:
+    """Return the four numbers of BxKxHxW."""
+    parts = text.split("x")
+    numbers = [int(part) for part in parts if part.isdecimal()]
+    if not len(parts) == len(numbers) == 4 or min(numbers) < 1 or numbers[1] > IGNORE_INDEX:
+        raise UserError(f"a shape must be BxKxHxW, such as 1x150x512x512, with at most 255 classes, got {text}")
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
 def noise(shape: Shape, dtype: Dtype, device: Device, align_corners: bool) -> Case:
-    """Scores of which nearly every cell is mixed."""
+    """Return logits whose cells nearly all are mixed: neighbours have different winners."""
     batch, classes, height, width = shape
     logits = torch.randn(batch, classes, -(-height // 4), -(-width // 4), device=device)
     labels = torch.randint(classes, (batch, height, width), dtype=torch.uint8, device=device)
@@ -106,7 +118,7 @@ def noise(shape: Shape, dtype: Dtype, device: Device, align_corners: bool) -> Ca
 
 
 def smooth(shape: Shape, dtype: Dtype, device: Device) -> Case:
-    """Scores with areas as masks have them, and the labels that they say."""
+    """Return logits with large areas of one class, as real masks have them, and their own arg-max as labels."""
     batch, classes, height, width = shape
     small = (-(-height // 4), -(-width // 4))
     coarse = torch.randn(batch, classes, *(max(2, side // 12) for side in small), device=device)
@@ -117,7 +129,7 @@ def smooth(shape: Shape, dtype: Dtype, device: Device) -> Case:
 
 
 def check(shape: Shape, dtype: Dtype, align_corners: bool, device: Device) -> dict[str, Any]:
-    """Both ops on noise against their references in float64, image by image."""
+    """Compare both ops on noise with their references in float64, image by image."""
     case = noise(shape, dtype, device, align_corners)
     mask = upsample_argmax(case.logits, case.size, align_corners)
     loss, gradient = with_gradient(upsample_cross_entropy, case)
@@ -133,7 +145,7 @@ def check(shape: Shape, dtype: Dtype, align_corners: bool, device: Device) -> di
         expected.append(slope)
     differences = {
         "loss": abs(float(loss) - expected_loss) / max(abs(expected_loss), 1e-30),
-        "gradient": relative(gradient, torch.cat(expected)),
+        "gradient": relative_difference(gradient, torch.cat(expected)),
     }
     return {
         "shape": "x".join(map(str, shape)),
@@ -147,7 +159,7 @@ def check(shape: Shape, dtype: Dtype, align_corners: bool, device: Device) -> di
 
 
 def clear_winners(case: Case) -> tuple[Tensor, Tensor]:
-    """Pixels whose class float64 is sure of, and all classes.  -> 2 x (B, H, W)"""
+    """Return which pixels have a clear winner in float64, and the winner of every pixel.  -> 2 x (B, H, W)"""
     winners = upsample_argmax_reference(case.logits, case.size, case.align_corners)
     scores = F.interpolate(case.logits, case.size, mode="bilinear", align_corners=case.align_corners)
     best = scores.topk(min(2, scores.shape[1]), dim=1).values
@@ -156,22 +168,22 @@ def clear_winners(case: Case) -> tuple[Tensor, Tensor]:
 
 
 def with_gradient(loss_of: Callable[..., Tensor], case: Case) -> tuple[Tensor, Tensor]:
-    """Summed loss, and its gradient."""
+    """Return the summed loss and its gradient."""
     logits = case.logits.detach().requires_grad_()
     loss = loss_of(logits, case.labels, IGNORE_INDEX, average="sum", align_corners=case.align_corners)
     (gradient,) = torch.autograd.grad(loss, logits)
     return loss.detach(), gradient
 
 
-def relative(found: Tensor, expected: Tensor) -> float:
-    """Largest difference, of the largest value."""
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest expected value."""
     return float((found.double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
 
 
 def measure(shape: Shape, dtype: Dtype, rounds: int, device: Device) -> list[dict[str, Any]]:
-    """Times of both ops, of their references, and of a copy, all in turns."""
+    """Return the times of both ops and of their references, which take turns with each other and with a copy."""
     case = smooth(shape, dtype, device)
-    source = torch.ones(2**28 if device == "cuda" else 2**26, device=device)  # fp32: a gigabyte, a quarter
+    source = torch.ones(2**28 if device == "cuda" else 2**26, device=device)  # fp32: one gigabyte, or a quarter
     target = torch.empty_like(source)
     runs: dict[tuple[str, str], Callable[[], Any]] = {
         (ARGMAX, OURS): partial(upsample_argmax, case.logits, case.size),
@@ -199,7 +211,7 @@ def measure(shape: Shape, dtype: Dtype, rounds: int, device: Device) -> list[dic
 
 
 def bytes_moved(case: Case) -> dict[str, int]:
-    """What each op can not do without: its inputs read once, its results written once."""
+    """Return the least that each op must move: its inputs read once, its results written once."""
     mask = case.labels.numel() * torch.int64.itemsize
     return {ARGMAX: case.logits.nbytes + mask, CROSS_ENTROPY: 2 * case.logits.nbytes + case.labels.nbytes}
 
@@ -240,4 +252,4 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    command_line(main)
+    run_command_line(main)

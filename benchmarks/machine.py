@@ -1,4 +1,4 @@
-"""The machine a benchmark runs on, its clock and its memory."""
+"""What all benchmarks share: facts about the machine, the clock, memory, and the command line."""
 
 import os
 import platform
@@ -13,13 +13,15 @@ from statistics import median
 from typing import Any, Literal, TypeVar
 
 import torch
+import tyro
 
 from segformer.config import check_choice
+from segformer.errors import UserError
 from segformer.published import MIT_SIZES
 
 Device = Literal["cpu", "cuda"]
 Key = TypeVar("Key", bound=Hashable)
-WARM_UP = 3  # calls: the first compiles, the second records a CUDA graph
+WARM_UP = 3  # calls: the first one compiles, the second one records a CUDA graph
 
 
 def describe_machine() -> dict[str, Any]:
@@ -30,7 +32,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_run(packages: Sequence[str], device: Device = "cpu") -> dict[str, Any]:
-    """The machine, the day, and the versions of those packages that there are."""
+    """Return the machine, the date, and the versions of those of the packages that are installed."""
     return {
         **describe_machine(),
         **(describe_gpu() if device == "cuda" else {}),
@@ -42,28 +44,28 @@ def describe_run(packages: Sequence[str], device: Device = "cpu") -> dict[str, A
 
 
 def describe_gpu() -> dict[str, Any]:
-    """The card, and whether products and convolutions in fp32 are really in TF32; torch's defaults are left alone."""
+    """Return the card, and whether fp32 products and convolutions run in TF32; torch's defaults are not changed."""
     tf32 = {"products": torch.get_float32_matmul_precision() != "highest", "cudnn": torch.backends.cudnn.allow_tf32}
     return {"gpu": torch.cuda.get_device_name(), "TF32": tf32}
 
 
-def wait(device: Device) -> None:
-    """Until everything is done that was put into the device's queue."""
+def synchronize(device: Device) -> None:
+    """Wait until the device has finished everything in its queue."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def timed(run: Callable[[], Any], device: Device = "cpu") -> float:
-    """Seconds of the wall."""
-    wait(device)
+    """Return the wall-clock seconds of one call."""
+    synchronize(device)
     started = time.perf_counter()
     run()
-    wait(device)
+    synchronize(device)
     return time.perf_counter() - started
 
 
 def interleaved(runs: dict[Key, Callable[[], Any]], rounds: int, device: Device = "cpu") -> dict[Key, list[float]]:
-    """Seconds of each: all take turns within every round, there and back again."""
+    """Return the seconds of every call: each round calls all functions in turn, every second round in reverse."""
     seconds: dict[Key, list[float]] = {key: [] for key in runs}
     for turn in range(rounds):
         for key in list(runs)[:: 1 if turn % 2 else -1]:
@@ -71,23 +73,23 @@ def interleaved(runs: dict[Key, Callable[[], Any]], rounds: int, device: Device 
     return seconds
 
 
-def by_way(seconds: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, float]]:
-    """Medians, the stages of each way together."""
+def stage_medians(seconds: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, float]]:
+    """Group the times of (name, stage) by name, and take the median of each."""
     table: dict[str, dict[str, float]] = {}
-    for (way, stage), values in seconds.items():
-        table.setdefault(way, {})[stage] = median(values)
+    for (name, stage), values in seconds.items():
+        table.setdefault(name, {})[stage] = median(values)
     return table
 
 
-def in_ms(table: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    return {way: {stage: 1000 * value for stage, value in stages.items()} for way, stages in table.items()}
+def in_milliseconds(table: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {name: {stage: 1000 * value for stage, value in stages.items()} for name, stages in table.items()}
 
 
-def sides(size: str) -> tuple[int, int]:
-    """Height and width of HxW."""
-    height, _, width = size.partition("x")
+def parse_size(text: str) -> tuple[int, int]:
+    """Return the height and width that a text such as 512x1024 gives."""
+    height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal()) or min(int(height), int(width)) < 32:
-        raise ValueError(f"a size must be HxW of at least 32 x 32, such as 512x512, got {size}")
+        raise UserError(f"a size must be HxW of at least 32 x 32, such as 512x512, got {text}")
     return int(height), int(width)
 
 
@@ -97,44 +99,48 @@ def check_models(models: Sequence[str]) -> None:
         check_choice("a model", model, known)
 
 
-def command_line(main: Callable[..., None]) -> None:
-    """Run a benchmark by its command line; what a user can mend is one line and exit status 2."""
-    import tyro
-
+def run_command_line(main: Callable[..., None]) -> None:
+    """Run a benchmark with the arguments of the command line; a UserError is printed on one line, exit status 2."""
     try:
         tyro.cli(main)
-    except (ValueError, OSError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def memory_of(run: Callable[[], Any], device: Device) -> float:
-    """MiB that two calls take above what the process held before; for a process that does nothing else.
+def peak_memory(run: Callable[[], Any], device: Device) -> float:
+    """Return the MiB that two calls take above what the process held before them.
 
-    On a GPU that is what torch reserves, not what it allocates: a CUDA graph keeps its memory between two calls.
+    The process should do nothing else.  On a GPU this is the memory that torch reserves, not what it allocates: a
+    CUDA graph keeps its memory between two calls.
     """
     if device == "cuda":
         torch.cuda.empty_cache()
         held = torch.cuda.memory_reserved()
-        for _ in range(WARM_UP):  # what compiling tries out is no part of it
+        for _ in range(WARM_UP):  # memory that the compiler takes for its trials does not count
             run()
-        wait(device)
+        synchronize(device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        twice(run)
+        call_twice(run)
         return (torch.cuda.max_memory_reserved() - held) / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = resident("VmRSS")
-    twice(run)
-    return (resident("VmHWM") - before) / 2**10
+    reset_resident_peak()
+    before = resident_kib("VmRSS")
+    call_twice(run)
+    return (resident_kib("VmHWM") - before) / 2**10
 
 
-def twice(run: Callable[[], Any]) -> None:
+def call_twice(run: Callable[[], Any]) -> None:
     for _ in range(2):
-        run()  # what it returns is given up before the next
+        run()  # its result is freed before the next call
 
 
-def resident(field: str) -> float:
-    """KiB of this process."""
+def reset_resident_peak() -> None:
+    """Let Linux measure the highest resident size (VmHWM) of this process from here on."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident_kib(field: str) -> float:
+    """Return a field of /proc/self/status such as VmRSS, in KiB."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return float(line.split()[1])

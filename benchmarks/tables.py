@@ -1,4 +1,9 @@
-"""Write the README's tables from benchmarks/results: python -m benchmarks.tables [--check]"""
+"""Write the README's tables from benchmarks/results.
+
+    python -m benchmarks.tables [--check]
+
+With --check nothing is written; the exit status is 1 if the README differs from the results.
+"""
 
 import json
 import sys
@@ -14,41 +19,42 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def inference_tables(results: dict[str, Any]) -> str:
-    """Times as fast as transformers, eager, in fp32; a table a model and size."""
+    """Return one table for each model and size, and a line about the machine."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if name != "segformer")
-    place = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
-    about = f"{place}; {versions}; {machine['date']}"
-    return "".join(f"\n{table(row)}" for row in results["rows"]) + f"\n{about}.\n"
+    processor = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
+    about = f"{processor}; {versions}; {machine['date']}"
+    return "".join(f"\n{inference_table(row)}" for row in results["rows"]) + f"\n{about}.\n"
 
 
-def table(row: dict[str, Any]) -> str:
+def inference_table(row: dict[str, Any]) -> str:
+    """Return how many times as fast as transformers' eager fp32 model each pipeline is."""
     batch = f", batch {row['batch']}" if row["batch"] > 1 else ""
-    found = {way.rpartition(" ")[2] for way in row["seconds"]}
+    found = {name.rpartition(" ")[2] for name in row["seconds"]}
     precisions = [precision for precision in PRECISIONS if precision in found]
     lines = [
         f"**MiT-{row['model'].upper()}, {row['size'].replace('x', ' x ')}{batch}**, {row['classes']} classes, "
-        f"{row['rounds']} rounds, "
-        f"{row['mixed']:.0%} of the cells mixed. Times as fast as transformers' model, eager, fp32 "
-        f"(memory above the loaded model, share of its pixels that get the same class):\n\n",
+        f"{row['rounds']} rounds, {row['mixed']:.0%} of the cells mixed. Speed relative to transformers' eager fp32 "
+        f"model (memory above the loaded model, share of pixels with the same class):\n\n",
         f"| | {' | '.join(precisions)} |\n|---|{'---|' * len(precisions)}\n",
     ]
-    for way in (*PEERS, *OURS):
-        cells = [cell(row, f"{way} {precision}") for precision in precisions]
+    for name in (*PEERS, *OURS):
+        cells = [format_cell(row, f"{name} {precision}") for precision in precisions]
         if any(text != "-" for text in cells):
-            lines.append(f"| {way} | {' | '.join(cells)} |\n")
+            lines.append(f"| {name} | {' | '.join(cells)} |\n")
     return "".join(lines)
 
 
-def cell(row: dict[str, Any], way: str) -> str:
-    if way not in row["seconds"]:
+def format_cell(row: dict[str, Any], name: str) -> str:
+    if name not in row["seconds"]:
         return "-"
-    memory = f"{row['memory, MiB'][way]:.0f} MiB, " if row["memory, MiB"] else ""
-    times = f"{row['times as fast'][way]:.1f}"
-    return f"{f'**{times}**' if way.startswith('ours') else times} ({memory}{100 * row['equal'][way]:.1f} %)"
+    memory = f"{row['memory, MiB'][name]:.0f} MiB, " if row["memory, MiB"] else ""
+    times = f"{row['times as fast'][name]:.1f}"
+    return f"{f'**{times}**' if name.startswith('ours') else times} ({memory}{100 * row['equal'][name]:.1f} %)"
 
 
-def updated(readme: str) -> str:
+def with_tables(readme: str) -> str:
+    """Return the README with its tables replaced by those of the results."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
     tables = [inference_tables(json.loads(path.read_text())) for path in RESULTS if path.is_file()]
@@ -59,5 +65,5 @@ if __name__ == "__main__":
     path = ROOT / "README.md"
     text = path.read_text()
     if "--check" in sys.argv:
-        sys.exit(updated(text) != text)
-    path.write_text(updated(text))
+        sys.exit(with_tables(text) != text)
+    path.write_text(with_tables(text))
