@@ -1,5 +1,6 @@
 """What all benchmarks share: facts about the machine, the clock, memory, and the command line."""
 
+import inspect
 import os
 import platform
 import sys
@@ -102,7 +103,7 @@ def check_models(models: Sequence[str]) -> None:
 def run_command_line(main: Callable[..., None]) -> None:
     """Run a benchmark with the arguments of the command line; a UserError is printed on one line, exit status 2."""
     try:
-        tyro.cli(main)
+        tyro.cli(main, prog=f"python -m benchmarks.{Path(inspect.getfile(main)).stem}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
