@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
-# Everything that waits for a GPU; minutes are estimates for an H100.
+# All measurements that need a GPU; the minutes beside the parts are estimates for an H100.
 #
-#   DATA=FOLDER OUT=gpu_results bash benchmarks/gpu.sh                              all of it, about an hour
-#   PARTS="kernels inference" bash benchmarks/gpu.sh                                some of it; these need no data
+#   DATA=FOLDER OUT=gpu_results bash benchmarks/gpu.sh                              all parts, about an hour
+#   PARTS="kernels inference" bash benchmarks/gpu.sh                                some parts; these need no data
 #   DEVICE=cpu ROUNDS=1 SHAPES=1x19x64x96 MODELS=b0 LARGE_MODELS=b0 SIZES=64x96 LARGE_SIZES=64x128 BATCH=2 \
 #     AGAINST=eager STEPS=8 EPOCHS=1 LIMIT=4 WORKERS=1 DATA=... bash benchmarks/gpu.sh   a trial on a CPU
 #
-# DATA holds tiny_imagenet, cityscapes256 and camvid11. What a part prints is kept in OUT. Said again, a part goes on
-# where it was cut off (pretrain, the trainings), or replaces what it measured. A part that fails is named at the end
-# and does not stop the others. Most of the minutes of inference are spent compiling; AGAINST=eager leaves that out.
+# DATA contains tiny_imagenet, cityscapes256 and camvid11. The output of each part is kept in OUT. When a part is
+# started again, pretraining and training resume where they stopped, and measurements replace the earlier ones. A part
+# that fails is named at the end and does not stop the others. Most of the time of inference is spent on compiling;
+# AGAINST=eager skips it.
 set -uo pipefail
 PYTHON=${PYTHON:-python}
-NO_DATA="set it to the folder that holds tiny_imagenet, cityscapes256, camvid11"
+NO_DATA="set it to the folder that contains tiny_imagenet, cityscapes256, camvid11"
 OUT=${OUT:-gpu_results}
 MEASURED="kernels attention inference inference_batch inference_large steps"
 TRAINED="tiny pretrain cityscapes cityscapes_random cityscapes_pretrained camvid_random camvid_pretrained"
 PARTS=${PARTS:-tests $MEASURED $TRAINED}
 DEVICE=${DEVICE:-cuda}
 ROUNDS=${ROUNDS:-20}
-WEIGHTS=${WEIGHTS:-$OUT/weights}  # of the models of inference; trained there where there are none
+WEIGHTS=${WEIGHTS:-$OUT/weights}  # folder of the models of inference; those that are missing are trained
 SHAPES=${SHAPES:-1x150x512x512 16x150x512x512 1x19x1024x2048 8x19x1024x1024}
 MODELS=${MODELS:-b0 b2}
 SIZES=${SIZES:-512x512}
@@ -33,7 +34,7 @@ WORKERS=${WORKERS:-12}
 FAILED=()
 mkdir -p "$OUT"
 
-segformer() {  # COMMAND RECIPE NAME ...: a run into OUT/NAME, resumed if it is there
+segformer() {  # COMMAND RECIPE NAME ...: a run in OUT/NAME, resumed if it exists
     local command=$1 recipe=$2 run=$OUT/$3
     shift 3
     local resume=()
@@ -41,7 +42,7 @@ segformer() {  # COMMAND RECIPE NAME ...: a run into OUT/NAME, resumed if it is 
     "$PYTHON" -m segformer "$command" "$recipe" --run-dir "$run" --device "$DEVICE" "${resume[@]}" "$@"
 }
 
-inference() {  # MODELS SIZES ...: rows of OUT/inference_DEVICE.json
+inference() {  # MODELS SIZES ...: add rows to OUT/inference_DEVICE.json
     local models=$1 sizes=$2
     shift 2
     "$PYTHON" -m benchmarks.inference --models $models --sizes $sizes --against $AGAINST --device "$DEVICE" \
@@ -79,7 +80,7 @@ run_part() {
     camvid_random) finetune camvid_b0 "${DATA:?$NO_DATA}/camvid11" "$1" ;;                       # 3 min
     camvid_pretrained) finetune camvid_b0 "${DATA:?$NO_DATA}/camvid11" "$1" \
         "$OUT/pretrained/best" ;;                                                                  # 3 min
-    *) echo "no part '$1'" && return 2 ;;
+    *) echo "unknown part '$1'" && return 2 ;;
     esac
 }
 
