@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.machine import timed
 from segformer.config import EvalConfig, Preprocessing
-from segformer.data.dataset import generator_of
+from segformer.data.loading import generator_of
 from segformer.evaluation.tally import Tally, count_pixels, sampled_pixels
 from segformer.inference.windows import predict_mask, predict_with_scores
 from segformer.models.build import build_model

@@ -50,7 +50,9 @@ from benchmarks.machine import describe_machine, run_command_line
 from benchmarks.other_loaders import AlbumentationsLoader, Loader, PillowLoader
 from segformer.config import DataConfig, Recipe, Size
 from segformer.data import dataset, transforms
-from segformer.data.dataset import DataSource, LabelTable, Pair, SegmentationDataset
+from segformer.data.dataset import DataSource, Pair
+from segformer.data.label_table import LabelTable
+from segformer.data.loading import SegmentationDataset
 from segformer.data.sources.catalog import open_data, with_data
 from segformer.data.sources.street_scene import draw_scene
 from segformer.data.sources.toytown import CLASSES, PALETTE

@@ -14,7 +14,9 @@ from torch.utils.data import Dataset
 
 from segformer.arrays import Array
 from segformer.config import IGNORE_INDEX, Recipe, Size
-from segformer.data.dataset import LabelTable, Pair, generator_of
+from segformer.data.dataset import Pair
+from segformer.data.label_table import LabelTable
+from segformer.data.loading import generator_of
 from segformer.data.transforms import (
     BRIGHTNESS,
     CONTRAST,

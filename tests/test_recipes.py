@@ -11,8 +11,8 @@ from rich.console import Console
 
 from segformer.checkpoints.model_folder import load
 from segformer.config import EvalConfig, Recipe, from_json, to_json
-from segformer.data.sources import cityscapes, toytown
-from segformer.data.sources.catalog import DATASETS, open_data
+from segformer.data.sources import SOURCES, cityscapes, toytown
+from segformer.data.sources.catalog import open_data
 from segformer.data.transforms import sizes_at_test
 from segformer.errors import UserError
 from segformer.models.build import build_model
@@ -120,7 +120,7 @@ def test_the_papers_recipes_are_those_of_the_released_configurations() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_consistent(name: str) -> None:
     recipe = RECIPES[name]
-    assert recipe.data.dataset in DATASETS
+    assert recipe.data.dataset in SOURCES
     assert recipe.description.endswith(".")
     assert "\n" not in recipe.description
     assert recipe.train.warmup_steps < recipe.train.steps

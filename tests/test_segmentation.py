@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from segformer.config import default_palette
-from segformer.data.images import read_mask
+from segformer.data.masks import read_mask
 from segformer.errors import UserError
 from segformer.segmentation import Output, Segmentation, colorize
 

@@ -1,5 +1,6 @@
 """NumPy arrays of pixels: the type that annotates them, and their two orders of axes."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,21 @@ def to_tensor(pixels: Array) -> "Tensor":
     import torch
 
     return torch.from_numpy(np.array(pixels.transpose(2, 0, 1)))
+
+
+def to_tensor_view(pixels: Array) -> "Tensor":
+    """Convert an image without a copy where possible.  (H, W, C) -> (C, H, W)
+
+    The memory may be read-only, so nothing may write to the tensor.  More than three channels become planes:
+    torch's resize would otherwise round them, and runs must be repeatable.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        if pixels.shape[2] <= 3:
+            return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def to_pixels(image: "Tensor") -> Array:

@@ -7,8 +7,9 @@ from PIL import Image
 
 from conftest import draw_pair, write_folder
 from segformer.data.cache import CachedSample, cached, keep
-from segformer.data.dataset import Pair, join
+from segformer.data.dataset import Pair
 from segformer.data.images import RGB, Decoding
+from segformer.data.joining import join
 from segformer.data.sources.catalog import open_data
 from segformer.errors import UserError
 

@@ -18,10 +18,13 @@ from segformer.cli.main import main
 from segformer.config import Preprocessing
 from segformer.data.doctor.diagnosis import inspect
 from segformer.data.doctor.sheets import contact_sheet
-from segformer.data.images import Decoding, displayed, image_array, read_image, read_raw
+from segformer.data.images import Decoding, read_image
+from segformer.data.raw_images import read_raw
 from segformer.inference.predictor import Predictor
 
 Array = NDArray[Any]
+
+
 FIVE = np.random.default_rng(0).integers(0, 60_000, (40, 50, 5), dtype=np.uint16)
 
 
@@ -96,20 +99,6 @@ def test_read_as_rgb_it_says_what_to_do(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", FIVE, planarconfig="contig", photometric="minisblack")
     with pytest.raises(ValueError, match=r"set preprocessing\.pixels raw"):
         read_image(tmp_path / "a.tif")
-
-
-def test_arrays_of_channels() -> None:
-    assert image_array(FIVE, Decoding("raw", 5)).dtype == np.float32
-    assert image_array(FIVE[:, :, 0], Decoding("raw", 1)).shape == (40, 50, 1)
-    with pytest.raises(ValueError, match=r"expected an image of model\.in_channels = 3 channels, got 5"):
-        image_array(FIVE, Decoding("raw", 3))
-
-
-def test_what_is_displayed_is_stretched() -> None:
-    shown = displayed(FIVE.astype(np.float32))
-    assert shown.shape == (40, 50, 3)
-    assert (shown.min(), shown.max()) == (0, 255)
-    assert displayed(np.full((4, 5, 1), 7, dtype=np.float32)).shape == (4, 5, 3)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from segformer.data.transforms import (
     CONTRAST,
     HUE,
     SATURATION,
-    TrainTransform,
+    SegmentationTransform,
     fitted_size,
     largest_share,
     normalize_and_pad,
@@ -218,7 +218,7 @@ def test_other_than_three_channels_get_brightness_and_contrast(channels: int) ->
 def test_the_image_given_is_not_changed() -> None:
     image, mask = noise((40, 50)), labels((40, 50))
     for seed in range(10):
-        TrainTransform(DataConfig(resize=(50, 40), ratio=(1, 1), crop=(40, 50)), Preprocessing())(
+        SegmentationTransform(DataConfig(resize=(50, 40), ratio=(1, 1), crop=(40, 50)), Preprocessing())(
             image, mask, generator(seed)
         )
     assert torch.equal(image, noise((40, 50)))
@@ -350,10 +350,10 @@ def test_padding_is_at_the_bottom_and_on_the_right() -> None:
     assert torch.equal(pad(torch.ones(3, 4, 5), (4, 5), 7.0), torch.ones(3, 4, 5))
 
 
-def plain(size: tuple[int, int], **changes: Any) -> TrainTransform:
+def plain(size: tuple[int, int], **changes: Any) -> SegmentationTransform:
     """A transform that leaves images of this size alone but for what is changed."""
     options = {"resize": (max(size), min(size)), "ratio": (1.0, 1.0), "crop": size, "flip": 0.0, "photometric": False}
-    return TrainTransform(DataConfig(**(options | changes)), Preprocessing())
+    return SegmentationTransform(DataConfig(**(options | changes)), Preprocessing())
 
 
 def normalized(image: Tensor) -> NDArray[np.float64]:
@@ -388,7 +388,7 @@ def test_the_flip_has_its_probability(probability: float) -> None:
 def test_image_and_mask_stay_aligned() -> None:
     mask = labels((12, 16), num_classes=5).repeat_interleave(10, 0).repeat_interleave(10, 1)
     image = (mask * 50).expand(3, -1, -1).contiguous()
-    transform = TrainTransform(DataConfig(resize=(160, 120), crop=(96, 96), photometric=False), Preprocessing())
+    transform = SegmentationTransform(DataConfig(resize=(160, 120), crop=(96, 96), photometric=False), Preprocessing())
     agreeing = []
     for seed in range(20):
         output, target = transform(image, mask, generator(seed))
@@ -400,7 +400,7 @@ def test_image_and_mask_stay_aligned() -> None:
 
 def test_padding_comes_last() -> None:
     size, crop = (20, 30), (64, 72)
-    transform = TrainTransform(DataConfig(resize=(30, 20), ratio=(1.0, 2.0), crop=crop), Preprocessing())
+    transform = SegmentationTransform(DataConfig(resize=(30, 20), ratio=(1.0, 2.0), crop=crop), Preprocessing())
     heights = set()
     for seed in range(60):
         output, target = transform(noise(size), labels(size), generator(seed))
@@ -427,7 +427,7 @@ def test_values_stay_those_of_an_8_bit_image() -> None:
 
 
 def test_all_randomness_is_the_generators() -> None:
-    transform = TrainTransform(DataConfig(resize=(60, 40), crop=(32, 32)), Preprocessing())
+    transform = SegmentationTransform(DataConfig(resize=(60, 40), crop=(32, 32)), Preprocessing())
     outputs = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -441,7 +441,7 @@ def test_all_randomness_is_the_generators() -> None:
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 2**31))
 def test_a_training_sample_always_has_the_size_of_the_crop(height: int, width: int, seed: int) -> None:
-    transform = TrainTransform(DataConfig(resize=(160, 64), crop=(48, 56)), Preprocessing())
+    transform = SegmentationTransform(DataConfig(resize=(160, 64), crop=(48, 56)), Preprocessing())
     output, target = transform(noise((height, width)), labels((height, width)), generator(seed))
     assert output.shape == (3, 48, 56)
     assert target.shape == (48, 56)
@@ -593,7 +593,7 @@ def test_the_share_of_rare_crops() -> None:
     mask[100:102, 100:102] = 1
     image = torch.zeros(3, 200, 300, dtype=torch.uint8)
     data = DataConfig(resize=(300, 200), ratio=(1.0, 1.0), crop=(16, 16), max_class_share=1.0, rare_crop=0.4)
-    transform = TrainTransform(data, Preprocessing())
+    transform = SegmentationTransform(data, Preprocessing())
     found = sum(bool((transform(image, mask, generator(seed))[1] == 1).any()) for seed in range(500)) / 500
     assert found == pytest.approx(0.4 * 0.5, abs=0.05)
 
@@ -668,7 +668,9 @@ def plain_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return T.resize(mask[None], list(size), InterpolationMode.NEAREST)[0]
 
 
-def plain_sample(transform: TrainTransform, image: Tensor, mask: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+def plain_sample(
+    transform: SegmentationTransform, image: Tensor, mask: Tensor, generator: Generator
+) -> tuple[Tensor, Tensor]:
     data, image = transform.data, image.contiguous()
     factor = uniform(generator, *data.ratio)
     size = fitted_size((mask.shape[0], mask.shape[1]), data.resize[0] * factor, data.resize[1] * factor)
@@ -788,7 +790,7 @@ def raw_or_rgb(channels: int, dtype: torch.dtype, seed: int) -> Tensor:
 def test_a_sample_is_the_plain_one_bit_for_bit(kind: str, recipe: str) -> None:
     channels, dtype, raw = INPUTS[kind]
     preprocessing = Preprocessing(pixels="raw", mean=(9.0,) * channels, std=(7.0,) * channels)
-    transform = TrainTransform(DataConfig(**RECIPES[recipe]), preprocessing if raw else Preprocessing())
+    transform = SegmentationTransform(DataConfig(**RECIPES[recipe]), preprocessing if raw else Preprocessing())
     for seed in range(6 if recipe == "three bands" else 40):
         image, mask = raw_or_rgb(channels, dtype, seed), labels((40, 50), seed=seed)
         drawn, expected_drawn = generator(seed), generator(seed)
@@ -806,7 +808,7 @@ def test_a_sample_is_the_plain_one_bit_for_bit(kind: str, recipe: str) -> None:
 def test_nothing_given_is_changed_or_part_of_the_sample(kind: str, recipe: str) -> None:
     channels, dtype, raw = INPUTS[kind]
     preprocessing = Preprocessing(pixels="raw", mean=(9.0,) * channels, std=(7.0,) * channels)
-    transform = TrainTransform(DataConfig(**RECIPES[recipe]), preprocessing if raw else Preprocessing())
+    transform = SegmentationTransform(DataConfig(**RECIPES[recipe]), preprocessing if raw else Preprocessing())
     image, mask = raw_or_rgb(channels, dtype, 1), labels((40, 50), seed=1)
     for seed in range(4):
         output, target = transform(image, mask, generator(seed))

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from segformer.config import Preprocessing, default_palette
-from segformer.data.dataset import LabelTable
+from segformer.data.label_table import LabelTable
 from segformer.data.sources import ade20k, cityscapes
 from segformer.errors import UserError
 from segformer.evaluation.submission import write_submission

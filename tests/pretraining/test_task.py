@@ -25,7 +25,7 @@ from segformer.checkpoints.fine_tuning import initialize
 from segformer.checkpoints.model_folder import read_weights
 from segformer.cli.main import main as cli
 from segformer.config import IMAGENET_MEAN, IMAGENET_STD, from_json, to_json
-from segformer.data.dataset import generator_of
+from segformer.data.loading import generator_of
 from segformer.errors import UserError
 from segformer.models.build import build_model
 from segformer.models.classifier import Classifier, build_classifier

@@ -6,8 +6,9 @@ import pytest
 
 from conftest import CLASSES, PALETTE, write_folder
 from segformer.config import Preprocessing
-from segformer.data.dataset import DataSource, LabelTable
+from segformer.data.dataset import DataSource
 from segformer.data.images import Decoding
+from segformer.data.label_table import LabelTable
 from segformer.data.sources.catalog import open_data
 from segformer.inference.predictor import Predictor
 from segformer.models.build import build_model

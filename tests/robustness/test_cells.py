@@ -12,8 +12,10 @@ from PIL import Image
 from corruption_images import Picture
 from networks import FakeNetwork
 from segformer.config import EvalConfig, ModelCard, Preprocessing
-from segformer.data.dataset import DataSource, LabelTable, seed_of
+from segformer.data.dataset import DataSource
 from segformer.data.images import RGB, Decoding
+from segformer.data.label_table import LabelTable
+from segformer.data.loading import seed_of
 from segformer.errors import UserError
 from segformer.evaluation.evaluate import evaluate
 from segformer.evaluation.metrics import Scores

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from segformer.config import DataConfig, Preprocessing, TrainConfig
-from segformer.data.dataset import LabelTable, SegmentationDataset
 from segformer.data.images import RGB, Decoding
-from segformer.data.transforms import TrainTransform
+from segformer.data.label_table import LabelTable
+from segformer.data.loading import SegmentationDataset
+from segformer.data.transforms import SegmentationTransform
 from segformer.training.loader import StepBatches, build_loader
 
 CONFIG = TrainConfig(steps=25, batch_size=4, eval_every=5, workers=0)
@@ -33,7 +34,7 @@ class Noise:
 
 def noise(number: int) -> SegmentationDataset:
     data = DataConfig(resize=(50, 40), crop=(32, 48))
-    transform = TrainTransform(data, Preprocessing(long_side=50, short_side=40))
+    transform = SegmentationTransform(data, Preprocessing(long_side=50, short_side=40))
     return SegmentationDataset([Noise(i) for i in range(number)], LabelTable.identity(3), transform, seed=0)
 
 

@@ -19,8 +19,9 @@ from conftest import write_folder
 from segformer import load, open_data
 from segformer.cli.main import main
 from segformer.config import DataConfig, Preprocessing, TrainConfig
-from segformer.data.dataset import DataSource, SegmentationDataset, iterate
-from segformer.data.transforms import TrainTransform
+from segformer.data.dataset import DataSource
+from segformer.data.loading import SegmentationDataset, iterate
+from segformer.data.transforms import SegmentationTransform
 from segformer.inference.samples import load_whole
 from segformer.training.loader import StepBatches, build_loader
 
@@ -107,7 +108,7 @@ def assert_no_growth(taken: list[Footprint]) -> None:
 
 
 def training_set(source: DataSource) -> SegmentationDataset:
-    transform = TrainTransform(DATA, Preprocessing(long_side=64, short_side=48))
+    transform = SegmentationTransform(DATA, Preprocessing(long_side=64, short_side=48))
     return SegmentationDataset(source.samples("train"), source.table, transform)
 
 

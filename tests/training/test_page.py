@@ -16,7 +16,8 @@ import segformer
 from conftest import CLASSES, write_folder
 from segformer.checkpoints.model_folder import CONFIG, load
 from segformer.config import DataConfig, Preprocessing, Recipe, TrainConfig, default_palette, to_json
-from segformer.data.dataset import DataSource, LabelTable
+from segformer.data.dataset import DataSource
+from segformer.data.label_table import LabelTable
 from segformer.data.sources.catalog import open_data
 from segformer.evaluation.evaluate import evaluate
 from segformer.evaluation.metrics import Scores

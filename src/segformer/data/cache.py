@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from segformer.arrays import Array
-from segformer.data.dataset import Sample, Translated
+from segformer.data.dataset import Sample
 from segformer.data.images import RGB, Decoding
+from segformer.data.joining import Translated
 from segformer.files import disk_errors
 
 

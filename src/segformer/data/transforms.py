@@ -22,7 +22,7 @@ RAW_BRIGHTNESS = 32.0 / 57.4  # of a channel's standard deviation: what 32 is of
 BAND = 1 << 16  # pixels; what a step leaves is still in the processor's cache when the next one reads it
 
 
-class TrainTransform:
+class SegmentationTransform:
     """Resize, crop, flip, distort, normalise, pad.  -> image (C, *crop) float, mask (*crop) uint8"""
 
     def __init__(self, data: DataConfig, preprocessing: Preprocessing) -> None:

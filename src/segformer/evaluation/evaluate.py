@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from segformer.config import EvalConfig, check_choice
-from segformer.data.dataset import DataSource, generator_of
+from segformer.data.dataset import DataSource
+from segformer.data.loading import generator_of
 from segformer.evaluation.examination import Counts, Examination, identity
 from segformer.evaluation.metrics import Scores
 from segformer.evaluation.tally import Tally, group_names, sampled_pixels

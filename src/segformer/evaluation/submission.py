@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from segformer.config import EvalConfig, check_choice
-from segformer.data.images import list_images, read_image
+from segformer.data.image_paths import list_images
+from segformer.data.images import read_image
 from segformer.data.sources import ade20k, cityscapes
 from segformer.errors import UserError
 from segformer.files import write_bytes

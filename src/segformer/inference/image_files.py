@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import Progress, TaskID
 
 from segformer.config import EvalConfig, Output
-from segformer.data.images import TIFF_SUFFIXES, expand_inputs
+from segformer.data.image_paths import TIFF_SUFFIXES, expand_inputs
 from segformer.errors import UserError
 from segformer.inference.predictor import Predictor
 from segformer.inference.raster import segment_raster

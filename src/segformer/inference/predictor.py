@@ -11,7 +11,9 @@ from PIL import Image
 
 from segformer.checkpoints.model_folder import load
 from segformer.config import EvalConfig, Precision, check_choice
-from segformer.data.images import Decoding, displayed, expand_inputs, image_array, read_image, to_rgb
+from segformer.data.decoding import to_rgb
+from segformer.data.image_paths import expand_inputs
+from segformer.data.images import Decoding, displayed, image_array, read_image
 from segformer.errors import UserError
 from segformer.inference.windows import predict_mask, predict_scores
 from segformer.models.interfaces import Network
@@ -44,7 +46,7 @@ class Predictor:
         self.model = for_inference(loaded, DTYPES[precision], compile=compile)
         self.config = config or self.model.card.eval
         self.scores = scores
-        self.decoding = Decoding.of(self.model.card.model, self.model.card.preprocessing)
+        self.decoding = Decoding.from_model(self.model.card.model, self.model.card.preprocessing)
 
     def __call__(self, image: str | Path | NDArray[Any] | Image.Image) -> Segmentation:
         """Segment one image: a path, a Pillow image, or an array (H, W), (H, W, 3 | 4) of uint8 or uint16.

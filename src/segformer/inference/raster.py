@@ -18,7 +18,9 @@ from torch import Tensor
 
 from segformer.arrays import Array
 from segformer.config import IGNORE_INDEX, Color, EvalConfig, Size, to_json
-from segformer.data.images import TIFF_SUFFIXES, Decoding, check_is_file, image_array
+from segformer.data.decoding import check_is_file
+from segformer.data.image_paths import TIFF_SUFFIXES
+from segformer.data.images import Decoding, image_array
 from segformer.errors import UserError
 from segformer.files import disk_errors, read_json, write_json
 from segformer.inference.samples import decoding_of

@@ -6,8 +6,9 @@ from typing import Any, cast
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from segformer.data.dataset import DataSource, SegmentationDataset, iterate, leave_signals_to_the_parent
+from segformer.data.dataset import DataSource
 from segformer.data.images import RGB, Decoding
+from segformer.data.loading import SegmentationDataset, iterate, leave_signals_to_the_parent
 from segformer.errors import UserError
 from segformer.models.interfaces import Network
 
@@ -25,7 +26,7 @@ def samples_of(network: Network, source: DataSource, split: str, limit: int | No
 
 def decoding_of(network: Network) -> Decoding:
     """What images of a model are read as."""
-    return Decoding.of(network.card.model, network.card.preprocessing)
+    return Decoding.from_model(network.card.model, network.card.preprocessing)
 
 
 def load_whole(

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from segformer.data.dataset import generator_of
-from segformer.data.images import IMAGE_SUFFIXES, read_image
+from segformer.data.image_paths import IMAGE_SUFFIXES
+from segformer.data.images import read_image
+from segformer.data.loading import generator_of
 from segformer.data.sources.pairing import check_root
 from segformer.errors import UserError
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from segformer.checkpoints.formats import nvlabs
 from segformer.checkpoints.key_table import write
-from segformer.data.dataset import generator_of, iterate, leave_signals_to_the_parent, seed_of
+from segformer.data.loading import generator_of, iterate, leave_signals_to_the_parent, seed_of
 from segformer.errors import UserError
 from segformer.files import write_bytes, write_folder, write_json
 from segformer.models.classifier import Classifier, build_classifier

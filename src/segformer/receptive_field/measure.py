@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from segformer.arrays import to_tensor_view
 from segformer.config import ModelCard, Preprocessing, Size
-from segformer.data.dataset import Sample, channels_first
+from segformer.data.dataset import Sample
 from segformer.data.images import Decoding
 from segformer.data.transforms import resize_image
 from segformer.errors import UserError
@@ -100,7 +101,7 @@ def choose_size(size: Size | None, preprocessing: Preprocessing) -> Size:
 
 def pixels_of(sample: Sample, card: ModelCard, size: Size) -> Tensor:
     """Decode a sample's image as a model takes it, and bring it to a size.  -> (C, *size)"""
-    image = channels_first(sample.read(Decoding.of(card.model, card.preprocessing))[0])
+    image = to_tensor_view(sample.read(Decoding.from_model(card.model, card.preprocessing))[0])
     return cropped(image, size, antialias=card.preprocessing.antialias)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from segformer.arrays import Array
-from segformer.data.dataset import Sample, seed_of
+from segformer.data.dataset import Sample
 from segformer.data.images import RGB, Decoding
+from segformer.data.loading import seed_of
 from segformer.errors import UserError
 from segformer.robustness.corruptions import corrupt
 

@@ -13,7 +13,8 @@ from rich.progress import track
 from rich.table import Table
 
 from segformer.config import Recipe
-from segformer.data.dataset import DataSource, iterate
+from segformer.data.dataset import DataSource
+from segformer.data.loading import iterate
 from segformer.data.sources.catalog import open_data
 from segformer.errors import UserError
 from segformer.report import html as report

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from segformer.config import TrainConfig
-from segformer.data.dataset import SegmentationDataset, generator_of, leave_signals_to_the_parent
+from segformer.data.loading import SegmentationDataset, generator_of, leave_signals_to_the_parent
 from segformer.data.transforms import stack
 from segformer.errors import UserError
 

@@ -15,10 +15,12 @@ from segformer.checkpoints.fine_tuning import initialize
 from segformer.checkpoints.model_folder import CONFIG, read_card, read_weights
 from segformer.config import ModelCard, Recipe
 from segformer.data.cache import cached
-from segformer.data.dataset import DataSource, Pair, Sample, SegmentationDataset, fingerprint, place_of
+from segformer.data.dataset import DataSource, Pair, Sample, fingerprint, mask_name
 from segformer.data.doctor.diagnosis import balanced_weights, inspect
-from segformer.data.images import Decoding, read_mask
-from segformer.data.transforms import TrainTransform
+from segformer.data.images import Decoding
+from segformer.data.loading import SegmentationDataset
+from segformer.data.masks import read_mask
+from segformer.data.transforms import SegmentationTransform
 from segformer.errors import UserError
 from segformer.models.build import build_from_card
 from segformer.models.segmenter import Segmenter
@@ -40,7 +42,7 @@ def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
     return SegmentationDataset(
         cached(samples, data.cache) if data.cache else samples,
         source.table,
-        TrainTransform(data, recipe.preprocessing),
+        SegmentationTransform(data, recipe.preprocessing),
         recipe.train.seed,
         training_decoding(recipe),
     )
@@ -59,7 +61,7 @@ def check_data(recipe: Recipe, source: DataSource) -> None:
 
 def training_decoding(recipe: Recipe) -> Decoding:
     """Return how training images are decoded: where the recipe allows it, no larger than its largest resize needs."""
-    decoding, data = Decoding.of(recipe.model, recipe.preprocessing), recipe.data
+    decoding, data = Decoding.from_model(recipe.model, recipe.preprocessing), recipe.data
     largest = (math.ceil(data.resize[0] * data.ratio[1]), math.ceil(data.resize[1] * data.ratio[1]))
     return replace(decoding, enough=largest) if data.reduced_decode else decoding
 
@@ -115,7 +117,7 @@ def count_pixels(source: DataSource, samples: Sequence[Sample]) -> list[int]:
     counts = np.zeros(256, dtype=np.int64)
     for sample in samples:
         mask = read_mask(sample.mask) if type(sample) is Pair else sample.read()[1]
-        counts += np.bincount(source.table.apply(mask, place_of(sample)).ravel(), minlength=256)
+        counts += np.bincount(source.table.apply(mask, mask_name(sample)).ravel(), minlength=256)
     return cast("list[int]", counts[: len(source.classes)].tolist())
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from segformer.checkpoints.model_folder import read_model_folder
 from segformer.config import Recipe
-from segformer.data.dataset import DataSource, SegmentationDataset, iterate, seed_of
+from segformer.data.dataset import DataSource
+from segformer.data.loading import SegmentationDataset, iterate, seed_of
 from segformer.data.sources.catalog import open_data
 from segformer.evaluation.evaluate import evaluate
 from segformer.models.segmenter import Segmenter

@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from segformer.config import IGNORE_INDEX
-from segformer.data.dataset import INVALID, LabelTable, Pair, SegmentationDataset
-from segformer.data.images import read_mask
-from segformer.data.sources.ade20k import CLASSES, PALETTE, TABLE, find_pairs, fits, open_source
+from segformer.data.dataset import Pair
+from segformer.data.label_table import INVALID, LabelTable
+from segformer.data.loading import SegmentationDataset
+from segformer.data.masks import read_mask
+from segformer.data.sources.ade20k import CLASSES, PALETTE, TABLE, open_source, recognises
 from segformer.errors import UserError
 
 FOLDERS = {"train": "training", "val": "validation"}
@@ -33,7 +35,7 @@ def official(root: Path) -> Path:
 @pytest.mark.parametrize("given", [".", "ADEChallengeData2016"])
 def test_the_official_folder_or_the_one_that_holds_it(given: str, tmp_path: Path) -> None:
     official(tmp_path / "ADEChallengeData2016")
-    assert fits(tmp_path / given)
+    assert recognises(tmp_path / given)
     source = open_source(str(tmp_path / given))
     names = {split: [sample.name for sample in samples] for split, samples in source.splits.items()}
     assert names == {"train": ["ADE_train_00000001", "ADE_train_00000002"], "val": ["ADE_val_00000001"]}
@@ -70,7 +72,7 @@ def test_one_split_is_enough(tmp_path: Path) -> None:
     write_pair(tmp_path, "train", "b")
     shutil.rmtree(tmp_path / "images/training")  # all masks, and only the images that are needed
     assert list(open_source(str(tmp_path)).splits) == ["val"]
-    (pair,) = find_pairs(tmp_path, "val")
+    (pair,) = open_source(str(tmp_path)).samples("val")
     assert pair == Pair("a", tmp_path / "images/validation/a.jpg", tmp_path / "annotations/validation/a.png")
 
 
@@ -107,7 +109,7 @@ def test_a_missing_root_is_named(root: str, tmp_path: Path) -> None:
 def test_another_layout_says_expected_and_found(inside: tuple[str, ...], found: str, tmp_path: Path) -> None:
     for folder in inside:
         (tmp_path / folder).mkdir(parents=True)
-    assert not fits(tmp_path)
+    assert not recognises(tmp_path)
     with pytest.raises(ValueError, match=f"{tmp_path}: expected ADEChallengeData2016.*; found {found}"):
         open_source(str(tmp_path))
 
@@ -122,7 +124,7 @@ def test_a_long_folder_is_cut_short_in_the_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mapping", [{-1: 0}, {256: 0}, {0: 256}, {0: -2}])
 def test_a_table_is_not_made_of_ids_or_classes_that_it_can_not_hold(mapping: dict[int, int]) -> None:
     with pytest.raises(ValueError, match="a label table of size 256 must map ids 0-255 to classes 0-254"):
-        LabelTable.of(mapping)
+        LabelTable.from_mapping(mapping)
 
 
 def test_real_masks_and_class_names(shared_data: Path, tmp_path: Path) -> None:

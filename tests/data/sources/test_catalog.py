@@ -1,11 +1,18 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import write_folder
+from conftest import CLASSES, PALETTE, write_folder
 from segformer.config import DataConfig
-from segformer.data.sources.catalog import open_data, with_data
+from segformer.data.dataset import DataSource
+from segformer.data.doctor.diagnosis import inspect
+from segformer.data.label_table import LabelTable
+from segformer.data.sources import SOURCES, Source
+from segformer.data.sources.catalog import data_help, open_data, recognise, with_data
+from segformer.data.sources.pairing import check_root, read_split_lists
 from segformer.errors import UserError
 
 CONFIG = DataConfig(dataset="folder", root="/before", crop=(64, 96))
@@ -74,7 +81,7 @@ def test_masks_in_another_tree_and_relabelled_classes(tmp_path: Path) -> None:
     assert set(np.unique(source.table.apply(raw, "mask"))) <= {0, 1, 255}
     with pytest.raises(ValueError, match="found no"):
         open_data(DataConfig(root=str(data)))
-    with pytest.raises(ValueError, match=r"data\.masks is for generic folders"):
+    with pytest.raises(ValueError, match=r"data\.masks applies only to folder; toytown has its own masks"):
         open_data(DataConfig(dataset="toytown", masks="x"))
 
 
@@ -83,7 +90,7 @@ def test_a_folder_is_recognised_by_its_layout(tmp_path: Path) -> None:
         (tmp_path / "ade" / part).mkdir(parents=True)
     assert with_data(CONFIG, str(tmp_path / "ade")).dataset == "ade20k"
     (tmp_path / "ade" / "masks").mkdir()
-    with pytest.raises(ValueError, match="looks like folder and ade20k; say which: --data folder="):
+    with pytest.raises(ValueError, match="looks like folder and ade20k; choose one: --data folder="):
         with_data(CONFIG, str(tmp_path / "ade"))
     assert with_data(CONFIG, str(tmp_path / "nowhere")).dataset == "folder"
 
@@ -91,3 +98,91 @@ def test_a_folder_is_recognised_by_its_layout(tmp_path: Path) -> None:
 def test_recognising_shared_data(shared_data: Path) -> None:
     found = {name: with_data(CONFIG, str(shared_data / name)).dataset for name in ("camvid11", "cityscapes_mini")}
     assert found == {"camvid11": "folder", "cityscapes_mini": "cityscapes"}
+
+
+def recognises_voc(root: Path) -> bool:
+    return (root / "ImageSets/Segmentation").is_dir() and (root / "JPEGImages").is_dir()
+
+
+def open_voc(root: str) -> DataSource:
+    home = check_root(root, recognises_voc, "ImageSets/Segmentation/, JPEGImages/ and SegmentationClass/")
+    splits = read_split_lists(home / "ImageSets/Segmentation", home / "JPEGImages", home / "SegmentationClass")
+    palette = tuple((r, g, b) for r, g, b in PALETTE)
+    return DataSource("voc_like", tuple(CLASSES), palette, LabelTable.identity(len(CLASSES)), splits)
+
+
+@pytest.fixture
+def voc_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the layout of PASCAL VOC, whose row is in the table as long as the test runs."""
+    row = Source(open=open_voc, description="split lists", recognises=recognises_voc, classes=tuple(CLASSES))
+    monkeypatch.setitem(SOURCES, "voc_like", row)
+    data = write_folder(tmp_path / "plain", {"train": 4, "val": 2})
+    home = tmp_path / "voc"
+    lists = home / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    for split in ("train", "val"):
+        names = sorted(path.stem for path in (data / "masks" / split).iterdir())
+        (lists / f"{split}.txt").write_text("".join(f"{split}_{name}\n" for name in names))
+        for name in names:
+            for part, below in (("images", "JPEGImages"), ("masks", "SegmentationClass")):
+                target = home / below / f"{split}_{name}.png"
+                target.parent.mkdir(exist_ok=True)
+                (data / part / split / f"{name}.png").rename(target)
+    return home
+
+
+def test_a_new_row_is_opened_and_recognised(voc_like: Path) -> None:
+    assert recognise(str(voc_like)) == "voc_like"
+    for spec in (str(voc_like), f"voc_like={voc_like}"):
+        source = open_data(spec)
+        assert {split: len(samples) for split, samples in source.splits.items()} == {"train": 4, "val": 2}
+    _, raw = source.samples("val")[0].read()
+    assert set(np.unique(source.table.apply(raw, "mask"))) <= {0, 1, 2, 255}
+
+
+def test_a_new_row_is_inspected(voc_like: Path) -> None:
+    diagnosis = inspect(str(voc_like))
+    assert diagnosis.classes == tuple(CLASSES)
+    assert {name: split.images for name, split in diagnosis.splits.items()} == {"train": 4, "val": 2}
+
+
+def test_a_new_row_is_named_in_help_and_errors(voc_like: Path) -> None:
+    assert "voc_like" in data_help()
+    with pytest.raises(UserError, match=r"--data must be one of .*voc_like"):
+        with_data(CONFIG, "nosuch=/x")
+    with pytest.raises(UserError, match=r"data\.masks applies only to folder; voc_like has its own masks"):
+        open_data(DataConfig(dataset="voc_like", root=str(voc_like), masks="x"))
+    (voc_like / "images").mkdir()
+    (voc_like / "masks").mkdir()
+    with pytest.raises(UserError, match="looks like folder and voc_like; choose one: --data folder="):
+        with_data(CONFIG, str(voc_like))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda home: (home / "ImageSets/Segmentation/train.txt").write_text("no_such"), "names 'no_such', but there"),
+        (lambda home: next((home / "SegmentationClass").iterdir()).unlink(), r"\.png: no mask for the image"),
+        (lambda home: [path.unlink() for path in (home / "ImageSets/Segmentation").iterdir()], "expected lists of"),
+    ],
+)
+def test_what_split_lists_miss_is_named(change: Callable[[Path], object], message: str, voc_like: Path) -> None:
+    change(voc_like)
+    with pytest.raises(UserError, match=message):
+        open_data(str(voc_like))
+
+
+def test_a_name_alone_and_a_name_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES, "drawn", replace(SOURCES["toytown"], description="drawn too"))
+    monkeypatch.setitem(SOURCES, "registry", replace(SOURCES["hub"], description="elsewhere"))
+    assert with_data(CONFIG, "drawn").dataset == "drawn"
+    assert with_data(CONFIG, "registry:owner/name").root == "owner/name"
+    assert "toytown or drawn" in data_help()
+    assert "registry:OWNER/NAME" in data_help()
+
+
+def test_every_row_agrees_with_its_source() -> None:
+    for name, row in SOURCES.items():
+        assert row.description
+        assert (row.classes is None) == (row.palette is None), name
+        assert len(row.classes or ()) == len(row.palette or ()), name

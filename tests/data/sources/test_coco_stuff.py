@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 
 from segformer.config import IGNORE_INDEX
-from segformer.data.dataset import INVALID, Pair, SegmentationDataset
-from segformer.data.sources.coco_stuff import CLASSES, PALETTE, TABLE, find_pairs, fits, open_source
+from segformer.data.dataset import Pair
+from segformer.data.label_table import INVALID
+from segformer.data.loading import SegmentationDataset
+from segformer.data.sources.coco_stuff import CLASSES, PALETTE, TABLE, open_source, recognises
 from segformer.errors import UserError
 
 ABSENT = [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
@@ -31,7 +33,7 @@ def test_the_usual_places(images: str, masks: str, tmp_path: Path) -> None:
         write_pair(tmp_path / f"{images}{year}", tmp_path / masks / year, f"0000_{year}")
     (tmp_path / "annotations").mkdir(exist_ok=True)
     (tmp_path / "annotations/instances_val2017.json").write_text("{}")
-    assert fits(tmp_path)
+    assert recognises(tmp_path)
     source = open_source(str(tmp_path))
     for split, year in (("train", "train2017"), ("val", "val2017")):
         name = f"0000_{year}"
@@ -92,9 +94,8 @@ def test_an_absent_id_names_the_mask(raw: int, tmp_path: Path) -> None:
 def test_an_image_without_a_mask_is_named(tmp_path: Path) -> None:
     write_pair(tmp_path / "images/val2017", tmp_path / "annotations/val2017", "a")
     (tmp_path / "annotations/val2017/a.png").unlink()
-    for read in (lambda: open_source(str(tmp_path)), lambda: find_pairs(tmp_path, "val")):
-        with pytest.raises(UserError, match=r"annotations/val2017/a\.png: no mask for .*images/val2017/a\.jpg"):
-            read()
+    with pytest.raises(UserError, match=r"annotations/val2017/a\.png: no mask for .*images/val2017/a\.jpg"):
+        open_source(str(tmp_path))
 
 
 def test_an_empty_split_is_named(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_an_empty_split_is_named(tmp_path: Path) -> None:
 def test_another_layout_says_expected_and_found(inside: str, tmp_path: Path) -> None:
     (tmp_path / inside).mkdir(parents=True)
     (tmp_path / "annotations/training").mkdir(parents=True)
-    assert not fits(tmp_path)
+    assert not recognises(tmp_path)
     with pytest.raises(ValueError, match=rf"{tmp_path}: expected images/ and annotations/ .*; found annotations/"):
         open_source(str(tmp_path))
 

@@ -26,7 +26,9 @@ def test_colors_become_indices_and_void_is_ignored() -> None:
 
 def test_a_color_of_no_class_is_named() -> None:
     picture = np.array([[COLORS[0], (1, 2, 3)]], dtype=np.uint8)
-    with pytest.raises(ValueError, match=r"mask\.png: the colour \(1, 2, 3\) is no class \(1 pixels"):
+    with pytest.raises(
+        ValueError, match=r"mask\.png: expected only colors of the palette, got \(1, 2, 3\) and others in 1 pixels"
+    ):
         classes_of(picture, COLORS, (), "mask.png")
 
 
@@ -62,7 +64,7 @@ def test_names_of_several_words_in_a_palette(mark: str, tmp_path: Path) -> None:
         ("palette.txt", "road 128 64 128\ncar 0 0\n", "line 2: expected a name and three numbers"),
         ("palette.csv", "car,0,0\n", "line 1: expected a name and three numbers"),
         ("palette.txt", "road 128 64 300\n", r"expected three numbers of 0-255"),
-        ("palette.txt", "", "expected lines of a name and a colour, found none"),
+        ("palette.txt", "", "expected lines of a name and a color, found none"),
         ("palette.json", "[1]", "expected"),
         ("palette.json", '{"road": 3}', "palette.json, road: expected three numbers"),
     ],
@@ -96,7 +98,7 @@ def test_a_folder_with_colored_masks_and_a_description(tmp_path: Path) -> None:
 
 def test_colored_masks_without_names_for_the_colors(tmp_path: Path) -> None:
     write_colored(tmp_path, np.zeros((4, 5, 3), dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"a\.png: expected an index mask, got colours; .*palette\.txt"):
+    with pytest.raises(ValueError, match=r"a\.png: expected an index mask, got colors; .*palette\.txt"):
         open_source(str(tmp_path))
 
 

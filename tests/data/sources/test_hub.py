@@ -15,8 +15,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from segformer.data.dataset import DataSource, SegmentationDataset
+from segformer.data.dataset import DataSource
 from segformer.data.images import Decoding
+from segformer.data.loading import SegmentationDataset
 from segformer.data.sources.hub import HubSamples, open_source
 from segformer.errors import UserError
 
@@ -167,9 +168,7 @@ def test_what_the_hub_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Couldn't reach 'owner/gone' on the Hub\nmore")
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
-    with pytest.raises(
-        FileNotFoundError, match=r"no folder 'owner/gone'.* \(ConnectionError: Couldn't reach .* Hub\); "
-    ):
+    with pytest.raises(UserError, match=r"no folder 'owner/gone'.* \(ConnectionError: Couldn't reach .* Hub\); "):
         open_source("owner/gone")
 
 
@@ -232,7 +231,7 @@ def test_a_lone_split_is_divided(tmp_path: Path) -> None:
 def test_other_splits_without_val_are_left_as_they_are(tmp_path: Path) -> None:
     data = rows([mask_of(0, 1, 2)])
     source = open_source(str(saved(tmp_path / "data", {"train": data, "test": data})))
-    assert source.notes[0] == "no split val, only train, test: say which to evaluate on with --data.val-split"
+    assert source.notes[0] == "no split val, only train, test: choose the one to evaluate on with --data.val-split"
     with pytest.raises(ValueError, match="has no split 'val'; it has train, test"):
         source.samples("val")
 
@@ -367,7 +366,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     (tmp_path / "train/metadata.jsonl").write_text('{"file_name": "a.png", "mask_file_name": "b.png"}\n')
     sample = open_source(str(tmp_path)).samples("val")[0]
     (tmp_path / "train/a.png").unlink()
-    with pytest.raises(ValueError, match=r"train\[0\]\.image: its file can not be read \(.*train/a\.png"):
+    with pytest.raises(ValueError, match=r"train\[0\]\.image: its file cannot be read \(.*train/a\.png"):
         sample.read()
 
 

@@ -5,18 +5,19 @@ import pytest
 from PIL import Image
 
 from segformer.config import IGNORE_INDEX
-from segformer.data.dataset import INVALID, Pair, SegmentationDataset
-from segformer.data.images import read_mask
+from segformer.data.dataset import Pair
+from segformer.data.label_table import INVALID
+from segformer.data.loading import SegmentationDataset
+from segformer.data.masks import read_mask
 from segformer.data.sources import cityscapes
 from segformer.data.sources.mapillary import (
     CITYSCAPES_TABLE,
     CLASSES,
     PALETTE,
     TABLE,
-    find_pairs,
-    fits,
     open_as_cityscapes,
     open_source,
+    recognises,
 )
 from segformer.errors import UserError
 
@@ -48,7 +49,7 @@ def official(root: Path, labels: str = "labels") -> Path:
 @pytest.mark.parametrize("read", [open_source, open_as_cityscapes])
 def test_the_official_splits(read: type, labels: str, tmp_path: Path) -> None:
     source = read(str(official(tmp_path, labels)))
-    assert fits(tmp_path)
+    assert recognises(tmp_path)
     names = {split: [sample.name for sample in samples] for split, samples in source.splits.items()}
     assert names == {"train": ["a-_1", "b"], "val": ["c"]}  # the images of testing have no labels
     (pair,) = source.samples("val")
@@ -57,7 +58,7 @@ def test_the_official_splits(read: type, labels: str, tmp_path: Path) -> None:
 
 def test_labels_of_v2_are_not_taken_for_those_of_v1(tmp_path: Path) -> None:
     official(tmp_path, "v2.0/labels")
-    assert not fits(tmp_path)
+    assert not recognises(tmp_path)
 
 
 def test_its_own_65_classes_and_65_ignored(tmp_path: Path) -> None:
@@ -121,9 +122,8 @@ def test_other_ids_name_the_mask(read: type, raw: int, tmp_path: Path) -> None:
 def test_an_image_without_a_mask_is_named(tmp_path: Path) -> None:
     official(tmp_path)
     (tmp_path / "training/labels/b.png").unlink()
-    for read in (lambda: open_source(str(tmp_path)), lambda: find_pairs(tmp_path, "train")):
-        with pytest.raises(UserError, match=r"training/labels/b\.png: no mask for .*training/images/b\.jpg"):
-            read()
+    with pytest.raises(UserError, match=r"training/labels/b\.png: no mask for .*training/images/b\.jpg"):
+        open_source(str(tmp_path))
 
 
 def test_an_empty_split_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segformer.config import IGNORE_INDEX, DataConfig
-from segformer.data.dataset import DataSource, LabelTable
+from segformer.data.dataset import DataSource
 from segformer.data.doctor.faults import Finding, Look, class_of, find_faults, number, shown
 from segformer.data.doctor.survey import (
     Data,
@@ -28,7 +28,9 @@ from segformer.data.doctor.survey import (
     survey_config,
     survey_source,
 )
-from segformer.data.sources.folder import DESCRIPTION, IMAGES, MASKS
+from segformer.data.label_table import LabelTable
+from segformer.data.sources.description import DESCRIPTION
+from segformer.data.sources.folder_pairs import IMAGES, MASKS
 
 Progress = Callable[[int, int], None]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from segformer.arrays import Array
 from segformer.config import IGNORE_INDEX, Color, Size
-from segformer.data.dataset import INVALID, LabelTable
+from segformer.data.label_table import INVALID, LabelTable
 
 Severity = Literal["error", "warning"]
 Kind = Literal[

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segformer.arrays import Array
 from segformer.config import IGNORE_INDEX, Color, Recipe, default_palette
-from segformer.data.dataset import DataSource, Pair, Sample, SegmentationDataset
+from segformer.data.dataset import DataSource, Pair, Sample
 from segformer.data.doctor.diagnosis import Diagnosis
 from segformer.data.doctor.faults import Look, class_of
 from segformer.data.doctor.survey import (
@@ -24,8 +24,9 @@ from segformer.data.doctor.survey import (
     survey_source,
 )
 from segformer.data.images import Decoding, displayed
+from segformer.data.loading import SegmentationDataset
 from segformer.data.sources.catalog import open_data, with_data
-from segformer.data.transforms import TrainTransform
+from segformer.data.transforms import SegmentationTransform
 from segformer.errors import UserError
 from segformer.files import write_bytes
 from segformer.segmentation import colorize, png
@@ -96,9 +97,9 @@ def augmented_sheet(recipe: Recipe, count: int = 12) -> Array:
     dataset = SegmentationDataset(
         samples,
         source.table,
-        TrainTransform(recipe.data, recipe.preprocessing),
+        SegmentationTransform(recipe.data, recipe.preprocessing),
         recipe.train.seed,
-        Decoding.of(recipe.model, recipe.preprocessing),
+        Decoding.from_model(recipe.model, recipe.preprocessing),
     )
     mean, std = (np.array(values).reshape(-1, 1, 1) for values in (recipe.preprocessing.mean, recipe.preprocessing.std))
     tiles = []

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,31 +13,18 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from segformer.arrays import Array
 from segformer.config import Color, DataConfig
-from segformer.data.dataset import MAX_CLASSES, DataSource, LabelTable, Pair, Sample
+from segformer.data.dataset import DataSource, Pair, Sample
+from segformer.data.decoding import open_image, to_rgb
 from segformer.data.doctor.faults import Finding, Look, is_damaged, number
-from segformer.data.images import (
-    INDEX_MODES,
-    TIFF_SUFFIXES,
-    displayed,
-    list_images,
-    open_image,
-    read_raw,
-    tiff_header,
-    to_rgb,
-)
+from segformer.data.image_paths import TIFF_SUFFIXES, list_images
+from segformer.data.images import displayed
+from segformer.data.label_table import MAX_CLASSES, LabelTable
+from segformer.data.masks import INDEX_MODES
+from segformer.data.raw_images import read_raw, tiff_header
 from segformer.data.sources.catalog import open_data, with_data
-from segformer.data.sources.folder import (
-    DESCRIPTION,
-    IMAGES,
-    LISTED,
-    MASK_SUFFIXES,
-    MASKS,
-    find_listed,
-    hash_splits,
-    name_of,
-    read_description,
-    read_lines,
-)
+from segformer.data.sources.description import DESCRIPTION, read_description
+from segformer.data.sources.folder_pairs import IMAGES, LISTED, MASK_SUFFIXES, MASKS, hash_splits
+from segformer.data.sources.split_lists import find_listed, read_lines, shared_name
 from segformer.errors import UserError
 
 Data = str | Path | DataConfig | DataSource
@@ -74,7 +61,8 @@ class Survey:
 
 def survey_config(config: DataConfig) -> Survey:
     """List the samples of the data set that a config names."""
-    if config.dataset != "folder":
+    by_files = SURVEYS.get(config.dataset)
+    if by_files is None:
         return survey_source(open_data(config))
     with suppress(ValueError, OSError):  # the survey of the files will say what is wrong
         source = open_data(config)
@@ -84,7 +72,7 @@ def survey_config(config: DataConfig) -> Survey:
             or not all(isinstance(s, Pair) for part in source.splits.values() for s in part)
         ):
             return survey_source(source)  # colours or polygons, which make masks when they are read
-    return survey_folder(config.root)
+    return by_files(config.root)
 
 
 def survey_source(source: DataSource) -> Survey:
@@ -126,6 +114,10 @@ def survey_folder(root: str) -> Survey:
         findings.append(Finding("layout", "error", (str(path),), problem, f"correct {DESCRIPTION}"))
         return Survey(root, items, findings=tuple(findings), notes=tuple(notes))
     return Survey(root, items, classes, palette, table, tuple(findings), tuple(notes))
+
+
+SURVEYS: dict[str, Callable[[str], Survey]] = {"folder": survey_folder}
+"""Surveys that list files one by one, so that one fault does not hide the others, by the name of the data set."""
 
 
 def find_items(folder: Path) -> tuple[list[Item], list[Finding], list[str]]:
@@ -194,7 +186,7 @@ def by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
     found: dict[str, Path] = {}
     clashes = []
     for path in sorted(list_images(folder) if folder.is_dir() else [], key=_rank):
-        name = name_of(path, folder)
+        name = shared_name(path, folder)
         if name in found:
             clashes.append(str(path))
         found.setdefault(name, path)

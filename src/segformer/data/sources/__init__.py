@@ -1,0 +1,95 @@
+"""The table of data sets: one row for everything that ``--data`` can open."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from segformer.config import Color
+from segformer.data.dataset import DataSource
+from segformer.data.sources import ade20k, camvid, cityscapes, coco_stuff, folder, hub, mapillary, toytown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """How one kind of data set is opened, recognised and described."""
+
+    open: Callable[[str], DataSource]
+    """Opens a root, such as a folder; raises a UserError that names what is missing."""
+    description: str
+    """One line that completes the name: what is there, and in which layout."""
+    recognises: Callable[[Path], bool] | None = None
+    """Whether a folder looks like this data set; None: ``--data FOLDER`` never chooses it."""
+    classes: tuple[str, ...] | None = None
+    """Class names, where the data set fixes them."""
+    palette: tuple[Color, ...] | None = None
+    """Color of each class, where the data set fixes them."""
+    needs_root: bool = True
+    """Whether there must be a root; if not, ``--data NAME`` is enough."""
+    remote: bool = False
+    """Whether a root is a name elsewhere instead of a folder; ``--data NAME:ROOT`` opens it as well."""
+    open_with_masks: Callable[[str, str], DataSource] | None = None
+    """Opens a root whose masks are in another folder; None: ``data.masks`` does not apply."""
+
+
+SOURCES: dict[str, Source] = {
+    "folder": Source(
+        open=folder.open_source,
+        description="images/ and masks/, with or without dataset.json",
+        recognises=folder.recognises,
+        open_with_masks=folder.open_source,
+    ),
+    "toytown": Source(
+        open=toytown.open_source,
+        description="drawn street scenes; nothing to download",
+        classes=toytown.CLASSES,
+        palette=toytown.PALETTE,
+        needs_root=False,
+    ),
+    "ade20k": Source(
+        open=ade20k.open_source,
+        description="ADE20K, 150 classes (ADEChallengeData2016/)",
+        recognises=ade20k.recognises,
+        classes=ade20k.CLASSES,
+        palette=ade20k.PALETTE,
+    ),
+    "cityscapes": Source(
+        open=cityscapes.open_source,
+        description="Cityscapes, 19 classes (leftImg8bit/ and gtFine/)",
+        recognises=cityscapes.recognises,
+        classes=cityscapes.CLASSES,
+        palette=cityscapes.PALETTE,
+    ),
+    "coco_stuff": Source(
+        open=coco_stuff.open_source,
+        description="COCO-Stuff 164k, 171 classes (images/ and annotations/)",
+        recognises=coco_stuff.recognises,
+        classes=coco_stuff.CLASSES,
+        palette=coco_stuff.PALETTE,
+    ),
+    "mapillary": Source(
+        open=mapillary.open_source,
+        description="Mapillary Vistas v1.2, 65 classes (training/ and validation/)",
+        recognises=mapillary.recognises,
+        classes=mapillary.CLASSES,
+        palette=mapillary.PALETTE,
+    ),
+    "mapillary_as_cityscapes": Source(
+        open=mapillary.open_as_cityscapes,
+        description="Mapillary Vistas v1.2 with the 19 classes of Cityscapes",
+        classes=cityscapes.CLASSES,
+        palette=cityscapes.PALETTE,
+    ),
+    "camvid": Source(
+        open=camvid.open_source,
+        description="CamVid, 11 classes (train/ and trainannot/)",
+        recognises=camvid.recognises,
+        classes=camvid.CLASSES,
+        palette=camvid.PALETTE,
+    ),
+    "hub": Source(
+        open=hub.open_source,
+        description="owner/name[:config] on the Hugging Face hub, or a local copy",
+        remote=True,
+    ),
+}
+"""Rows by name; read at call time, so that a new row works everywhere."""

@@ -1,18 +1,19 @@
 """ADE20K, 150 classes, in its official folder ADEChallengeData2016.
 
-images/training|validation/*.jpg   annotations/training|validation/*.png (0 = other, k = class k-1)
+images/training|validation/*.jpg   annotations/training|validation/*.png   (id 0: ignored, k: class k-1)
 """
 
 from pathlib import Path
 
 from segformer.config import IGNORE_INDEX, Color
-from segformer.data.dataset import DataSource, LabelTable, Pair
-from segformer.data.sources.pairing import Places, any_split, check_root, list_pairs, read_splits
+from segformer.data.dataset import DataSource
+from segformer.data.label_table import LabelTable
+from segformer.data.sources.pairing import SplitFolders, check_root, has_split, read_splits
 
 HOME = "ADEChallengeData2016"
 LAYOUT = f"{HOME}/ or its contents: images/ and annotations/, each with training/ and validation/"
 FOLDERS = {"train": "training", "val": "validation"}
-TABLE = LabelTable.of({0: IGNORE_INDEX} | {k: k - 1 for k in range(1, 151)})
+TABLE = LabelTable.from_mapping({0: IGNORE_INDEX} | {k: k - 1 for k in range(1, 151)})
 
 CLASSES: tuple[str, ...] = (
     "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet",
@@ -57,24 +58,17 @@ PALETTE: tuple[Color, ...] = (
 
 
 def open_source(root: str) -> DataSource:
-    """Read ADEChallengeData2016, or the folder that holds it.
-
-    Raises UserError that name what is missing.
-    """
-    return DataSource("ade20k", CLASSES, PALETTE, TABLE, read_splits(places(check_root(root, fits, LAYOUT))))
+    """Read ADEChallengeData2016, or a folder that holds it; raises a UserError that names what is missing."""
+    splits = read_splits(split_folders(check_root(root, recognises, LAYOUT)))
+    return DataSource("ade20k", CLASSES, PALETTE, TABLE, splits)
 
 
-def find_pairs(root: Path, split: str) -> list[Pair]:
-    """Images with their masks of "train" or "val"."""
-    return list_pairs(*places(root)[split])
+def recognises(root: Path) -> bool:
+    """Whether a folder has this layout."""
+    return has_split(split_folders(root))
 
 
-def fits(root: Path) -> bool:
-    """Whether a folder looks like it."""
-    return any_split(places(root))
-
-
-def places(root: Path) -> Places:
-    """Where each split lies."""
+def split_folders(root: Path) -> SplitFolders:
+    """Folders of the images and the masks of each split."""
     home = root / HOME if (root / HOME).is_dir() else root
     return {split: (home / "images" / name, home / "annotations" / name) for split, name in FOLDERS.items()}

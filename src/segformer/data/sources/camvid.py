@@ -1,18 +1,19 @@
 """CamVid, 11 classes, in the layout of the SegNet split.
 
-train/*.png   trainannot/*.png   val/ valannot/   test/ testannot/      (0-10 the classes, 11 ignored)
+train/*.png   trainannot/*.png   val/ valannot/   test/ testannot/      (ids 0-10: classes, 11: ignored)
 """
 
 from pathlib import Path
 
 from segformer.config import Color
-from segformer.data.dataset import DataSource, LabelTable, Pair
-from segformer.data.sources.pairing import Places, any_split, check_root, list_pairs, read_splits
+from segformer.data.dataset import DataSource
+from segformer.data.label_table import LabelTable
+from segformer.data.sources.pairing import SplitFolders, check_root, has_split, read_splits
 
 LAYOUT = "train/ and trainannot/, val/ and valannot/, test/ and testannot/"
 SPLITS = ("train", "val", "test")
 UNLABELLED = 11
-SEQUENCE = r"[^_]+"  # 0016E5_08640, Seq05VD_f00090: one of a handful of videos
+SEQUENCE = r"[^_]+"  # of 0016E5_08640 or Seq05VD_f00090: the name of the video
 TABLE = LabelTable.identity(11, ignore_index=UNLABELLED)
 CLASSES: tuple[str, ...] = (
     "sky", "building", "pole", "road", "pavement", "tree", "signsymbol", "fence", "car", "pedestrian", "bicyclist",
@@ -24,21 +25,16 @@ PALETTE: tuple[Color, ...] = (
 
 
 def open_source(root: str) -> DataSource:
-    """Read the splits that have images; raises UserError that name what is missing."""
-    splits = read_splits(places(check_root(root, fits, LAYOUT)))
+    """Read the splits that have images; raises a UserError that names what is missing."""
+    splits = read_splits(split_folders(check_root(root, recognises, LAYOUT)))
     return DataSource("camvid", CLASSES, PALETTE, TABLE, splits, sequence=SEQUENCE)
 
 
-def find_pairs(root: Path, split: str) -> list[Pair]:
-    """Images with their masks of "train", "val" or "test"."""
-    return list_pairs(*places(root)[split])
+def recognises(root: Path) -> bool:
+    """Whether a folder has this layout."""
+    return has_split(split_folders(root))
 
 
-def fits(root: Path) -> bool:
-    """Whether a folder looks like it."""
-    return any_split(places(root))
-
-
-def places(root: Path) -> Places:
-    """Where each split lies."""
+def split_folders(root: Path) -> SplitFolders:
+    """Folders of the images and the masks of each split."""
     return {split: (root / split, root / f"{split}annot") for split in SPLITS}

@@ -1,69 +1,74 @@
-"""The data sets by name, and what ``--data`` means."""
+"""Opening data sets: what ``--data`` and the data section of a recipe mean."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from segformer.config import DataConfig, check_choice
-from segformer.data.dataset import DataSource, join, relabel
-from segformer.data.sources import ade20k, camvid, cityscapes, coco_stuff, folder, hub, mapillary, toytown
+from segformer.data.dataset import DataSource
+from segformer.data.joining import join, relabel
+from segformer.data.sources import SOURCES
 from segformer.errors import UserError
 
-HUB = "hub"
-DATASETS: dict[str, Callable[[str], DataSource]] = {
-    "folder": folder.open_source,
-    "toytown": toytown.open_source,
-    "ade20k": ade20k.open_source,
-    "cityscapes": cityscapes.open_source,
-    "coco_stuff": coco_stuff.open_source,
-    "mapillary": mapillary.open_source,
-    "mapillary_as_cityscapes": mapillary.open_as_cityscapes,
-    "camvid": camvid.open_source,
-    HUB: hub.open_source,
-}
-LAYOUTS: dict[str, Callable[[Path], bool]] = {
-    "folder": folder.fits,
-    "ade20k": ade20k.fits,
-    "cityscapes": cityscapes.fits,
-    "coco_stuff": coco_stuff.fits,
-    "mapillary": mapillary.fits,
-    "camvid": camvid.fits,
-}
+GENERIC = "folder"  # the layout of a folder that no other source recognises
 
 
 def open_data(data: DataConfig | str) -> DataSource:
-    """Find the samples of a data set, given as ``--data`` takes it or as a config.
+    """Open a data set, given as ``--data`` takes it or as a config.
 
-    Raises UserError that say what is missing.
+    Raises a UserError that names what is missing.
 
     >>> len(open_data("toytown").samples("val"))
     60
     """
     config = with_data(DataConfig(), data) if isinstance(data, str) else data
-    check_choice("data.dataset", config.dataset, DATASETS)
-    if config.masks and config.dataset != "folder":
-        raise UserError(f"data.masks is for generic folders; {config.dataset} has masks of its own")
-    if config.dataset == "folder":
-        source = folder.open_source(config.root, config.masks)
-    else:
-        source = DATASETS[config.dataset](config.root)
+    source = open_root(config.dataset, config.root, config.masks)
     if config.relabel:
         source = relabel(source, config.relabel)
     others = [open_data(with_data(replace(config, also=(), masks="", relabel=()), spec)) for spec in config.also]
     return join([source, *others]) if others else source
 
 
+def open_root(name: str, root: str, masks: str) -> DataSource:
+    """Open one data set by its name in the table."""
+    check_choice("data.dataset", name, SOURCES)
+    row = SOURCES[name]
+    if not masks:
+        return row.open(root)
+    if row.open_with_masks is None:
+        takers = ", ".join(taker for taker, other in SOURCES.items() if other.open_with_masks)
+        raise UserError(f"data.masks applies only to {takers}; {name} has its own masks; leave data.masks out")
+    return row.open_with_masks(root, masks)
+
+
 def with_data(config: DataConfig, spec: str) -> DataConfig:
-    """Point a config at what ``--data`` says: NAME=ROOT, toytown, hub:OWNER/NAME, or a FOLDER of a known layout."""
-    if spec.startswith(f"{HUB}:"):
-        return replace(config, dataset=HUB, root=spec.removeprefix(f"{HUB}:"))
+    """Return the config pointed at a data set as ``--data`` names it; raises a UserError for an unknown name.
+
+    NAME=ROOT, the name alone where no root is needed, NAME:ROOT for data elsewhere, or a FOLDER whose layout is
+    recognised; a folder of unknown layout is taken for the generic one.
+    """
+    name, separator, root = spec.partition(":")
+    if separator and name in SOURCES and SOURCES[name].remote:
+        return replace(config, dataset=name, root=root)
     name, separator, root = spec.partition("=")
     if separator and "/" not in name and not Path(spec).exists():
-        check_choice("--data", name, DATASETS)
+        check_choice("--data", name, SOURCES)
         return replace(config, dataset=name, root=root)
-    if spec == "toytown":  # the one that needs no folder
+    if spec in SOURCES and not SOURCES[spec].needs_root:
         return replace(config, dataset=spec, root="")
-    found = [known for known, fits in LAYOUTS.items() if fits(Path(spec))]
+    return replace(config, dataset=recognise(spec), root=spec)
+
+
+def recognise(folder: str) -> str:
+    """Name of the data set that a folder looks like; raises a UserError where it looks like several."""
+    found = [name for name, row in SOURCES.items() if row.recognises is not None and row.recognises(Path(folder))]
     if len(found) > 1:
-        raise UserError(f"{spec} looks like {' and '.join(found)}; say which: --data {found[0]}={spec}")
-    return replace(config, dataset=found[0] if found else "folder", root=spec)
+        raise UserError(f"{folder} looks like {' and '.join(found)}; choose one: --data {found[0]}={folder}")
+    return found[0] if found else GENERIC
+
+
+def data_help() -> str:
+    """Help of ``--data``: its spellings and the known names."""
+    bare = " or ".join(name for name, row in SOURCES.items() if not row.needs_root)
+    remote = "".join(f", {name}:OWNER/NAME" for name, row in SOURCES.items() if row.remote)
+    names = ", ".join(SOURCES)
+    return f"Data set: a folder whose layout is recognised, {bare}{remote}, or NAME=ROOT with a NAME of {names}."

@@ -3,16 +3,17 @@
     leftImg8bit/<split>/<city>/*_leftImg8bit.png
     gtFine/<split>/<city>/*_gtFine_labelIds.png or *_gtFine_labelTrainIds.png   (gtCoarse for train_extra)
 
-All splits are read from labels of one kind: labelTrainIds where every image has them, else labelIds by the official
-table.  The labels of test are placeholders, all of them ignored.
+All splits are read from one kind of labels: labelTrainIds if every image has them, otherwise labelIds with the official
+table.  The labels of test are placeholders, and all of their pixels are ignored.
 """
 
 from pathlib import Path
 
 from segformer.config import IGNORE_INDEX, Color
-from segformer.data.dataset import DataSource, LabelTable, Pair
-from segformer.data.images import list_images
-from segformer.data.sources.pairing import Places, any_split, check_pairs, check_root
+from segformer.data.dataset import DataSource, Pair
+from segformer.data.image_paths import list_images
+from segformer.data.label_table import LabelTable
+from segformer.data.sources.pairing import SplitFolders, check_pairs, check_root, has_split
 from segformer.errors import UserError
 
 LAYOUT = "leftImg8bit/ and gtFine/ (or gtCoarse/), each with train/, val/, test/ or train_extra/"
@@ -20,11 +21,11 @@ ANNOTATIONS = {"train": "gtFine", "val": "gtFine", "test": "gtFine", "train_extr
 IMAGE_ENDING = "_leftImg8bit.png"
 VOID_IDS = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 CLASS_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-SEQUENCE = r"[^/]+/[^_/]+_\d+"  # frankfurt/frankfurt_000001_002512: the frames of a drive are like one another
-LICENSE_PLATE = 255  # id -1, which the official PNGs leave out and which other tools store as 255
-TABLES = {  # kind of label file -> its table; the first that every image has is used
+SEQUENCE = r"[^/]+/[^_/]+_\d+"  # of frankfurt/frankfurt_000001_002512: the drive
+LICENSE_PLATE = 255  # id -1, which is absent from the official PNGs and stored as 255 by other tools
+TABLES = {  # by kind of label file; the first kind that every image has is used
     "labelTrainIds": LabelTable.identity(19),
-    "labelIds": LabelTable.of(
+    "labelIds": LabelTable.from_mapping(
         {raw: k for k, raw in enumerate(CLASS_IDS)} | dict.fromkeys((*VOID_IDS, LICENSE_PLATE), IGNORE_INDEX)
     ),
 }
@@ -41,15 +42,15 @@ PALETTE: tuple[Color, ...] = (
 
 
 def open_source(root: str) -> DataSource:
-    """Read the splits that have images and labels, and "trainval", which is train and val.
+    """Read the splits that have images and labels, and join train and val as "trainval".
 
-    Raises UserError that name what is missing.
+    Raises a UserError that names what is missing.
     """
-    path = check_root(root, fits, LAYOUT)
-    found = {split: masks for split, (images, masks) in places(path).items() if images.is_dir()}
+    path = check_root(root, recognises, LAYOUT)
+    found = {split: masks for split, (images, masks) in split_folders(path).items() if images.is_dir()}
     labelled = [split for split, masks in found.items() if masks.is_dir()]
     kind = find_kind(path, labelled)
-    splits = {split: find_pairs(path, split, kind) for split in labelled}
+    splits = {split: check_pairs(list_pairs(path, split, kind), split_folders(path)[split][0]) for split in labelled}
     if "train" in splits and "val" in splits:
         splits["trainval"] = splits["train"] + splits["val"]
     notes = [f"labels are read from *_{kind}.png"]
@@ -58,7 +59,7 @@ def open_source(root: str) -> DataSource:
 
 
 def find_kind(root: Path, splits: list[str]) -> str:
-    """The first kind of labels that all images of the splits have; raises an error that names an image without."""
+    """Return the first kind of labels that all images of the splits have; raises a UserError that names a gap."""
     missing = {}
     for kind in TABLES:
         pairs = [pair for split in splits for pair in list_pairs(root, split, kind)]
@@ -70,30 +71,26 @@ def find_kind(root: Path, splits: list[str]) -> str:
         if image in train_ids:
             raise UserError(f"{mask}: no mask for the image {image}; add it, or remove the image")
     raise UserError(
-        f"expected labels of one kind for every image, found two: {next(iter(train_ids.values()))} is missing, and so "
-        f"is {next(iter(ids.values()))}; write labelTrainIds for all with createTrainIdLabelImgs of cityscapesScripts"
+        f"expected one kind of labels for all images, but {next(iter(train_ids.values()))} is missing, and so is "
+        f"{next(iter(ids.values()))}; write labelTrainIds for all images with createTrainIdLabelImgs of "
+        f"cityscapesScripts"
     )
 
 
-def find_pairs(root: Path, split: str, kind: str) -> list[Pair]:
-    """Images of a split with their labels of a kind, "labelIds" or "labelTrainIds"."""
-    return check_pairs(list_pairs(root, split, kind), places(root)[split][0])
-
-
 def list_pairs(root: Path, split: str, kind: str) -> list[Pair]:
-    """Images with where their labels should be."""
-    images, masks = places(root)[split]
+    """Images of a split with the expected paths of their labels, of the kind "labelIds" or "labelTrainIds"."""
+    images, masks = split_folders(root)[split]
     files = [path for path in list_images(images) if path.name.endswith(IMAGE_ENDING)]
     names = [path.relative_to(images).as_posix().removesuffix(IMAGE_ENDING) for path in files]
     ending = f"_{ANNOTATIONS[split]}_{kind}.png"
     return [Pair(name, path, masks / f"{name}{ending}") for name, path in zip(names, files, strict=True)]
 
 
-def fits(root: Path) -> bool:
-    """Whether a folder looks like it."""
-    return any_split(places(root))
+def recognises(root: Path) -> bool:
+    """Whether a folder has this layout."""
+    return has_split(split_folders(root))
 
 
-def places(root: Path) -> Places:
-    """Where each split lies."""
+def split_folders(root: Path) -> SplitFolders:
+    """Folders of the images and the masks of each split."""
     return {split: (root / "leftImg8bit" / split, root / kind / split) for split, kind in ANNOTATIONS.items()}

@@ -2,17 +2,18 @@
 
     images/train2017|val2017/*.jpg   annotations/train2017|val2017/*.png
 
-The photos may also lie in train2017/ and val2017/ themselves; the masks in stuffthingmaps/, annotations/stuffthingmaps/
-or stuffthingmaps_trainval2017/ instead of annotations/.  The first of these that exists is read.
+The photos may also be in train2017/ and val2017/ themselves, and the masks in stuffthingmaps/,
+annotations/stuffthingmaps/ or stuffthingmaps_trainval2017/ instead of annotations/.  The first folder found is read.
 
-Raw ids are one less than those of the published list of 182 names, of which 11 never occur; 255 is ignored.
+Raw ids are one less than those of the published list of 182 names, 11 of which never occur; 255 is ignored.
 """
 
 from pathlib import Path
 
 from segformer.config import IGNORE_INDEX, Color, default_palette
-from segformer.data.dataset import DataSource, LabelTable, Pair
-from segformer.data.sources.pairing import Places, any_split, check_root, list_pairs, read_splits
+from segformer.data.dataset import DataSource
+from segformer.data.label_table import LabelTable
+from segformer.data.sources.pairing import SplitFolders, check_root, has_split, read_splits
 
 LAYOUT = "images/ and annotations/ (or stuffthingmaps/), each with train2017/ or val2017/"
 FOLDERS = {"train": "train2017", "val": "val2017"}
@@ -20,7 +21,7 @@ IMAGES = ("images", ".")
 MASKS = ("annotations", "stuffthingmaps", "annotations/stuffthingmaps", "stuffthingmaps_trainval2017")
 ABSENT_IDS = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
 CLASS_IDS = tuple(raw for raw in range(182) if raw not in ABSENT_IDS)
-TABLE = LabelTable.of({raw: k for k, raw in enumerate(CLASS_IDS)} | {255: IGNORE_INDEX})
+TABLE = LabelTable.from_mapping({raw: k for k, raw in enumerate(CLASS_IDS)} | {255: IGNORE_INDEX})
 CLASSES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
     "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
@@ -44,28 +45,24 @@ PALETTE: tuple[Color, ...] = default_palette(len(CLASSES))
 
 
 def open_source(root: str) -> DataSource:
-    """Read the splits that have images; raises UserError that name what is missing."""
-    return DataSource("coco_stuff", CLASSES, PALETTE, TABLE, read_splits(places(check_root(root, fits, LAYOUT))))
+    """Read the splits that have images; raises a UserError that names what is missing."""
+    splits = read_splits(split_folders(check_root(root, recognises, LAYOUT)))
+    return DataSource("coco_stuff", CLASSES, PALETTE, TABLE, splits)
 
 
-def find_pairs(root: Path, split: str) -> list[Pair]:
-    """Images with their masks of "train" or "val"."""
-    return list_pairs(*places(root)[split])
+def recognises(root: Path) -> bool:
+    """Whether a folder has this layout."""
+    return has_split(split_folders(root))
 
 
-def fits(root: Path) -> bool:
-    """Whether a folder looks like it."""
-    return any_split(places(root))
-
-
-def places(root: Path) -> Places:
-    """Where each split lies."""
+def split_folders(root: Path) -> SplitFolders:
+    """Folders of the images and the masks of each split."""
     return {
         split: (first_folder(root, IMAGES, name), first_folder(root, MASKS, name)) for split, name in FOLDERS.items()
     }
 
 
 def first_folder(root: Path, parents: tuple[str, ...], name: str) -> Path:
-    """The first parent that holds the name, or where it should be."""
+    """Return the folder of that name in the first parent that has one, or else in the first parent."""
     folders = [root / parent / name for parent in parents]
     return next((folder for folder in folders if folder.is_dir()), folders[0])

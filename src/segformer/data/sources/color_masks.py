@@ -1,4 +1,4 @@
-"""Masks whose classes are colours, and the files that say which."""
+"""Masks whose classes are colors, and the palette files that name them."""
 
 import csv
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ import numpy as np
 from segformer.arrays import Array
 from segformer.config import IGNORE_INDEX, Color
 from segformer.data.dataset import check_sizes
-from segformer.data.images import RGB, Decoding, open_image, read_image
+from segformer.data.decoding import open_image
+from segformer.data.images import RGB, Decoding, read_image
 from segformer.errors import UserError
 from segformer.files import read_json
 
@@ -21,7 +22,7 @@ VOID = {"void", "ignore", "ignored", "unlabeled", "unlabelled", "unlabeled/void"
 
 @dataclass(frozen=True)
 class ColorPair:
-    """An image file with a mask file whose colours are classes, in the order of ``colors``; ``void`` are ignored."""
+    """An image file with a mask file of colors: ``colors`` are the classes in their order, ``void`` is ignored."""
 
     name: str
     image: Path
@@ -30,46 +31,47 @@ class ColorPair:
     void: tuple[Color, ...] = ()
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Decode both; raises a UserError that names the mask and a colour that is no class."""
-        image, picture = read_image(self.image, decoding), np.asarray(open_image(self.mask).convert("RGB"))
+        """Decode both; raises a UserError that names the mask and a color that is no class."""
+        image = read_image(self.image, decoding)
+        picture = np.asarray(open_image(self.mask).convert("RGB"))
         check_sizes(image, picture[:, :, 0], self, decoding)
         return image, classes_of(picture, self.colors, self.void, self.mask)
 
 
 def classes_of(picture: Array, colors: Sequence[Color], void: Sequence[Color], name: object) -> Array:
-    """Class indices of the colours of a picture, void ones ignored.  (H, W, 3) uint8 -> (H, W) uint8"""
+    """Class index of every pixel's color, IGNORE_INDEX for void colors.  (H, W, 3) uint8 -> (H, W) uint8"""
     known = np.array([_packed(color) for color in (*colors, *void)], dtype=np.int32)
     classes = np.array([*range(len(colors)), *[IGNORE_INDEX] * len(void)], dtype=np.uint8)
     order = np.argsort(known)
     pixels = picture.astype(np.int32) @ np.array([65_536, 256, 1], dtype=np.int32)
-    places = np.searchsorted(known[order], pixels).clip(max=len(known) - 1)
-    wrong = known[order][places] != pixels
+    indices = np.searchsorted(known[order], pixels).clip(max=len(known) - 1)
+    wrong = known[order][indices] != pixels
     if wrong.any():
         first = int(pixels[wrong][0])
         color = (first >> 16, first >> 8 & 255, first & 255)
         raise UserError(
-            f"{name}: the colour {color} is no class ({int(wrong.sum())} pixels have colours like it); add it to the "
-            f"palette, as a class or as void; a mask saved as JPEG has such colours all over and must be made again"
+            f"{name}: expected only colors of the palette, got {color} and others in {int(wrong.sum())} pixels; add "
+            f"them to the palette as classes or as void, or export a mask that was saved as JPEG again as PNG"
         )
-    return np.asarray(classes[order][places])
+    return np.asarray(classes[order][indices])
 
 
 def find_palette(folder: Path) -> Path | None:
-    """Return the file beside the data that names colours, if there is one."""
+    """Return the palette file beside the data, if there is one."""
     return next((folder / name for name in PALETTE_FILES if (folder / name).is_file()), None)
 
 
 def read_palette(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...], tuple[Color, ...]]:
-    """Classes, their colours, and colours to ignore, of a palette file.
+    """Classes, their colors, and the colors to ignore, from a palette file.
 
-    JSON {"road": [128, 64, 128], ...}, or lines of a name and three numbers in either order, between commas,
-    semicolons, tabs or spaces, with or without a heading.  A class called void, ignore or unlabeled is ignored.
-    Raises a UserError that names the file and the line at fault.
+    The file is JSON {"road": [128, 64, 128], ...}, or lines of a name and three numbers in either order, separated by
+    commas, semicolons, tabs or spaces, with or without a heading.  Classes called void, ignore or unlabeled are
+    ignored.  Raises a UserError that names the file and the wrong line.
     """
     rows = _json_rows(path) if path.suffix == ".json" else _text_rows(path)
     named = {name: color for name, color in rows if name.lower() not in VOID}
     if not named:
-        raise UserError(f"{path}: expected lines of a name and a colour, found none")
+        raise UserError(f"{path}: expected lines of a name and a color, found none")
     return tuple(named), tuple(named.values()), tuple(color for name, color in rows if name.lower() in VOID)
 
 
@@ -82,7 +84,11 @@ def _json_rows(path: Path) -> list[tuple[str, Color]]:
 
 def _text_rows(path: Path) -> list[tuple[str, Color]]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected text in UTF-8, got other bytes ({error}); save it as UTF-8") from error
+    for number, line in enumerate(lines, start=1):
         fields = _fields(line)
         digits = [field for field in fields if field.isdigit()]
         words = [field for field in fields if field and not field.isdigit()]
@@ -95,7 +101,7 @@ def _text_rows(path: Path) -> list[tuple[str, Color]]:
 
 
 def _fields(line: str) -> list[str]:
-    """Cut a line where that gives the three numbers, or the most of them."""
+    """Split a line by the separator that yields three numbers, or the most of them."""
     cuts = [[field.strip() for row in csv.reader([line], delimiter=mark) for field in row] for mark in ",;\t"]
     return max([*cuts, line.split()], key=lambda fields: min(sum(field.isdigit() for field in fields), 3))
 

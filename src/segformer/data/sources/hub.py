@@ -1,10 +1,11 @@
-"""Data sets in the form of the Hugging Face hub: rows with a column of images and a column of masks.
+"""Data sets of the Hugging Face hub: rows with a column of images and a column of masks.
 
-    owner/name or owner/name:config       a folder from save_to_disk, of parquet files, or another that `datasets` reads
+    owner/name or owner/name:config
+    a folder written by save_to_disk, of parquet files, or in any other form that `datasets` reads
 
 The names of the classes are read from id2label.json ({"0": "wall", ...}) or dataset.json beside the data; without
-them the classes are counted in the masks.  The optional library `datasets` finds the rows; what they hold is decoded
-here, as files are.
+them the classes are counted in the masks.  The optional library `datasets` finds the rows; their images and masks are
+decoded here, as files are.
 """
 
 import re
@@ -18,15 +19,26 @@ from typing import Any, overload
 from PIL import Image
 
 from segformer.arrays import Array
-from segformer.config import IGNORE_INDEX, Color, Size, default_palette
-from segformer.data.dataset import MAX_CLASSES, DataSource, LabelTable, Pair, check_sizes
-from segformer.data.images import RGB, Decoding, decode, index_mask, to_rgb
-from segformer.data.sources.folder import DESCRIPTION, MAX_ID, VAL_PERCENT, count_classes, read_description
+from segformer.config import IGNORE_INDEX, Size, default_palette
+from segformer.data.dataset import DataSource, Pair, check_sizes
+from segformer.data.decoding import decode, to_rgb
+from segformer.data.images import RGB, Decoding
+from segformer.data.label_table import MAX_CLASSES, LabelTable
+from segformer.data.masks import index_mask
+from segformer.data.sources.description import (
+    DESCRIPTION,
+    MAX_ID,
+    Classes,
+    count_classes,
+    read_description,
+    unnamed_classes,
+)
+from segformer.data.sources.folder_pairs import VAL_PERCENT
 from segformer.errors import UserError
 from segformer.files import read_json
 
 ID2LABEL = "id2label.json"
-SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves
+SAVED = ("dataset_dict.json", "state.json")  # written by save_to_disk
 VAL_NAMES = ("val", "validation", "valid")
 MASK_COLUMNS = (
     "label", "labels", "label_map", "labelmap", "mask", "masks", "annotation", "annotations", "annotated",
@@ -37,44 +49,45 @@ MASK_COLUMNS = (
 
 @dataclass(frozen=True)
 class Column:
-    """A column of images of one split, as the library gives it."""
+    """A column of images in one split, as the library provides it."""
 
     split: str
     name: str
     rows: Any = field(repr=False)
-    """A ``datasets.Dataset`` of this column only, whose cells hold the bytes or the path of a file."""
+    """A ``datasets.Dataset`` of this column alone; each cell holds the bytes or the path of a file."""
 
     @classmethod
-    def of(cls, split: str, name: str, rows: Any) -> "Column":
-        """Take a column out of a ``datasets.Dataset``, and leave the decoding of its cells to us."""
+    def from_rows(cls, split: str, name: str, rows: Any) -> "Column":
+        """Take a column out of a ``datasets.Dataset`` without decoding its cells."""
         import datasets  # type: ignore[import-untyped]  # it has no annotations
 
         plain = rows.with_format(None).select_columns([name])
         return cls(split, name, plain.cast_column(name, datasets.Image(decode=False)))
 
-    def place(self, index: int) -> str:
-        """What to call a cell in messages: train[17].mask."""
+    def cell_name(self, index: int) -> str:
+        """Name of a cell in messages, such as train[17].mask."""
         return f"{self.split}[{index}].{self.name}"
 
     def cell(self, index: int) -> Mapping[str, Any] | None:
-        """Return the "bytes" and the "path" of a cell's file; None: the cell is empty."""
+        """Return the "bytes" and the "path" of a cell's file, or None for an empty cell."""
         cell = self.rows[index][self.name]
         return cell if cell and any(cell.values()) else None
 
     def decode(self, index: int, enough: Size | None = None) -> Image.Image:
-        """Decode a cell completely; raises a UserError that names it where it is empty, not to be had or damaged."""
-        place, cell = self.place(index), self.cell(index)
+        """Decode a cell completely; raises a UserError that names it where it is empty, unreadable or damaged."""
+        name = self.cell_name(index)
+        cell = self.cell(index)
         if cell is None:
-            raise UserError(f"{place}: expected an image, found nothing; leave the row out")
+            raise UserError(f"{name}: expected an image, found nothing; leave the row out")
         try:
             file = BytesIO(read_bytes(cell))
         except OSError as error:
-            raise UserError(f"{place}: its file can not be read ({error}); restore it, or leave the row out") from error
-        return decode(file, place, enough)
+            raise UserError(f"{name}: its file cannot be read ({error}); restore it, or leave the row out") from error
+        return decode(file, name, enough)
 
 
 def read_bytes(cell: Mapping[str, Any]) -> bytes:
-    """Return the file in a cell, or the one that it names: a path, or one into an archive or the hub."""
+    """Return the bytes in a cell, or those of the file that its path names, perhaps in an archive or on the hub."""
     if cell["bytes"] is not None:
         return bytes(cell["bytes"])
     import fsspec  # type: ignore[import-untyped]  # it has no annotations
@@ -93,7 +106,7 @@ class HubSample:
 
     @property
     def name(self) -> str:
-        """Its split and its number there: train[17]."""
+        """Split and row number, such as train[17]."""
         return f"{self.images.split}[{self.index}]"
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
@@ -103,19 +116,20 @@ class HubSample:
                 f"{self.name}: data sets on the hub are read as RGB, got preprocessing.pixels {decoding.pixels}; "
                 f"write the data as a folder of images and masks"
             )
-        image, mask = to_rgb(self.images.decode(self.index, decoding.enough)), self.read_mask()
-        places = [Path(column.place(self.index)) for column in (self.images, self.masks)]
-        check_sizes(image, mask, Pair(self.name, *places), decoding)
+        image = to_rgb(self.images.decode(self.index, decoding.enough))
+        mask = self.read_mask()
+        cells = [Path(column.cell_name(self.index)) for column in (self.images, self.masks)]
+        check_sizes(image, mask, Pair(self.name, *cells), decoding)
         return image, mask
 
     def read_mask(self) -> Array:
-        """Decode the mask only, with the rules of ``images.read_mask``.  -> (H, W) raw ids"""
-        return index_mask(self.masks.decode(self.index), self.masks.place(self.index))
+        """Decode the mask only, by the rules of ``masks.read_mask``.  -> (H, W) raw ids"""
+        return index_mask(self.masks.decode(self.index), self.masks.cell_name(self.index))
 
 
 @dataclass(frozen=True)
 class HubSamples(Sequence[HubSample]):
-    """Samples of a split, each made when it is asked for."""
+    """Samples of a split, each made when it is requested."""
 
     images: Column
     masks: Column
@@ -134,14 +148,14 @@ class HubSamples(Sequence[HubSample]):
         return HubSample(self.images, self.masks, self.indices[item])
 
     def has_masks(self) -> bool:
-        """Whether there is any: the test split of a challenge may have none."""
+        """Whether any row has a mask: the test split of a challenge may have none."""
         return any(map(self.masks.cell, self.indices))
 
 
 def open_source(root: str) -> DataSource:
-    """Read OWNER/NAME or OWNER/NAME:CONFIG of the hub, or a local copy; what exists as a folder is read from there.
+    """Read OWNER/NAME or OWNER/NAME:CONFIG from the hub, or a local copy where a folder of that name exists.
 
-    Raises UserError that say what is missing, and ModuleNotFoundError without ``datasets``.
+    Raises a UserError that names what is missing, and ModuleNotFoundError without ``datasets``.
     """
     place, config = locate(root)
     found = {split: open_split(place, split, rows) for split, rows in load(place, config).items()}
@@ -150,12 +164,12 @@ def open_source(root: str) -> DataSource:
         raise UserError(f"{root}: expected images with masks, found none in {', '.join(found) or 'it'}")
     notes = [f"{split} is left out: it has no masks" for split in found if split not in labelled]
     splits, more = name_splits(labelled)
-    classes, palette, table, counted = find_classes(place, splits)
-    return DataSource(root, classes, palette, table, splits, (*notes, *more, *counted))
+    classes, counted = find_classes(place, splits)
+    return DataSource(root, *classes, splits, (*notes, *more, *counted))
 
 
 def locate(root: str) -> tuple[str, str | None]:
-    """Return the folder or the id on the hub, and the configuration."""
+    """Split a root into the folder or the id on the hub, and the configuration."""
     if root and Path(root).is_dir():
         return root, None
     place, _, config = root.partition(":")
@@ -165,7 +179,7 @@ def locate(root: str) -> tuple[str, str | None]:
 
 
 def load(place: str, config: str | None) -> dict[str, Any]:
-    """Return the ``datasets.Dataset`` of each split; what was saved without splits is "train"."""
+    """Return the ``datasets.Dataset`` of each split; data saved without splits become "train"."""
     import datasets
 
     folder = Path(place)
@@ -174,19 +188,19 @@ def load(place: str, config: str | None) -> dict[str, Any]:
             found = datasets.load_from_disk(place)
         else:  # an absolute path is never taken for an id
             found = datasets.load_dataset(str(folder.resolve()) if folder.is_dir() else place, config)
-    except Exception as error:  # of the library, of its readers, or of whichever client carries its requests
+    except Exception as error:  # the library, its readers and its HTTP clients share no base class
         reason = reason_of(error)
         if folder.is_dir():
             raise UserError(f"{place}: expected a data set that the library datasets can read ({reason})") from error
         raise UserError(
-            f"no folder '{place}', and the hub does not give a data set of that name ({reason}); "
-            f"without a network give a local folder"
+            f"no folder '{place}', and no data set of that name could be read from the hub ({reason}); "
+            f"without a network, give a local folder"
         ) from error
     return dict(found) if isinstance(found, dict) else {str(found.split or "train").partition("[")[0]: found}
 
 
 def reason_of(error: Exception) -> str:
-    """The kind of an error, and the first line of its message; of the cause where the library only says that it is."""
+    """Type and first line of an error, or of its cause where the library only wraps one."""
     import datasets
 
     wrapped = isinstance(error, datasets.exceptions.DatasetGenerationError)
@@ -196,13 +210,13 @@ def reason_of(error: Exception) -> str:
 
 
 def open_split(place: str, split: str, rows: Any) -> HubSamples:
-    """Return the samples in a ``datasets.Dataset``; raises a UserError where it does not have the two columns."""
+    """Return the samples of a ``datasets.Dataset``; raises a UserError where it lacks one of the two columns."""
     image, mask = find_columns(place, rows.features)
-    return HubSamples(Column.of(split, image, rows), Column.of(split, mask, rows), range(len(rows)))
+    return HubSamples(Column.from_rows(split, image, rows), Column.from_rows(split, mask, rows), range(len(rows)))
 
 
 def find_columns(place: str, features: Mapping[str, Any]) -> tuple[str, str]:
-    """Names of the columns of images and of masks; raises a UserError that lists the columns there are."""
+    """Names of the image column and the mask column; raises a UserError that lists the columns found."""
     import datasets
 
     columns = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
@@ -218,13 +232,13 @@ def find_columns(place: str, features: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def name_splits(found: Mapping[str, HubSamples]) -> tuple[dict[str, HubSamples], list[str]]:
-    """Call the split to evaluate on val, and hold out a fifth of a lone train by a hash of each row's number."""
+    """Name the evaluation split val; if there is only train, hold out a fifth of it by a hash of the row numbers."""
     held_out = [split for split in found if split in VAL_NAMES]
     splits = {"val" if [split] == held_out else split: samples for split, samples in found.items()}
     if "val" in splits:
         return splits, []
     if list(splits) != ["train"]:
-        return splits, [f"no split val, only {', '.join(splits)}: say which to evaluate on with --data.val-split"]
+        return splits, [f"no split val, only {', '.join(splits)}: choose the one to evaluate on with --data.val-split"]
     everything = splits["train"]
     val = [k for k in everything.indices if zlib.crc32(b"%d" % k) % 100 < VAL_PERCENT] or [0]
     train = sorted(set(everything.indices) - set(val))
@@ -232,23 +246,20 @@ def name_splits(found: Mapping[str, HubSamples]) -> tuple[dict[str, HubSamples],
     return {"train": replace(everything, indices=train), "val": replace(everything, indices=val)}, [note]
 
 
-def find_classes(
-    place: str, splits: Mapping[str, HubSamples]
-) -> tuple[tuple[str, ...], tuple[Color, ...], LabelTable, list[str]]:
-    """Classes, palette, label table, and notes for the user."""
+def find_classes(place: str, splits: Mapping[str, HubSamples]) -> tuple[Classes, list[str]]:
+    """Classes, palette and label table, and notes for the user."""
     if path := find_file(place, ID2LABEL):
-        return *read_id2label(path), []
+        return read_id2label(path), []
     if path := find_file(place, DESCRIPTION):
-        return *read_description(path), []
+        return read_description(path), []
     samples = [sample for part in splits.values() for sample in part]
-    count = count_classes((sample.masks.place(sample.index), sample.read_mask()) for sample in samples)
-    names = tuple(f"class_{k}" for k in range(count))
-    note = f"no {ID2LABEL} found: {len(names)} classes counted in the masks, {names[0]} ... {names[-1]}"
-    return names, default_palette(len(names)), LabelTable.identity(len(names)), [note]
+    count = count_classes((sample.masks.cell_name(sample.index), sample.read_mask()) for sample in samples)
+    note = f"no {ID2LABEL} found: {count} classes counted in the masks, class_0 ... class_{count - 1}"
+    return unnamed_classes(count), [note]
 
 
 def find_file(place: str, name: str) -> Path | None:
-    """Where a file beside the data lies, from the hub if need be; None: it has none."""
+    """Return a file beside the data, downloaded from the hub if necessary, or None if there is none."""
     if Path(place).is_dir():
         return Path(place, name) if Path(place, name).is_file() else None
     from huggingface_hub import hf_hub_download
@@ -256,12 +267,12 @@ def find_file(place: str, name: str) -> Path | None:
 
     try:
         return Path(hf_hub_download(place, name, repo_type="dataset"))
-    except EntryNotFoundError:  # neither there nor, without a network, in the cache
+    except EntryNotFoundError:  # not on the hub and, without a network, not in the cache
         return None
 
 
-def read_id2label(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...], LabelTable]:
-    """Classes in the order of their ids, palette, and label table; 255 is ignored even if it has a name."""
+def read_id2label(path: Path) -> Classes:
+    """Classes in the order of their ids, palette and label table; 255 is ignored even if it has a name."""
     values = read_json(path)
     if not isinstance(values, dict) or not all(k.isdecimal() and isinstance(name, str) for k, name in values.items()):
         raise UserError(f'{path}: expected ids with their names, such as {{"0": "wall", "1": "sky"}}')
@@ -269,5 +280,5 @@ def read_id2label(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...], Label
     if not 1 <= len(names) <= MAX_CLASSES or max(names) > MAX_ID:
         raise UserError(f"{path}: expected 1-{MAX_CLASSES} classes with ids of 0-{MAX_ID}, got {len(names)}")
     mapping = {raw: k for k, raw in enumerate(names)} | {IGNORE_INDEX: IGNORE_INDEX}
-    table = LabelTable.of(mapping, size=max(mapping) + 1)
+    table = LabelTable.from_mapping(mapping, size=max(mapping) + 1)
     return tuple(names.values()), default_palette(len(names)), table

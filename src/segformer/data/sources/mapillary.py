@@ -2,16 +2,17 @@
 
     training|validation/images/*.jpg   training|validation/labels/*.png
 
-The data set counts 66 labels, raw ids 0-65.  The last, "Unlabeled", is what nobody marked: it is ignored, and the other
-65 are classes under their own ids.  In a download of v2.0, the labels meant here lie in v1.2/labels/.
+The data set has 66 labels, raw ids 0-65.  The last one, "Unlabeled", is ignored; the other 65 are classes under their
+own ids.  A download of v2.0 holds these labels in v1.2/labels/.
 """
 
 from pathlib import Path
 
 from segformer.config import IGNORE_INDEX, Color
-from segformer.data.dataset import DataSource, LabelTable, Pair
+from segformer.data.dataset import DataSource
+from segformer.data.label_table import LabelTable
 from segformer.data.sources import cityscapes
-from segformer.data.sources.pairing import Places, any_split, check_root, list_pairs, read_splits
+from segformer.data.sources.pairing import SplitFolders, check_root, has_split, read_splits
 
 LAYOUT = "training/ or validation/, each with images/ and labels/ (or v1.2/labels/)"
 FOLDERS = {"train": "training", "val": "validation"}
@@ -59,7 +60,7 @@ CITYSCAPES_IDS = {
     "motorcycle": (57,),
     "bicycle": (52,),
 }
-CITYSCAPES_TABLE = LabelTable.of(
+CITYSCAPES_TABLE = LabelTable.from_mapping(
     {raw: cityscapes.CLASSES.index(name) for name, ids in CITYSCAPES_IDS.items() for raw in ids},
     size=UNLABELED + 1,
     unlisted=IGNORE_INDEX,
@@ -67,31 +68,27 @@ CITYSCAPES_TABLE = LabelTable.of(
 
 
 def open_source(root: str) -> DataSource:
-    """Read the splits that have images; raises UserError that name what is missing."""
-    return DataSource("mapillary", CLASSES, PALETTE, TABLE, read_splits(places(check_root(root, fits, LAYOUT))))
+    """Read the splits that have images; raises a UserError that names what is missing."""
+    splits = read_splits(split_folders(check_root(root, recognises, LAYOUT)))
+    return DataSource("mapillary", CLASSES, PALETTE, TABLE, splits)
 
 
 def open_as_cityscapes(root: str) -> DataSource:
-    """Read the same images with the classes of Cityscapes; what has none there is ignored."""
-    splits = read_splits(places(check_root(root, fits, LAYOUT)))
+    """Read the same images with the classes of Cityscapes; all other classes are ignored."""
+    splits = read_splits(split_folders(check_root(root, recognises, LAYOUT)))
     return DataSource("mapillary_as_cityscapes", cityscapes.CLASSES, cityscapes.PALETTE, CITYSCAPES_TABLE, splits)
 
 
-def find_pairs(root: Path, split: str) -> list[Pair]:
-    """Images with their masks of "train" or "val"."""
-    return list_pairs(*places(root)[split])
+def recognises(root: Path) -> bool:
+    """Whether a folder has this layout."""
+    return has_split(split_folders(root))
 
 
-def fits(root: Path) -> bool:
-    """Whether a folder looks like it."""
-    return any_split(places(root))
+def split_folders(root: Path) -> SplitFolders:
+    """Folders of the images and the masks of each split."""
+    return {split: (root / name / "images", labels_folder(root / name)) for split, name in FOLDERS.items()}
 
 
-def places(root: Path) -> Places:
-    """Where each split lies."""
-    return {split: (root / name / "images", labels_of(root / name)) for split, name in FOLDERS.items()}
-
-
-def labels_of(folder: Path) -> Path:
-    """Where a split's labels of v1.2 lie."""
+def labels_folder(folder: Path) -> Path:
+    """Return the folder of a split's labels of v1.2."""
     return next((path for path in (folder / "labels", folder / "v1.2" / "labels") if path.is_dir()), folder / "labels")

@@ -1,47 +1,66 @@
-"""What the official layouts share: folders of images and of masks for each split."""
+"""Pairs of images and masks by name, as every layout with one folder of each finds them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from segformer.data.dataset import Pair
-from segformer.data.images import list_images
+from segformer.data.image_paths import list_images
+from segformer.data.sources.split_lists import find_images, read_split_list
 from segformer.errors import UserError
 
-Places = Mapping[str, tuple[Path, Path]]
-"""Split -> the folder of its images, the folder of its masks."""
+SplitFolders = Mapping[str, tuple[Path, Path]]
+"""Folder of images and folder of masks of each split."""
 
 
-def check_root(root: str, fits: Callable[[Path], bool], layout: str) -> Path:
-    """Return the root as a path; raises an error with the layout expected and what was found instead of it."""
+def check_root(root: str, recognises: Callable[[Path], bool], layout: str) -> Path:
+    """Return the root as a path; raises a UserError that shows the expected layout beside what was found."""
     path = Path(root)
     if not root or not path.is_dir():
         raise UserError(f"no data folder at '{root}'; expected {layout}; give it with --data NAME=FOLDER")
-    if not fits(path):
+    if not recognises(path):
         found = sorted(p.name + "/" * p.is_dir() for p in path.iterdir() if not p.name.startswith("."))
         more = f" and {len(found) - 8} more" if len(found) > 8 else ""
         raise UserError(f"{path}: expected {layout}; found {', '.join(found[:8]) or 'nothing'}{more}")
     return path
 
 
-def any_split(places: Places) -> bool:
+def has_split(folders: SplitFolders) -> bool:
     """Whether at least one split has both of its folders."""
-    return any(images.is_dir() and masks.is_dir() for images, masks in places.values())
+    return any(images.is_dir() and masks.is_dir() for images, masks in folders.values())
 
 
-def read_splits(places: Places) -> dict[str, list[Pair]]:
+def read_splits(folders: SplitFolders) -> dict[str, list[Pair]]:
     """Pairs of every split that has a folder of images."""
-    return {split: list_pairs(images, masks) for split, (images, masks) in places.items() if images.is_dir()}
+    return {split: list_pairs(images, masks) for split, (images, masks) in folders.items() if images.is_dir()}
 
 
 def list_pairs(images: Path, masks: Path) -> list[Pair]:
-    """Images with the PNG masks of the same names."""
+    """Images below a folder with the PNG masks of the same names."""
     files = [path.relative_to(images) for path in list_images(images)]
     pairs = [Pair(f.with_suffix("").as_posix(), images / f, masks / f.with_suffix(".png")) for f in files]
     return check_pairs(pairs, images)
 
 
+def read_split_lists(lists: Path, images: Path, masks: Path) -> dict[str, list[Pair]]:
+    """Pairs of each split that has a list ``<split>.txt`` in a folder: images named there with their PNG masks.
+
+    This is the layout of PASCAL VOC (ImageSets/Segmentation/, JPEGImages/, SegmentationClass/) and its relatives.
+    Raises a UserError where there is no list, for a line that names no image, and for a missing mask.
+    """
+    paths = sorted(lists.glob("*.txt"))
+    if not paths:
+        raise UserError(f"{lists}: expected lists of images such as train.txt and val.txt, found none; add them")
+    found = find_images(images)
+    splits = {path.stem: read_split_list(path, found, images) for path in paths}
+    return {
+        split: check_pairs([Pair(name, found[name], masks / f"{name}.png") for name in names], images)
+        for split, names in splits.items()
+        if names
+    }
+
+
 def check_pairs(pairs: list[Pair], images: Path) -> list[Pair]:
-    """Return the pairs; raises an error that names a missing mask, or the folder of images where there is none."""
+    """Return the pairs; raises a UserError that names a missing mask, or the folder if it holds no images."""
     if not pairs:
         raise UserError(f"{images}: no images found; leave the folder out, or complete it")
     for pair in pairs:

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-from numpy.typing import NDArray
-
+from segformer.arrays import Array
 from segformer.config import Color
-from segformer.data.dataset import DataSource, LabelTable
-from segformer.data.images import RGB, Decoding, check_channels
+from segformer.data.dataset import DataSource
+from segformer.data.images import RGB, Decoding, check_num_channels
+from segformer.data.label_table import LabelTable
 from segformer.data.sources.street_scene import draw_scene
 from segformer.errors import UserError
 
@@ -28,24 +27,24 @@ SPLITS = {"train": range(0, 400), "val": range(100_000, 100_060), "test": range(
 
 @dataclass(frozen=True)
 class Scene:
-    """A street that is drawn when it is read."""
+    """A street scene that is drawn when it is read."""
 
     seed: int
 
     @property
     def name(self) -> str:
-        """Its seed in words."""
+        """Name made from the seed."""
         return f"scene_{self.seed:06}"
 
-    def read(self, decoding: Decoding = RGB) -> tuple[NDArray[Any], NDArray[Any]]:
+    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
         """Draw the image (192, 320, 3) uint8 and the mask (192, 320) uint8."""
-        image, mask = drawn(self.seed)
-        return check_channels(image, self.name, decoding), mask
+        image, mask = draw_once(self.seed)
+        return check_num_channels(image, self.name, decoding), mask
 
 
 @lru_cache(maxsize=512)
-def drawn(seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Image and mask of a scene, kept (240 kB each): a run sees every training scene many times."""
+def draw_once(seed: int) -> tuple[Array, Array]:
+    """Draw a scene and keep it (240 kB each), because a run reads every training scene many times."""
     image, mask = draw_scene(seed)
     image.setflags(write=False)
     mask.setflags(write=False)
@@ -53,8 +52,8 @@ def drawn(seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def open_source(root: str) -> DataSource:
-    """Return the scenes of each split; raises a UserError where a root is given, for there is nothing to be found."""
+    """Return the scenes of each split; raises a UserError if a root is given, because nothing is read from disk."""
     if root:
-        raise UserError(f"toytown is drawn and has no folder, got '{root}'; give --data toytown")
+        raise UserError(f"toytown is drawn and has no folder, got '{root}'; use --data toytown")
     splits = {name: [Scene(seed) for seed in seeds] for name, seeds in SPLITS.items()}
     return DataSource("toytown", CLASSES, PALETTE, LabelTable.identity(len(CLASSES)), splits)

@@ -6,7 +6,9 @@ import pytest
 
 from conftest import CLASSES, write_folder
 from segformer.config import DataConfig
-from segformer.data.dataset import DataSource, join
+from segformer.data.dataset import DataSource
+from segformer.data.joining import join, relabel
+from segformer.data.label_table import LabelTable
 from segformer.data.sources.catalog import open_data
 
 
@@ -49,7 +51,7 @@ def test_a_part_of_the_classes_is_enough(small_data: Path, tmp_path: Path) -> No
 def test_a_class_of_its_own_is_named(small_data: Path, tmp_path: Path) -> None:
     strange = write_folder(tmp_path / "strange", {"train": 1})
     (strange / "dataset.json").write_text(json.dumps({"classes": ["ground", "disc", "star"]}))
-    with pytest.raises(ValueError, match=r"strange has the class 'star', which .*data has not .*data\.relabel"):
+    with pytest.raises(ValueError, match=r"strange has the class 'star', which .*data does not have .*data\.relabel"):
         open_data(DataConfig(root=str(small_data), also=(str(strange),)))
 
 
@@ -72,3 +74,31 @@ def test_of_toytown_and_a_folder(small_data: Path) -> None:
     doubled = open_data(DataConfig(dataset="toytown", also=("toytown",)))
     assert len(doubled.samples("val")) == 120
     assert np.array_equal(doubled.samples("val")[60].read()[0], open_data("toytown").samples("val")[0].read()[0])
+
+
+SOURCE = DataSource(
+    "street", ("road", "car", "bus", "sky"), ((1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4)), LabelTable.identity(4), {}
+)
+
+
+def test_merging_renaming_and_ignoring() -> None:
+    changed = relabel(SOURCE, (("bus", "vehicle"), ("car", "vehicle"), ("sky", "")))
+    assert changed.classes == ("road", "vehicle")
+    assert changed.palette == ((1, 1, 1), (2, 2, 2))
+    raw = np.array([[0, 1, 2, 3, 255]], dtype=np.uint8)
+    assert changed.table.apply(raw, "mask").tolist() == [[0, 1, 1, 255, 255]]
+    with pytest.raises(ValueError, match="expected labels"):
+        changed.table.apply(np.array([[4]], dtype=np.uint8), "mask")
+
+
+def test_nothing_to_change() -> None:
+    changed = relabel(SOURCE, ())
+    assert changed.classes == SOURCE.classes
+    assert np.array_equal(changed.table.values, SOURCE.table.values)
+
+
+def test_mistakes() -> None:
+    with pytest.raises(ValueError, match=r"data\.relabel must be one of .* did you mean 'car'"):
+        relabel(SOURCE, (("cars", "vehicle"),))
+    with pytest.raises(ValueError, match="must leave at least two classes, it leaves all"):
+        relabel(SOURCE, tuple((name, "all") for name in SOURCE.classes))

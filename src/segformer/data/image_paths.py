@@ -1,0 +1,40 @@
+"""Image files: the endings that count, those below a folder, and those that a user's inputs name."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from segformer.errors import UserError
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", *TIFF_SUFFIXES, ".webp", ".gif", ".ppm", ".pgm")
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files below a folder, sorted by path, without hidden ones."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(p, folder))
+    return sorted(path for path in found if path.is_file())
+
+
+def expand_inputs(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:
+    """Files, and the images below folders, each with the relative path that its outputs get.
+
+    Raises a UserError for a path that does not exist and for a folder without images.
+    """
+    expanded = []
+    for given in map(Path, inputs):
+        if given.is_dir():
+            found = list_images(given)
+            if not found:
+                raise UserError(
+                    f"{given}: no images in this folder; expected files such as {', '.join(IMAGE_SUFFIXES[:4])}"
+                )
+            expanded += [(path, path.relative_to(given)) for path in found]
+        elif given.exists():
+            expanded.append((given, Path(given.name)))
+        else:
+            raise UserError(f"{given}: no such file or folder")
+    return expanded
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -1,0 +1,106 @@
+"""Images in their own channels and units: TIFFs of any number of channels, PNGs of 16 bits, and all other kinds."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ImageOps
+
+from segformer.arrays import Array
+from segformer.config import Size
+from segformer.data.decoding import check_is_file, open_image
+from segformer.data.image_paths import TIFF_SUFFIXES
+from segformer.errors import UserError
+
+NARROW = 32  # pixels; no model takes images narrower than that
+
+
+def read_raw(path: str | Path) -> Array:
+    """Decode the channels as stored, in their own units.  -> (H, W, C) uint8, or float32 for all other types
+
+    TIFFs may have any number of channels, in one page or in several pages of the same size.  Palettes become RGB.
+    """
+    check_is_file(path)
+    if Path(path).suffix.lower() in TIFF_SUFFIXES:
+        pixels = read_tiff(path)
+    elif is_deep_png(path):
+        pixels = read_deep_png(path)
+    else:
+        image = open_image(path)
+        with suppress(SyntaxError):
+            image = ImageOps.exif_transpose(image)
+        pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "PA") else image)
+    return as_raw(pixels, path)
+
+
+def as_raw(pixels: Array, name: object) -> Array:
+    """(H, W) or (H, W, C) of any type -> (H, W, C) uint8 or float32; raises a UserError for NaN and infinity."""
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return pixels
+    pixels = pixels.astype(np.float32)
+    if not np.isfinite(pixels).all():
+        missing = int((~np.isfinite(pixels)).any(axis=2).sum())
+        raise UserError(f"{name}: {missing} pixels are not finite; write a number there, and 255 into the mask")
+    return pixels
+
+
+def is_deep_png(path: str | Path) -> bool:
+    """Whether a file is a 16-bit PNG with color or transparency, which Pillow would cut to 8 bits."""
+    with Path(path).open("rb") as file:
+        header = file.read(26)
+    return header.startswith(b"\x89PNG") and len(header) == 26 and header[24] == 16 and header[25] != 0
+
+
+def read_deep_png(path: str | Path) -> Array:
+    """Decode a 16-bit PNG.  -> (H, W, C) uint16"""
+    import imagecodecs
+
+    try:
+        return np.asarray(imagecodecs.png_decode(Path(path).read_bytes()))
+    except imagecodecs.PngError as error:
+        raise UserError(f"{path}: damaged image ({error}); replace or remove it") from error
+
+
+def read_tiff(path: str | Path) -> Array:
+    """Decode a TIFF with any number of channels.  -> (H, W, C) in its own type"""
+    with tiff_pages(path) as pages:
+        pixels = np.stack([page.asarray() for page in pages])
+        axes = "P" + axes_of(pages[0])
+    rows, columns = axes.index("Y"), axes.index("X")
+    others = [axis for axis in range(len(axes)) if axis not in (rows, columns)]
+    return pixels.transpose(rows, columns, *others).reshape(pixels.shape[rows], pixels.shape[columns], -1)
+
+
+def tiff_header(path: str | Path) -> tuple[Size, int, str]:
+    """(height, width), number of channels and type of a TIFF, without decoding it."""
+    with tiff_pages(path) as pages:
+        sides = dict(zip(axes_of(pages[0]), pages[0].shape, strict=True))
+        channels = len(pages) * math.prod(pages[0].shape) // (sides["Y"] * sides["X"])
+        return (sides["Y"], sides["X"]), channels, str(pages[0].dtype)
+
+
+def axes_of(page: Any) -> str:
+    """One letter per axis: Y and X for the image, other letters for channels.
+
+    An array (H, W, C) written without metadata is stored as H images of W x C; no image is that narrow.
+    """
+    axes, shape = str(page.axes), page.shape
+    return "YXS" if len(axes) == 3 and axes.endswith("YX") and shape[2] < NARROW <= shape[0] else axes
+
+
+@contextmanager
+def tiff_pages(path: str | Path) -> Iterator[list[Any]]:
+    """Open a TIFF and yield the pages, or groups of pages, that are as large as the first."""
+    from tifffile import TiffFile, TiffFileError
+
+    try:
+        with TiffFile(path) as file:
+            yield [series for series in file.series if series.shape == file.series[0].shape]
+    except (TiffFileError, ValueError, IndexError, KeyError, OSError, RuntimeError) as error:
+        raise UserError(f"{path}: damaged image ({error}); replace or remove it") from error

@@ -1,0 +1,82 @@
+"""COCO files of a generic folder: which file describes which split."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segformer.config import default_palette
+from segformer.data.dataset import DataSource
+from segformer.data.label_table import LabelTable
+from segformer.data.sources.coco import has_areas, is_coco, read_coco
+from segformer.data.sources.color_masks import PALETTE_FILES
+from segformer.data.sources.description import DESCRIPTION
+from segformer.data.sources.folder_pairs import IMAGES, LISTED, hash_splits, list_splits
+from segformer.errors import UserError
+from segformer.files import read_json
+
+if TYPE_CHECKING:
+    from segformer.data.sources.polygons import PolygonPair
+
+ALL = ""  # stands for all images where no split is named
+
+
+def find_coco(folder: Path) -> tuple[dict[str, tuple[Path, Any]], list[str]]:
+    """Path and parsed content of the COCO file of each split (or of ALL), and a note where other JSON is left out.
+
+    The files are at the root or in annotations/; a split's file has the split in its name: instances_train.json.
+    """
+    found = [*sorted(folder.glob("*.json")), *sorted((folder / "annotations").glob("*.json"))]
+    paths = [p for p in found if p.name not in (DESCRIPTION, *PALETTE_FILES) and not p.name.startswith(".")]
+    known = (*list_splits(folder / IMAGES), *LISTED)
+    grouped: dict[str, list[Path]] = {}
+    for path in paths:
+        grouped.setdefault(next((name for name in known if name in path.stem), ALL), []).append(path)
+    if any(map(_is_named, paths)) and not any(map(_is_named, grouped.get(ALL, []))):
+        grouped.pop(ALL, None)
+    chosen = {split: file for split, group in grouped.items() if (file := choose_coco(group))}
+    used = [path for path, _ in chosen.values()]
+    ignored = ", ".join(path.name for path in paths if path not in used)
+    return chosen, [f"masks from {', '.join(p.name for p in used)}; left out {ignored}"] if ignored else []
+
+
+def choose_coco(paths: Sequence[Path]) -> tuple[Path, Any] | None:
+    """Choose among the JSON files of one split: the one named instances..., else the COCO file with polygons.
+
+    Returns the path and its parsed content; raises a UserError where several remain.
+    """
+    named = [path for path in paths if _is_named(path)]
+    parsed = ((path, read_json(path)) for path in named or paths)
+    files = [(path, values) for path, values in parsed if named or is_coco(values)]
+    if len(files) > 1:
+        files = [(path, values) for path, values in files if has_areas(values)] or files
+    if len(files) > 1:
+        names = ", ".join(path.name for path, _ in files)
+        raise UserError(
+            f"{files[0][0].parent}: expected one COCO file for each split, got {names}; move the others away, or "
+            f"write the split (train, val) into their names"
+        )
+    return files[0] if files else None
+
+
+def open_coco(folder: Path, files: Mapping[str, tuple[Path, Any]], notes: Sequence[str]) -> DataSource:
+    """Open images with their parsed COCO files: one for each split, in images/<split>/ or images/, or one for ALL."""
+    found: dict[str, list[PolygonPair]] = {}
+    classes: tuple[str, ...] = ()
+    if ALL in files and len(files) > 1:
+        raise UserError(f"{files[ALL][0]}: expected a split (train, val) in the file's name; rename or remove it")
+    for split, (path, values) in files.items():
+        below = folder / IMAGES / split
+        found[split], names = read_coco(path, values, below if below.is_dir() else folder / IMAGES)
+        if classes and names != classes:
+            raise UserError(f"{path}: expected the categories {', '.join(classes[1:])}, got {', '.join(names[1:])}")
+        classes = names
+    notes = [*notes, f"{len(classes)} classes from polygons: {', '.join(classes)}"]
+    if ALL in found:
+        found, more = hash_splits(found[ALL])
+        notes += more
+    table = LabelTable.identity(len(classes))
+    return DataSource(str(folder), classes, default_palette(len(classes)), table, found, tuple(notes))
+
+
+def _is_named(path: Path) -> bool:
+    return path.name.startswith("instances")

@@ -1,0 +1,118 @@
+"""Images and masks of a generic folder, paired by name within each split."""
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from segformer.data.dataset import Pair
+from segformer.data.image_paths import list_images
+from segformer.data.sources.split_lists import find_images, read_split_list, shared_name
+from segformer.errors import UserError
+
+IMAGES, MASKS = "images", "masks"
+LISTED = ("train", "val", "test")  # splits that may have a list
+MASK_SUFFIXES = (".png", ".json", ".bmp", ".tif", ".tiff")  # of several masks, the first ending wins
+UNFIT_SUFFIXES = (".jpg", ".jpeg", ".gif")  # JPEG blurs labels, and GIF writers renumber the colors
+VAL_PERCENT = 20
+
+
+class Named(Protocol):
+    """Anything with a name and an image file."""
+
+    @property
+    def name(self) -> str:
+        """Name in messages."""
+        ...
+
+    @property
+    def image(self) -> Path:
+        """The image file."""
+        ...
+
+
+P = TypeVar("P", bound=Named)
+
+
+def find_splits(folder: Path, masks: Path) -> tuple[dict[str, list[Pair]], list[str]]:
+    """Pairs of each split, and notes for the user.
+
+    The splits are the folders below images/; without these, the lists train.txt, val.txt and test.txt; without lists,
+    two splits made by a hash of the names.
+    """
+    images = folder / IMAGES
+    splits = list_splits(images)
+    loose = [path.name for path in list_images(images) if path.parent == images]
+    if splits and loose:
+        raise UserError(f"{images}: expected folders of splits or images, found both, e.g. {splits[0]}/ and {loose[0]}")
+    if splits:
+        found = {name: find_pairs(images / name, masks / name, folder / f"{name}.txt") for name in splits}
+    else:
+        lists = [path for path in (folder / f"{name}.txt" for name in LISTED) if path.is_file()]
+        found = {path.stem: find_pairs(images, masks, path) for path in lists}
+    pairs = [] if found else find_pairs(images, masks, None)
+    if not (pairs or any(found.values())):
+        raise UserError(f"{images}: no images found; expected images, with masks of the same names in {masks}")
+    return (found, []) if found else hash_splits(pairs)
+
+
+def hash_splits(pairs: Sequence[P]) -> tuple[dict[str, list[P]], list[str]]:
+    """Hold out about a fifth of the pairs as val by a hash of each name, and at least one of two or more."""
+    ranked = sorted(pairs, key=lambda pair: (_hash(pair.image) >= VAL_PERCENT, pair.name))
+    in_val = sum(_hash(pair.image) < VAL_PERCENT for pair in pairs)
+    if len(pairs) >= 2:
+        in_val = min(max(in_val, 1), len(pairs) - 1)
+    note = f"no splits found: {in_val} of {len(pairs)} images are held out as val (by a hash of their names)"
+    return {"train": ranked[in_val:], "val": ranked[:in_val]}, [note]
+
+
+def find_pairs(images: Path, masks: Path, split_list: Path | None) -> list[Pair]:
+    """Images with their masks: those in the list if there is one, or all.
+
+    Raises a UserError for a line of the list that names no image, and for an image without a mask.
+    """
+    suffixes = (".json",) if masks == images else MASK_SUFFIXES
+    found = find_images(images)
+    drawn = find_masks(masks, suffixes)
+    listed = split_list is not None and split_list.is_file()
+    names = read_split_list(split_list, found, images) if listed and split_list else list(found)
+    for name in names:
+        if name not in drawn:
+            unfit = None if masks == images else find_masks(masks, UNFIT_SUFFIXES).get(name)
+            raise UserError(missing_mask(masks / name, found[name], suffixes, unfit))
+    return [Pair(name, found[name], drawn[name]) for name in names]
+
+
+def missing_mask(mask: Path, image: Path, suffixes: Sequence[str], unfit: Path | None) -> str:
+    """Message for an image without a mask; ``mask`` is the expected path without its ending."""
+    looked = ", ".join(mask.name + suffix for suffix in suffixes)
+    if unfit is None:
+        return f"{mask}{suffixes[0]}: no mask for the image {image} (looked for {looked}); add it, or remove the image"
+    return (
+        f"{mask}{suffixes[0]}: no mask for the image {image} (looked for {looked}; {unfit.name} can't be used: "
+        f"JPEG and GIF change labels); make it again as PNG"
+    )
+
+
+def find_masks(masks: Path, suffixes: tuple[str, ...] = MASK_SUFFIXES) -> dict[str, Path]:
+    """Masks below a folder by name; where several share a name, the one whose ending comes first."""
+    files = sorted(list_masks(masks, suffixes), key=lambda path: (-suffixes.index(path.suffix.lower()), path.name))
+    return {shared_name(path, masks): path for path in files}  # the last of several stays
+
+
+def list_masks(folder: Path, suffixes: tuple[str, ...] = MASK_SUFFIXES + UNFIT_SUFFIXES) -> Iterator[Path]:
+    """Files below a folder with one of the endings, in upper or lower case, without hidden ones."""
+    for parent, folders, files in os.walk(folder):  # needs no stat of each file: quick for 100,000
+        folders[:] = (name for name in folders if not name.startswith("."))
+        found = (name for name in files if name.lower().endswith(suffixes) and not name.startswith("."))
+        yield from map(Path(parent).joinpath, found)
+
+
+def list_splits(images: Path) -> list[str]:
+    """Names of the folders below images/."""
+    return sorted(path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _hash(image: Path) -> int:
+    return zlib.crc32(os.fsencode(image.stem)) % 100
