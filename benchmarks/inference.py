@@ -66,7 +66,7 @@ from segformer.config import default_palette
 from segformer.files import read_json, write_json
 from segformer.models.build import model_config
 from segformer.models.segmenter import Segmenter, for_inference
-from segformer.paper.complexity import measure as count_complexity
+from segformer.paper.complexity import count_model
 from segformer.recipes import RECIPES
 
 BASELINE = "transformers eager fp32"
@@ -199,7 +199,7 @@ def measure(setting: Setting, model: Segmenter, names: list[str], rounds: int, m
         torch.compiler.reset()
         torch.cuda.empty_cache()
     classes = len(model.card.classes)
-    complexity = count_complexity(model.card.model, classes, setting.size)
+    complexity = count_model(model.card.model, classes, setting.size)
     macs, macs_literal = setting.batch * complexity.macs, setting.batch * complexity.macs_literal
     return {
         "size": f"{setting.size[0]}x{setting.size[1]}",

@@ -16,7 +16,7 @@ from segformer.data.sources.catalog import open_data
 from segformer.data.transforms import sizes_at_test
 from segformer.errors import UserError
 from segformer.models.build import build_model
-from segformer.recipes import RECIPES, find_recipe
+from segformer.recipes import GROUPS, RECIPES, find_recipe
 from segformer.training.run import train
 from segformer.training.run_folder import read_metrics
 
@@ -129,6 +129,23 @@ def test_every_recipe_is_consistent(name: str) -> None:
     pixels = recipe.preprocessing
     assert recipe.data.resize == (pixels.long_side, pixels.short_side)  # trained around the size it is tested at
     assert min(sizes_at_test((360, 480), pixels)[-1]) >= 32
+
+
+def test_every_recipe_is_in_one_group_of_the_list() -> None:
+    assert [name for names in GROUPS.values() for name in names] == list(RECIPES)
+
+
+def test_figures_are_those_that_the_paper_prints() -> None:
+    """The recipe.json of an old run holds these words, and --resume compares them."""
+    assert RECIPES["ade20k_b0"].paper == "mIoU 37.4, 38.0 multi-scale (Table 1a); 8 x V100"
+    assert RECIPES["cityscapes_b5"].paper == "mIoU 82.4, 84.0 multi-scale (Table 1a); 8 x V100"
+    assert RECIPES["coco_stuff_b3"].paper == "mIoU 45.5 (Table 1a); 8 x V100"
+    assert RECIPES["cityscapes_b0_640x1280"].paper == "mIoU 73.7 (Table 2); 8 x V100"
+    assert RECIPES["ade20k_b2_c2048_40k"].paper == "mIoU 45.6 (Table 1b); 8 x V100"
+    assert RECIPES["ade20k_b2_40k"].paper == "mIoU 45.4 (Tables 1b, 1d); 8 x V100"
+    assert RECIPES["ade20k_b3_40k"].paper == "mIoU 48.6 (Table 1d); 8 x V100"
+    paper = "mIoU 83.1 on test, 82.2 without Mapillary (Table 4); 8 x V100"
+    assert RECIPES["cityscapes_b5_from_mapillary"].paper == paper
 
 
 def test_names_are_words_for_a_folder() -> None:

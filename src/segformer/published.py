@@ -1,6 +1,7 @@
-"""What the paper prints: sizes and figures, each written down once; recipes and tables read them from here."""
+"""Sizes and figures that the paper prints, each written once; recipes and tables read them from here."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,136 @@ MIT_SIZES = {
     "mit_b4": MiTSize(channels=(64, 128, 320, 512), depths=(3, 8, 27, 3), decoder_channels=768),
     "mit_b5": MiTSize(channels=(64, 128, 320, 512), depths=(3, 6, 40, 3), decoder_channels=768),
 }
+
+
+# The figures below are written as the paper prints them: parameters in M, Flops in G, mIoU in %; "-": not given.
+
+
+class Table1a(NamedTuple):
+    """The six encoders (single-scale mIoU unless named otherwise)."""
+
+    encoder_params: str
+    decoder_params: str
+    ade20k_flops: str
+    ade20k_miou: str
+    ade20k_multiscale: str
+    cityscapes_flops: str
+    cityscapes_miou: str
+    cityscapes_multiscale: str
+    coco_stuff_flops: str
+    coco_stuff_miou: str
+
+
+TABLE_1A = {
+    "mit_b0": Table1a("3.4", "0.4", "8.4", "37.4", "38.0", "125.5", "76.2", "78.1", "8.4", "35.6"),
+    "mit_b1": Table1a("13.1", "0.6", "15.9", "42.2", "43.1", "243.7", "78.5", "80.0", "15.9", "40.2"),
+    "mit_b2": Table1a("24.2", "3.3", "62.4", "46.5", "47.5", "717.1", "81.0", "82.2", "62.4", "44.6"),
+    "mit_b3": Table1a("44.0", "3.3", "79.0", "49.4", "50.0", "962.9", "81.7", "83.3", "79.0", "45.5"),
+    "mit_b4": Table1a("60.8", "3.3", "95.7", "50.3", "51.1", "1240.6", "82.3", "83.9", "95.7", "46.5"),
+    "mit_b5": Table1a("81.4", "3.3", "183.3", "51.0", "51.8", "1460.4", "82.4", "84.0", "111.6", "46.7"),
+}
+
+
+class Table1b(NamedTuple):
+    """MiT-B2 with decoders of different widths C, on ADE20K after 40,000 steps."""
+
+    flops: str
+    params: str
+    miou: str
+
+
+TABLE_1B = {
+    256: Table1b("25.7", "24.7", "44.9"),
+    512: Table1b("39.8", "25.8", "45.0"),
+    768: Table1b("62.4", "27.5", "45.4"),
+    1024: Table1b("93.6", "29.6", "45.2"),
+    2048: Table1b("304.4", "43.4", "45.6"),
+}
+
+
+class Table1d(NamedTuple):
+    """Encoders under the All-MLP decoder, on ADE20K after 40,000 steps; S1-4: which stages the decoder reads."""
+
+    flops: str
+    params: str
+    miou: str
+
+
+TABLE_1D = {
+    "ResNet50 (S1-4)": Table1d("69.2", "29.0", "34.7"),
+    "ResNet101 (S1-4)": Table1d("88.7", "47.9", "38.7"),
+    "ResNeXt101 (S1-4)": Table1d("127.5", "86.8", "39.8"),
+    "MiT-B2 (S4)": Table1d("22.3", "24.7", "43.1"),
+    "MiT-B2 (S1-4)": Table1d("62.4", "27.7", "45.4"),
+    "MiT-B3 (S1-4)": Table1d("79.0", "47.3", "48.6"),
+}
+
+
+class Table2(NamedTuple):
+    """A method on ADE20K and Cityscapes; of SegFormer the name says the short side on Cityscapes."""
+
+    method: str
+    encoder: str
+    params: str
+    ade20k_flops: str
+    ade20k_fps: str
+    ade20k_miou: str
+    cityscapes_flops: str
+    cityscapes_fps: str
+    cityscapes_miou: str
+
+
+TABLE_2 = (
+    Table2("FCN", "MobileNetV2", "9.8", "39.6", "64.4", "19.7", "317.1", "14.2", "61.5"),
+    Table2("ICNet", "-", "-", "-", "-", "-", "-", "30.3", "67.7"),
+    Table2("PSPNet", "MobileNetV2", "13.7", "52.9", "57.7", "29.6", "423.4", "11.2", "70.2"),
+    Table2("DeepLabV3+", "MobileNetV2", "15.4", "69.4", "43.1", "34.0", "555.4", "8.4", "75.2"),
+    Table2("SegFormer @ 1024", "MiT-B0", "3.8", "8.4", "50.5", "37.4", "125.5", "15.2", "76.2"),
+    Table2("SegFormer @ 768", "MiT-B0", "", "-", "-", "-", "51.7", "26.3", "75.3"),
+    Table2("SegFormer @ 640", "MiT-B0", "", "-", "-", "-", "31.5", "37.1", "73.7"),
+    Table2("SegFormer @ 512", "MiT-B0", "", "-", "-", "-", "17.7", "47.6", "71.9"),
+    Table2("FCN", "ResNet-101", "68.6", "275.7", "14.8", "41.4", "2203.3", "1.2", "76.6"),
+    Table2("EncNet", "ResNet-101", "55.1", "218.8", "14.9", "44.7", "1748.0", "1.3", "76.9"),
+    Table2("PSPNet", "ResNet-101", "68.1", "256.4", "15.3", "44.4", "2048.9", "1.2", "78.5"),
+    Table2("CCNet", "ResNet-101", "68.9", "278.4", "14.1", "45.2", "2224.8", "1.0", "80.2"),
+    Table2("DeeplabV3+", "ResNet-101", "62.7", "255.1", "14.1", "44.1", "2032.3", "1.2", "80.9"),
+    Table2("OCRNet", "HRNet-W48", "70.5", "164.8", "17.0", "45.6", "1296.8", "4.2", "81.1"),
+    Table2("GSCNN", "WideResNet38", "-", "-", "-", "-", "-", "-", "80.8"),
+    Table2("Axial-DeepLab", "AxialResNet-XL", "-", "-", "-", "-", "2446.8", "-", "81.1"),
+    Table2("Dynamic Routing", "Dynamic-L33-PSP", "-", "-", "-", "-", "270.0", "-", "80.7"),
+    Table2("Auto-Deeplab", "NAS-F48-ASPP", "-", "-", "-", "44.0", "695.0", "-", "80.3"),
+    Table2("SETR", "ViT-Large", "318.3", "-", "5.4", "50.2", "-", "0.5", "82.2"),
+    Table2("SegFormer @ 1024", "MiT-B4", "64.1", "95.7", "15.4", "51.1", "1240.6", "3.0", "83.8"),
+    Table2("SegFormer @ 1024", "MiT-B5", "84.7", "183.3", "9.8", "51.8", "1447.6", "2.5", "84.0"),
+)
+
+
+class Table3(NamedTuple):
+    """An encoder with a decoder, on ADE20K; Flops and parameters are those of the decoder."""
+
+    encoder: str
+    decoder: str
+    miou: str
+    fps: str
+    flops: str
+    params: str
+
+
+TABLE_3 = (
+    Table3("MiT-B2", "UperNet (Swin)", "46.5", "14.2", "210.7", "29.7"),
+    Table3("MiT-B2", "MLA (SETR)", "46.2", "9.5", "87.7", "4.2"),
+    Table3("MiT-B2", "MLP (Ours)", "46.5", "21.4", "42.1", "3.3"),
+    Table3("MiT-B5", "UperNet (Swin)", "50.7", "5.3", "210.7", "29.7"),
+    Table3("MiT-B5", "MLA (SETR)", "50.9", "3.8", "87.7", "4.2"),
+    Table3("MiT-B5", "MLP (Ours)", "51.0", "9.8", "42.1", "3.3"),
+    Table3("Swin-T", "MLP (Ours)", "43.4", "20.6", "42.8", "3.6"),
+    Table3("Swin-T", "UperNet (Swin)", "44.5", "15.4", "211.3", "31.4"),
+    Table3("ViT-L", "MLP (Ours)", "47.7", "4.7", "0.6", "0.6"),
+    Table3("ViT-L", "MLA (SETR)", "47.7", "4.6", "1.8", "3.7"),
+)
+
+TABLE_4 = {"ImageNet-1K": "82.2", "ImageNet-1K, Mapillary Vistas": "83.1"}
+"""SegFormer-B5 on Cityscapes test, by the data that it is pre-trained on."""
 
 TABLE_5_COLUMNS = (
     "clean",
@@ -51,3 +182,13 @@ TABLE_5: dict[str, dict[str, float]] = {
     )
 }
 """mIoU in % on Cityscapes-C by method and corruption ("clean": without any)."""
+
+IMAGENET_TOP1 = {
+    "mit_b0": "70.5",
+    "mit_b1": "78.7",
+    "mit_b2": "81.6",
+    "mit_b3": "83.1",
+    "mit_b4": "83.6",
+    "mit_b5": "83.8",
+}
+"""Top-1 accuracy in % of the encoders on ImageNet-1K val."""

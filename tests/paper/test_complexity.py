@@ -1,16 +1,21 @@
 import math
+from collections.abc import Sequence
 
 import pytest
+from torch import Tensor, nn
 
 from segformer.models.build import model_config
-from segformer.paper.complexity import Complexity, describe, measure
+from segformer.models.decoders import DECODERS, DecoderRow
+from segformer.models.encoders import ENCODERS, EncoderRow
+from segformer.models.interfaces import Decoder, Encoder
+from segformer.paper.complexity import Complexity, complexity_lines, count_model
 from segformer.published import MIT_SIZES
 
 CROP, STREET = (512, 512), (1024, 2048)
 
 
 def paper_model(encoder: str, num_classes: int = 150, size: tuple[int, int] = CROP) -> Complexity:
-    return measure(model_config(encoder), num_classes, size)
+    return count_model(model_config(encoder), num_classes, size)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +93,8 @@ def test_share_of_the_arithmetic_that_is_removed(num_classes: int, size: tuple[i
 
 def test_a_wider_decoder_and_other_channels_are_counted() -> None:
     base = paper_model("mit_b0")
-    wide = measure(model_config("mit_b0", decoder_channels=512), 150, CROP)
-    grey = measure(model_config("mit_b0", in_channels=1), 150, CROP)
+    wide = count_model(model_config("mit_b0", decoder_channels=512), 150, CROP)
+    grey = count_model(model_config("mit_b0", in_channels=1), 150, CROP)
     assert wide.encoder_macs == base.encoder_macs
     assert wide.decoder_macs_literal > 3 * base.decoder_macs_literal
     assert base.stages[0].macs - grey.stages[0].macs == 128 * 128 * 7 * 7 * 2 * 32
@@ -100,8 +105,55 @@ def test_a_size_below_the_smallest_is_an_error() -> None:
         paper_model("mit_b0", size=(31, 64))
 
 
-def test_describe_names_parameters_and_macs() -> None:
-    lines = describe(model_config("mit_b2"), 150, CROP)
+def test_lines_name_parameters_and_macs() -> None:
+    lines = complexity_lines(model_config("mit_b2"), 150, CROP)
     assert lines["parameters"].startswith("27,461,974 ")
     assert lines["MACs at 512 x 512"].startswith("23.68 G ")
     assert lines["as the paper counts"].startswith("62.34 G ")
+
+
+class Twice(Encoder):
+    """Two stages of strides 2 and 8, without attention, and a layer of its own after them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = (8, 16)
+        self.strides = (2, 8)
+        self.first = nn.Conv2d(3, 8, 2, stride=2, bias=False)
+        self.pool = nn.AvgPool2d(4)
+        self.last = nn.Conv2d(8, 16, 1, bias=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        fine = self.first(images)
+        return [fine, self.last(self.pool(fine))]
+
+    def named_stages(self) -> dict[str, nn.Module]:
+        return {"first": self.first, "pool": self.pool}
+
+
+def test_an_encoder_of_other_stages_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENCODERS, "twice", EncoderRow(build=lambda config: Twice(), decoder_channels=8))
+    found = count_model(model_config("twice"), 5, (64, 96))
+    pixels = 64 * 96
+    first = pixels // 4 * 2 * 2 * 3 * 8
+    assert [(stage.macs, stage.attention_macs) for stage in found.stages] == [(first, 0), (0, 0)]
+    assert found.encoder_macs == first + pixels // 64 * 8 * 16
+    assert found.encoder_parameters == 2 * 2 * 3 * 8 + 8 * 16
+    assert found.decoder_macs < found.decoder_macs_literal
+
+
+def test_a_decoder_that_is_computed_as_printed_has_no_second_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plain(Decoder):
+        def __init__(self, channels: Sequence[int], num_classes: int) -> None:
+            super().__init__()
+            self.classifier = nn.Conv2d(channels[0], num_classes, 1)
+
+        def features(self, maps: Sequence[Tensor]) -> Tensor:
+            return maps[0]
+
+    row = DecoderRow(build=lambda channels, strides, classes, config: Plain(channels, classes), description="plain")
+    monkeypatch.setitem(DECODERS, "plain", row)
+    config = model_config("mit_b0", decoder="plain")
+    found = count_model(config, 5, CROP)
+    assert found.decoder_macs == found.decoder_macs_literal == 128 * 128 * 32 * 5
+    assert "as the paper counts" not in complexity_lines(config, 5, CROP)

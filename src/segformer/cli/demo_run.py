@@ -19,7 +19,7 @@ from segformer.evaluation.metrics import Scores
 from segformer.files import write_bytes
 from segformer.inference.predictor import Predictor
 from segformer.models.build import build_from_card
-from segformer.recipes import TOYTOWN_B0
+from segformer.recipes import RECIPES
 from segformer.report import html as report
 from segformer.segmentation import Segmentation, colorize, png
 from segformer.training.run import train
@@ -32,7 +32,11 @@ Pixels = NDArray[np.uint8]
 def run_demo(out: Path, steps: int | None = None) -> Path:
     """Do everything below ``out`` and return the report's path; an earlier demo's run there is replaced."""
     console, started = Console(), time.perf_counter()
-    recipe = TOYTOWN_B0 if steps is None else replace(TOYTOWN_B0, train=replace(TOYTOWN_B0.train, steps=steps))
+    recipe = (
+        RECIPES["toytown_b0"]
+        if steps is None
+        else replace(RECIPES["toytown_b0"], train=replace(RECIPES["toytown_b0"].train, steps=steps))
+    )
     run_dir, pictures = out / "run", out / "predictions"
     for folder in (run_dir, pictures):
         shutil.rmtree(folder, ignore_errors=True)
@@ -82,7 +86,7 @@ def demo_page(recipe: str, run_dir: Path, scores: Scores, untrained: Scores, row
         "mIoU": f"{scores.miou:.3f}",
         "mIoU untrained": f"{untrained.miou:.3f}",
         "pixel accuracy": f"{scores.aacc:.3f}",
-        "unseen scenes": str(len(open_data(TOYTOWN_B0.data).samples("test"))),
+        "unseen scenes": str(len(open_data(RECIPES["toytown_b0"].data).samples("test"))),
         "minutes": f"{minutes:.1f}",
     }
     columns = {"IoU": scores.iou.tolist(), "accuracy": scores.accuracy.tolist(), "pixels": scores.frequency.tolist()}

@@ -99,7 +99,8 @@ def summarize(printed: str) -> str:
 def wrap(text: str) -> str:
     """Break the lines of a help text that are longer than the terminal is wide."""
     width = max(40, shutil.get_terminal_size().columns)
-    return "".join(f"{textwrap.fill(line.rstrip(), width)}\n" for line in text.splitlines())
+    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return "".join(f"{wrapper.fill(line.rstrip())}\n" for line in text.splitlines())
 
 
 def row_names(mark: OneOf) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 GAP = "  "
 MIN_TEXT = 20  # characters; a narrower last column is not worth wrapping
-FIGURE = re.compile(r"([-+<>~]?[\d.,]+( ?%)?( .*)?|-|)")
+FIGURE = re.compile(r"([-+<>~]?[\d.,]+( ?%)?( .*)?|\([a-z]\)|-|)")
 
 
 def print_table(
@@ -24,6 +24,12 @@ def print_table(
         print(title)
     for line in format_table(headings, rows, width=available_width(), num_labels=num_labels):
         print(" " * indent + line)
+
+
+def print_paragraph(text: str) -> None:
+    """Print a text, broken into lines that fit the terminal."""
+    width = available_width()
+    print(text if width is None else textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False))
 
 
 def available_width() -> int | None:
@@ -54,16 +60,22 @@ def format_table(
         return _lines(columns, widths, right)
     rest = width - _total(widths[:-1]) - len(GAP)
     if not right[-1] and rest >= MIN_TEXT:
-        wrapped = ["\n".join(textwrap.wrap(cell, rest)) for cell in columns[-1]]
+        wrapped = ["\n".join(textwrap.wrap(cell, rest, break_on_hyphens=False)) for cell in columns[-1]]
         return _lines([*columns[:-1], wrapped], [*widths[:-1], rest], right)
     lines: list[str] = []
-    for part in _parts(widths, width, num_labels):
+    for part in _balanced_parts(widths, width, num_labels):
         lines += ["", *_lines([columns[i] for i in part], [widths[i] for i in part], [right[i] for i in part])]
     return lines[1:]
 
 
 def _total(widths: Sequence[int]) -> int:
     return sum(widths) + len(GAP) * max(len(widths) - 1, 0)
+
+
+def _balanced_parts(widths: Sequence[int], width: int, num_labels: int) -> list[list[int]]:
+    """Break the columns into as few parts as fit the width, of about the same width each."""
+    fewest = len(_parts(widths, width, num_labels))
+    return next(parts for w in range(width + 1) if len(parts := _parts(widths, w, num_labels)) == fewest)
 
 
 def _parts(widths: Sequence[int], width: int, num_labels: int) -> list[list[int]]:

@@ -10,7 +10,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from segformer.config import to_json
-from segformer.recipes import RECIPES
 
 if TYPE_CHECKING:
     from segformer.checkpoints.weights import Weights
@@ -47,21 +46,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return f"({listed(value)})"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def print_recipes() -> None:
-    """Show the recipes."""
-    table = Table(title="Recipes", title_justify="left")
-    for heading in ("recipe", "what for", "the paper reports", "steps", "batch", "crop"):
-        table.add_column(heading, no_wrap=heading in ("recipe", "crop"))
-    for name, recipe in RECIPES.items():
-        crop = f"{recipe.data.crop[0]}x{recipe.data.crop[1]}"
-        figures = (f"{recipe.train.steps:,}", str(recipe.train.batch_size), crop)
-        table.add_row(name, recipe.description, recipe.paper, *figures)
-    console = Console()
-    console.print(table)
-    print("command: segformer train RECIPE --data FOLDER [--train.init-from ENCODER] [--devices N]")
-    print("the paper's runs start from an encoder trained on ImageNet-1K; its V100s have 32 GB")
 
 
 def costs(recipe: "Recipe", device: str) -> tuple[str, str]:
@@ -119,14 +103,14 @@ def percent(value: float) -> str:
 
 def print_info(name: str, weights: "Weights") -> None:
     """Show what a model is; of an encoder alone, its architecture."""
-    from segformer.paper.complexity import describe
+    from segformer.paper.complexity import complexity_lines
 
     table = Table(title=name, show_header=False, title_justify="left")
     card = weights.card
     if card is None:
         table.add_row("model", f"an encoder alone: {listed(to_json(weights.config))}")
     else:
-        for row in describe(card.model, len(card.classes), (512, 512)).items():
+        for row in complexity_lines(card.model, len(card.classes), (512, 512)).items():
             table.add_row(*row)
         for field, values in (("model", card.model), ("preprocessing", card.preprocessing), ("eval", card.eval)):
             table.add_row(field, listed(to_json(values)))

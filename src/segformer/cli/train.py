@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> None:
     if command.recipe != name:
         raise UserError(f"RECIPE comes first: segformer train {command.recipe} ...")
     if command.list:
-        from segformer.cli.terminal import print_recipes
+        from segformer.cli.recipe_list import print_recipes
 
         print_recipes()
     elif command.resume and not named and command.run_dir is None:

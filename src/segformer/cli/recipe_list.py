@@ -1,0 +1,39 @@
+"""``segformer train --list``: the recipes, grouped by the paper's tables."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from segformer.cli.table import print_paragraph, print_table
+from segformer.config import Recipe
+from segformer.recipes import GROUPS, RECIPES
+
+HEADINGS = ("recipe", "steps", "batch", "crop", "")
+OTHERS = "Others"
+
+
+def print_recipes() -> None:
+    """Print every recipe, with the paper's result or its purpose."""
+    for group, names in grouped(GROUPS, RECIPES).items():
+        rows = [recipe_row(RECIPES[name]) for name in names]
+        print_table(HEADINGS, rows, title=group)
+        print()
+    print_paragraph("To train: segformer train RECIPE --data FOLDER [--train.init-from ENCODER] [--devices N]")
+    print_paragraph(
+        "The paper's runs start from an encoder trained on ImageNet-1K; the paper used 8 GPUs of 32 GB (V100)."
+    )
+
+
+def grouped(groups: Mapping[str, Sequence[str]], recipes: Mapping[str, Recipe]) -> dict[str, list[str]]:
+    """Return the names of all recipes by group, in the table's order; those without a group come last."""
+    listed = {group: [name for name in names if name in recipes] for group, names in groups.items()}
+    known = {name for names in listed.values() for name in names}
+    others = [name for name in recipes if name not in known]
+    return listed | ({OTHERS: others} if others else {})
+
+
+def recipe_row(recipe: Recipe) -> list[str]:
+    """Return the cells of a recipe's row; the last is the paper's result, or what the recipe is for."""
+    height, width = recipe.data.crop
+    result = re.match(r"mIoU [^;(]*", recipe.paper)  # without the table, which is the heading, and the hardware
+    text = result[0].strip() if result else recipe.description
+    return [recipe.name, f"{recipe.train.steps:,}", str(recipe.train.batch_size), f"{height}x{width}", text]
