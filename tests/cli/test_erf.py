@@ -41,12 +41,12 @@ def test_the_command_ends_with_a_plain_line(
     lines = capsys.readouterr().out.splitlines()
     written = json.loads((tmp_path / "erf" / "erf.json").read_text())
     ours = written["models"][str(model)]
-    shares = [100 * ours[name]["share of the image 95%"] for name in ("stage 4", "decoder")]
+    shares = [100 * ours[name]["share_of_image_95"] for name in ("stage 4", "decoder")]
     assert lines[-1] == f"95 % of the mass: stage 4 {shares[0]:.1f} % of the image, decoder {shares[1]:.1f} %"
     assert lines[-2].startswith("resnet18 (random weights): 95 % of the mass: stage 4 ")
     assert written["size"] == "64 x 64"
     assert ours["images"] == 2
-    assert {path.name for path in (tmp_path / "erf").iterdir()} == {"erf.html", "erf.png", "erf.json", "erf.npz"}
+    assert {path.name for path in (tmp_path / "erf").iterdir()} == {"erf.html", "erf.png", "erf.json", "state"}
 
 
 def test_ctrl_c_keeps_what_there_is(
@@ -63,7 +63,7 @@ def test_ctrl_c_keeps_what_there_is(
     monkeypatch.setattr(erf_run, "image_fields", interrupted)
     command = (model, "--data", data, "--limit", "3", "--out", tmp_path)
     assert run(*command) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "run the same command to resume" in capsys.readouterr().err
     assert run(*command) == 0
     assert len(calls) == 4
     assert json.loads((tmp_path / "erf.json").read_text())["models"][str(model)]["images"] == 3

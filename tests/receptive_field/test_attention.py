@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from segformer.models.build import build_model
 from segformer.models.encoders.mit import EfficientSelfAttention, MiTSize, MixTransformer
+from segformer.models.interfaces import Encoder
 from segformer.receptive_field.attention import attention_maps, attention_weights, layer_attention
 
 SIZE = (8, 12)
@@ -47,7 +49,7 @@ def test_the_mean_over_many_queries_is_taken_in_bands(monkeypatch: pytest.Monkey
 
 
 def test_every_block_and_head_of_an_encoder() -> None:
-    encoder = MixTransformer(MiTSize(channels=(8, 16, 20, 32), depths=(1, 2, 1, 3))).eval()
+    encoder = MixTransformer(MiTSize(channels=(8, 16, 20, 32), depths=(1, 2, 1, 3), decoder_channels=8)).eval()
     image = torch.randn(1, 3, 64, 128)
     before = encoder(image)[-1]
     found = attention_maps(encoder, image, (32, 64))
@@ -61,8 +63,23 @@ def test_every_block_and_head_of_an_encoder() -> None:
     assert not any(module._forward_hooks for module in encoder.modules())
 
 
+def test_a_fused_encoder_attends_as_the_encoder_does() -> None:
+    torch.manual_seed(0)
+    model = build_model("mit_b0", num_classes=3).eval()
+    image = torch.randn(1, 3, 64, 96)
+    expected = attention_maps(model.encoder, image)
+    found = attention_maps(model.fuse().encoder, image)
+    assert [(block.stage, block.block) for block in found] == [(block.stage, block.block) for block in expected]
+    for block, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(block.weights, other.weights)
+
+
+def test_an_encoder_without_attention_gives_none() -> None:
+    assert attention_maps(Encoder(), torch.zeros(1, 3, 64, 64)) == []
+
+
 def test_the_query_is_the_one_over_the_pixel() -> None:
-    encoder = MixTransformer(MiTSize(channels=(8, 16, 20, 32), depths=(1, 1, 1, 1))).eval()
+    encoder = MixTransformer(MiTSize(channels=(8, 16, 20, 32), depths=(1, 1, 1, 1), decoder_channels=8)).eval()
     image, seen = torch.randn(1, 3, 64, 128), {}
     attention = encoder.stages[3].blocks[0].attention
     attention.register_forward_hook(lambda layer, inputs, _: seen.update(tokens=inputs[0], size=inputs[1]))

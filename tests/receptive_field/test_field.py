@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segformer.errors import UserError
 from segformer.models.build import build_model
 from segformer.models.decoders.all_mlp import AllMLPDecoder
 from segformer.models.encoders.mit import MiTSize, MixTransformer
 from segformer.models.segmenter import Segmenter
 from segformer.receptive_field.field import ReceptiveField, ReceptiveFields, central_sum, image_fields, receptive_fields
-from segformer.receptive_field.probes import SegmenterOutputs, named
+from segformer.receptive_field.probes import SegmenterOutputs, named_maps
 
-TINY = MiTSize(channels=(8, 16, 20, 32), depths=(1, 1, 1, 1))
+TINY = MiTSize(channels=(8, 16, 20, 32), depths=(1, 1, 1, 1), decoder_channels=8)
 
 
 def ones(kernel: int, stride: int = 1, channels: int = 1, out: int = 1) -> nn.Conv2d:
@@ -104,7 +105,7 @@ def test_the_plain_sum_of_a_normed_map_would_be_noise() -> None:
     image = torch.randn(1, 3, 64, 64, dtype=torch.float64, requires_grad=True)
     last = encoder(image)[-1]
     (plain,) = torch.autograd.grad(last[0, :, 1, 1].sum(), image)
-    field = image_fields(lambda images: named(encoder(images)), image)["stage 4"]
+    field = image_fields(lambda images: named_maps(encoder(images)), image)["stage 4"]
     assert float(plain.abs().sum()) < 1e-9 * field.map.sum()
 
 
@@ -149,12 +150,19 @@ def test_an_image_can_be_added_to_what_was_kept() -> None:
 
 
 def test_sizes_without_a_common_centre_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"central position of out \(3 x 4\).*got 96 x 128; give multiples of 64"):
+    with pytest.raises(UserError, match=r"central position of out \(3 x 4\).*got 96 x 128; give multiples of 64"):
         receptive_fields(of(nn.AvgPool2d(32)), [torch.ones(1, 1, 96, 128)])
 
 
 def test_outputs_that_see_nothing_or_nan_are_refused() -> None:
-    with pytest.raises(ValueError, match="the network: out depends on no pixel of 1 images"):
+    with pytest.raises(UserError, match="the network: out depends on no pixel of 1 images"):
         receptive_fields(of(lambda x: -ones(3)(x)), [torch.ones(1, 1, 8, 8)])
-    with pytest.raises(ValueError, match="gradient of out is not finite"):
+    with pytest.raises(UserError, match="gradient of out is not finite"):
         receptive_fields(of(lambda x: x + (x * 0).sqrt()), [torch.zeros(1, 1, 8, 8)])
+
+
+def test_outputs_without_a_gradient_are_refused() -> None:
+    weight = torch.ones(1, 1, 1, 1, requires_grad=True)
+    for network in (lambda image: image.detach(), lambda image: weight * image.detach()):
+        with pytest.raises(UserError, match="out has no gradient with respect to the image, as of an exported file"):
+            image_fields(of(network), torch.ones(1, 1, 8, 8))

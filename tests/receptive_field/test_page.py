@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from conftest import draw_pair
+from networks import FakeNetwork
 from segformer.config import Preprocessing
 from segformer.models.build import build_model
 from segformer.receptive_field.field import ReceptiveFields
-from segformer.receptive_field.page import Picture, mass_by_distance, picture_of, summary, write_results
+from segformer.receptive_field.page import AttendedImage, attend, mass_by_distance, summary, write_results
 
 ABOUT = {"data": "streets <1>, val", "size": "64 x 64"}
 
@@ -53,21 +54,21 @@ class SomeSample:
 
 
 def test_numbers_in_the_json_are_those_of_the_maps(tmp_path: Path) -> None:
-    write_results(tmp_path, FIELDS, ABOUT, Picture(draw_pair(0, (64, 64))[0], ()))
+    write_results(tmp_path, FIELDS, ABOUT, AttendedImage(draw_pair(0, (64, 64))[0], ()))
     written = json.loads((tmp_path / "erf.json").read_text())
     assert written["size"] == "64 x 64"
     assert written["models"]["ours"]["images"] == 2
     assert "decoder" not in written["models"]["theirs <b>"]
     stage = written["models"]["ours"]["stage 4"]
-    assert (stage["stride"], stage["area 50%"], stage["area 95%"]) == (8, 128, 244)  # of 16 x 16 pixels
-    assert stage["share of the image 95%"] == 244 / 64**2
-    assert stage["side 50%"] == 128**0.5
-    assert (stage["window"], stage["share outside of the window"]) == (16, 0.0)
-    assert written["models"]["ours"]["decoder"]["share outside of the window"] == pytest.approx(1 - 256 / 576)
+    assert (stage["stride"], stage["area_50"], stage["area_95"]) == (8, 128, 244)  # of 16 x 16 pixels
+    assert stage["share_of_image_95"] == 244 / 64**2
+    assert stage["side_50"] == 128**0.5
+    assert (stage["window"], stage["share_outside_window"]) == (16, 0.0)
+    assert written["models"]["ours"]["decoder"]["share_outside_window"] == pytest.approx(1 - 256 / 576)
 
 
 def test_the_page_has_every_map_and_number(tmp_path: Path) -> None:
-    write_results(tmp_path, FIELDS, ABOUT, Picture(draw_pair(0, (64, 64))[0], ()))
+    write_results(tmp_path, FIELDS, ABOUT, AttendedImage(draw_pair(0, (64, 64))[0], ()))
     html = (tmp_path / "erf.html").read_text()
     parsed = Text()
     parsed.feed(html)
@@ -98,10 +99,20 @@ def test_the_curve_ends_at_all_of_the_mass_in_the_corner() -> None:
 def test_attention_of_every_head_is_shown(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build_model("mit_b0", num_classes=3, preprocessing=Preprocessing(short_side=64, long_side=64)).eval()
-    picture = picture_of(model, SomeSample(), (64, 64))
+    picture = attend(model, SomeSample(), (64, 64))
     assert picture.pixels.shape == (64, 64, 3)
     assert len(picture.attention) == 8
     write_results(tmp_path, FIELDS, ABOUT, picture)
     parsed = Text()
     parsed.feed((tmp_path / "erf.html").read_text())
     assert parsed.images == 10 + 1 + 8 + (1 + 2 + 5 + 8)
+
+
+def test_a_fused_model_attends_and_a_strangers_network_has_no_such_section(tmp_path: Path) -> None:
+    model = build_model("mit_b0", num_classes=3, preprocessing=Preprocessing(short_side=64, long_side=64)).eval()
+    assert len(attend(model.fuse(), SomeSample(), (64, 64)).attention) == 8
+    fake = attend(FakeNetwork(), SomeSample(), (64, 64))
+    assert fake.pixels.shape == (64, 64, 3)
+    write_results(tmp_path, {"fake": made("logits")}, ABOUT, fake)
+    assert "Attention" not in (tmp_path / "erf.html").read_text()
+    assert summary(made("logits")) == "95 % of the mass: logits 1.5 % of the image"

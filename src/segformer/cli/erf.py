@@ -1,18 +1,33 @@
-"""The command that shows where a model looks."""
+"""``segformer erf``: show where a model looks."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from segformer.cli.arguments import ANY_MODEL, DataArgument, DeviceArgument, call, load_data, load_model
+from segformer.cli.arguments import (
+    ANY_MODEL,
+    DataArgument,
+    DeviceArgument,
+    ThreadsArgument,
+    call,
+    load_data,
+    load_model,
+    print_note,
+)
 from segformer.config import Size
 from segformer.errors import UserError
 
-COMPARE = "Other models, or encoders of timm: with random weights, or with those of a file."
-SIZE = "Images are resized to cover it and cut; None: a square of the model's short side."
+COMPARE = (
+    "Networks to compare with: models, encoders of timm with random weights, or ENCODER=FILE for timm's encoder with "
+    "the weights of a file."
+)
+OutArgument = Annotated[
+    Path, arg(metavar="DIR", help="Folder for the results; an interrupted measurement there is resumed.")
+]
+SIZE = "Height and width to which images are resized and cropped; None: a square of the model's short side."
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -25,22 +40,22 @@ def erf(
     /,
     *,
     data: DataArgument,
-    split: Annotated[str, arg(help="Which images: train, val, test.")] = "val",
-    masks: Annotated[str, arg(metavar="DIR", help="As data.masks in training.")] = "",
-    limit: Annotated[int, arg(help="Only the first N images.")] = 100,
+    split: Annotated[str, arg(help="Split to take images from: train, val or test.")] = "val",
+    masks: Annotated[str, arg(metavar="DIR", help="Folder of the masks, as data.masks in training.")] = "",
+    limit: Annotated[int, arg(metavar="N", help="Number of images to take from the split.")] = 100,
     size: Annotated[Size | None, arg(metavar="H W", help=SIZE)] = None,
-    compare: Annotated[tuple[str, ...], arg(metavar="MODEL|NAME|NAME=FILE", help=COMPARE)] = (),
-    out: Annotated[Path, arg(metavar="DIR", help="Where results go.")] = Path("erf"),
+    compare: Annotated[tuple[str, ...], arg(metavar="MODEL|ENCODER|ENCODER=FILE", help=COMPARE)] = (),
+    out: OutArgument = Path("erf"),
     device: DeviceArgument = "auto",
-    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+    threads: ThreadsArgument = 0,
 ) -> None:
-    """Show where a model looks: effective receptive fields of stages and decoder (Sec. 3.2, Figure 3), and attention.
+    """Show where a model looks: effective receptive fields of its outputs (Sec. 3.2, Figure 3), and attention.
 
-    Writes erf.html, erf.png and erf.json, and erf.npz: Ctrl-C keeps what there is, and the same command goes on.
+    Writes DIR/erf.html, erf.png and erf.json. After Ctrl-C the same command resumes where the measurement stopped.
     """
     from segformer.cli.terminal import progress_of
     from segformer.receptive_field.measure import choose_size, measure
-    from segformer.receptive_field.page import picture_of, summary, write_results
+    from segformer.receptive_field.page import attend, summary, write_results
     from segformer.receptive_field.probes import probe_all
 
     if limit < 1:
@@ -48,25 +63,25 @@ def erf(
     source = load_data(data, masks)
     loaded = load_model(model, device, threads)
     size = choose_size(size, loaded.card.preprocessing)
+    samples = source.samples(split)
     probes = probe_all(loaded, model, compare, size)
-    try:
-        with progress_of("erf") as progress:
-            fields = measure(
-                probes,
-                source.name,
-                source.samples(split),
-                card=loaded.card,
-                size=size,
-                limit=limit,
-                out=out,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        print(f"what was measured is kept in {out}; the same command goes on from there", file=sys.stderr)
-        raise
+    with resume_hint(out), progress_of("erf") as progress:
+        fields = measure(
+            probes, source.name, samples, card=loaded.card, size=size, limit=limit, out=out, progress=progress
+        )
     about = {"data": f"{source.name}, {split}", "size": f"{size[0]} x {size[1]}"}
-    write_results(out, fields, about, picture_of(loaded, source.samples(split)[0], size))
+    write_results(out, fields, about, attend(loaded, samples[0], size))
     print(f"wrote {out / 'erf.html'}, erf.png, erf.json")
     for label, total in list(fields.items())[1:]:
         print(f"{label}: {summary(total)}")
     print(summary(fields[model]))
+
+
+@contextmanager
+def resume_hint(out: Path) -> Iterator[None]:
+    """After Ctrl-C, say where the images measured so far are kept and how to resume."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_note(f"the images measured so far are kept in {out}; run the same command to resume")
+        raise

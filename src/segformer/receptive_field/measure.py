@@ -1,38 +1,36 @@
-"""Effective receptive fields over a data set, of several networks at once; stopped and resumed at will."""
+"""Measurement of effective receptive fields over a data set, of several networks at once; it can be resumed."""
 
 import hashlib
-import io
-import json
-import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from segformer.arrays import to_tensor_view
+from segformer.arrays import Array, to_tensor_view
 from segformer.config import ModelCard, Preprocessing, Size
 from segformer.data.dataset import Sample
 from segformer.data.images import Decoding
 from segformer.data.transforms import resize_image
 from segformer.errors import UserError
-from segformer.files import write_bytes
-from segformer.receptive_field.field import NOTHING, ReceptiveFields, image_fields
+from segformer.receptive_field.field import NO_IMAGES, ReceptiveFields, image_fields
 from segformer.receptive_field.probes import Probe
-from segformer.resumable import OnProgress
+from segformer.resumable import REMEDY, OnProgress, Store
 
-STATE = "erf.npz"
-METHOD = 1  # raised when the same images and weights would give other numbers
-SAVE_EVERY = 30.0  # seconds
-ALIGNED = 64  # twice the largest stride: then the central positions of all outputs are over the central pixel
+WORK = "measurement of receptive fields"
+STATE = "state"
+SUMS = "sums.npz"
+OLD_STATE = "erf.npz"  # kept by version 0.1
+METHOD_VERSION = 1  # raise it when the same images and weights give other numbers
+ALIGNED = 64  # twice the largest stride: multiples put the central positions of all outputs over the central pixel
 
 Fields = dict[str, ReceptiveFields]
+"""The fields of each network by its label."""
 
 
 def measure(
     probes: Sequence[Probe],
-    name: str,
+    data: str,
     samples: Sequence[Sample],
     *,
     card: ModelCard,
@@ -41,32 +39,30 @@ def measure(
     out: Path,
     progress: OnProgress | None = None,
 ) -> Fields:
-    """Return the fields of each network, by its label, over the first ``limit`` samples of the data called ``name``.
+    """Return the fields of each network over the first ``limit`` samples of the data set named ``data``.
 
-    ``card`` says how images are decoded.  The sums so far are kept in ``out / "erf.npz"``, also when this is
-    interrupted, and the next call goes on from there with the same result.  Raises a UserError where what is kept
-    there is of something else, and says of what.
+    ``card`` says how images are decoded.  The sums are kept in ``out``/state, also when the measurement is
+    interrupted; the next call resumes there and gives the same result.  Raises a UserError where ``out`` holds
+    another measurement.
     """
     if not samples:
-        raise UserError(f"{name}: there are no images in this split")
-    fingerprint, path = fingerprint_of(probes, name, samples, size), out / STATE
-    fields = read_state(path, fingerprint) if path.exists() else {probe.label: NOTHING for probe in probes}
-    chosen, saved, saved_at = samples[:limit], count_of(fields), time.monotonic()
-    if saved > len(chosen):
-        raise UserError(f"{path} holds {saved} images, more than {len(chosen)}; raise --limit or give another --out")
-    try:
-        for index in range(saved, len(chosen)):
+        raise UserError(f"{data}: there are no images in this split")
+    if (out / OLD_STATE).is_file():
+        raise UserError(f"{out / OLD_STATE} is of version 0.1, which cannot be resumed; {REMEDY}")
+    store = Store(out / STATE, identity_of(probes, data, samples, size), work=WORK)
+    fields = load_fields(store, probes)
+    chosen = samples[:limit]
+    start = image_count(fields)
+    if start > len(chosen):
+        raise UserError(f"{out} holds {start} images, more than {len(chosen)}; raise --limit or give another --out")
+    with store.saving(SUMS, lambda: to_arrays(fields)) as advanced:
+        for index in range(start, len(chosen)):
             if progress:
                 progress(index, len(chosen))
-            pixels = pixels_of(chosen[index], card, size)
-            # A new object, so that an interruption finds all networks after this image or none.
-            fields = {probe.label: with_image(fields[probe.label], probe, pixels) for probe in probes}
-            if time.monotonic() - saved_at > SAVE_EVERY:
-                write_state(path, fields, fingerprint)
-                saved, saved_at = index + 1, time.monotonic()
-    finally:
-        if count_of(fields) > saved:
-            write_state(path, fields, fingerprint)
+            pixels = read_pixels(chosen[index], card, size)
+            # One new object, so that an interruption finds every network after this image, or none.
+            fields = {probe.label: add_image(fields[probe.label], probe, pixels) for probe in probes}
+            advanced()
     if progress:
         progress(len(chosen), len(chosen))
     for label, total in fields.items():
@@ -74,16 +70,16 @@ def measure(
     return fields
 
 
-def with_image(total: ReceptiveFields, probe: Probe, pixels: Tensor) -> ReceptiveFields:
-    """Return the sums with those of one more image (C, H, W); a UserError names the network."""
+def add_image(total: ReceptiveFields, probe: Probe, pixels: Tensor) -> ReceptiveFields:
+    """Return the sums with one more image (C, H, W); a UserError names the network."""
     try:
-        return total.plus(image_fields(probe, probe.normalize(pixels)))
-    except ValueError as error:
+        return total.plus(image_fields(probe.outputs, probe.normalize(pixels)))
+    except UserError as error:
         raise UserError(f"{probe.label}: {error}") from error
 
 
 def choose_size(size: Size | None, preprocessing: Preprocessing) -> Size:
-    """Return a given size, or a square of the model's short side; raises a UserError where a stage has no center.
+    """Return the given size, or a square of the model's short side; raises a UserError where a stage has no center.
 
     >>> choose_size(None, Preprocessing(short_side=512)), choose_size(None, Preprocessing(short_side=360))
     ((512, 512), (384, 384))
@@ -93,67 +89,66 @@ def choose_size(size: Size | None, preprocessing: Preprocessing) -> Size:
         return side, side
     if any(side < ALIGNED or side % ALIGNED for side in size):
         raise UserError(
-            f"--size must be two multiples of {ALIGNED} (height and width), got {size[0]} {size[1]}: at others the "
-            f"central positions of the stages do not lie over the same pixel"
+            f"--size must be two multiples of {ALIGNED} (height and width), got {size[0]} {size[1]}: at other sizes "
+            f"the central positions of the stages do not lie over the same pixel"
         )
     return size
 
 
-def pixels_of(sample: Sample, card: ModelCard, size: Size) -> Tensor:
-    """Decode a sample's image as a model takes it, and bring it to a size.  -> (C, *size)"""
+def read_pixels(sample: Sample, card: ModelCard, size: Size) -> Tensor:
+    """Decode the image of a sample as the model takes it, and bring it to a size.  -> (C, *size)"""
     image = to_tensor_view(sample.read(Decoding.from_model(card.model, card.preprocessing))[0])
-    return cropped(image, size, antialias=card.preprocessing.antialias)
+    return center_crop(image, size, antialias=card.preprocessing.antialias)
 
 
-def cropped(image: Tensor, size: Size, *, antialias: bool = False) -> Tensor:
-    """Resize an image so that it just covers a size, aspect kept, and cut out the middle.  (C, H, W) -> (C, *size)"""
+def center_crop(image: Tensor, size: Size, *, antialias: bool = False) -> Tensor:
+    """Resize an image so that it just covers a size, keep its aspect, and cut out the middle.  -> (C, *size)"""
     factor = max(size[0] / image.shape[1], size[1] / image.shape[2])
     height, width = (max(least, round(side * factor)) for least, side in zip(size, image.shape[1:], strict=True))
     if (height, width) != tuple(image.shape[1:]):
         image = resize_image(image, (height, width), antialias)
-    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    top = (height - size[0]) // 2
+    left = (width - size[1]) // 2
     return image[:, top : top + size[0], left : left + size[1]]
 
 
-def fingerprint_of(probes: Sequence[Probe], name: str, samples: Sequence[Sample], size: Size) -> dict[str, str]:
-    """Say what a measurement is of, so far as its numbers depend on it; how many images is left out."""
+def identity_of(probes: Sequence[Probe], data: str, samples: Sequence[Sample], size: Size) -> dict[str, object]:
+    """Return everything that the sums depend on except the number of images, as JSON values."""
     names = "\n".join(sample.name for sample in samples)
     return {
-        "method": str(METHOD),
-        "models": ", ".join(f"{probe.label} ({probe.digest})" for probe in probes),
-        "data": f"{name}, {len(samples)} images ({hashlib.sha256(names.encode()).hexdigest()[:8]})",
-        "size": f"{size[0]} x {size[1]}",
+        "method_version": METHOD_VERSION,
+        "models": {probe.label: probe.digest for probe in probes},
+        "data": data,
+        "num_images": len(samples),
+        "image_names": hashlib.sha256(names.encode()).hexdigest()[:16],
+        "size": list(size),
     }
 
 
-def count_of(fields: Mapping[str, ReceptiveFields]) -> int:
-    """How many images there are in the sums."""
+def image_count(fields: Mapping[str, ReceptiveFields]) -> int:
+    """Return the number of images in the sums, which is the same for all networks."""
     return next(iter(fields.values())).count
 
 
-def write_state(path: Path, fields: Mapping[str, ReceptiveFields], fingerprint: Mapping[str, str]) -> None:
-    """Keep the sums, all at once."""
-    strides = {label: dict(total.strides) for label, total in fields.items()}
-    about = {"fingerprint": dict(fingerprint), "count": count_of(fields), "strides": strides}
-    arrays = {f"{i}/{name}": total.sums[name] for i, total in enumerate(fields.values()) for name in total.sums}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
-    write_bytes(path, buffer.getvalue())
+def to_arrays(fields: Mapping[str, ReceptiveFields]) -> dict[str, Array]:
+    """Return the sums as named arrays: network number and output, then sum or stride."""
+    arrays: dict[str, Array] = {"count": np.array(image_count(fields))}
+    for number, total in enumerate(fields.values()):
+        for name in total.sums:
+            arrays[f"{number}/{name}/sum"] = total.sums[name]
+            arrays[f"{number}/{name}/stride"] = np.array(total.strides[name])
+    return arrays
 
 
-def read_state(path: Path, fingerprint: Mapping[str, str]) -> Fields:
-    """Read the sums; raises a UserError that names what differs from ``fingerprint``."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            arrays = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: damaged, or not written by segformer erf; remove it or give another --out") from error
-    for name, value in fingerprint.items():
-        kept = about["fingerprint"].get(name)
-        if kept != value:
-            raise UserError(f"{path} holds other {name}: {kept}, now {value}; remove it or give another --out")
-    return {
-        label: ReceptiveFields({name: arrays[f"{i}/{name}"] for name in strides}, strides, about["count"])
-        for i, (label, strides) in enumerate(about["strides"].items())
-    }
+def load_fields(store: Store, probes: Sequence[Probe]) -> Fields:
+    """Return the sums that an interrupted measurement kept, or empty ones."""
+    if not store.has(SUMS):
+        return {probe.label: NO_IMAGES for probe in probes}
+    arrays = store.load_arrays(SUMS)
+    fields = {}
+    for number, probe in enumerate(probes):
+        names = [key.split("/")[1] for key in arrays if key.startswith(f"{number}/") and key.endswith("/sum")]
+        sums = {name: arrays[f"{number}/{name}/sum"] for name in names}
+        strides = {name: int(arrays[f"{number}/{name}/stride"]) for name in names}
+        fields[probe.label] = ReceptiveFields(sums, strides, int(arrays["count"]))
+    return fields
