@@ -69,10 +69,8 @@ class Segmentation:
 
     def polygons(self, min_area: int = 16) -> list[dict[str, Any]]:
         """Outlines of each connected region: class, area, polygon (x, y pairs) and holes, in pixels."""
-        try:
-            import cv2
-        except ImportError as error:
-            raise UserError("polygons need OpenCV: pip install 'segformer[polygons]'") from error
+        import cv2
+
         regions = []
         for index, name in enumerate(self.classes):
             binary = (self.mask == index).astype(np.uint8)

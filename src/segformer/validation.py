@@ -16,7 +16,7 @@ class OneOf:
     """
 
     table: str
-    """Module and name of the table, below this package."""
+    """Module and name, below this package, of the table or of a function that returns the names."""
     lead: str = "One of"
     """Words before the names in a help text."""
 

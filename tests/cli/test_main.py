@@ -1,19 +1,27 @@
+import errno
 import json
 import os
 import resource
 import subprocess
 import sys
+import tempfile
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import draw_pair, write_folder
 from segformer.checkpoints.model_folder import save
+from segformer.cli import info as info_command
+from segformer.cli import main as cli
 from segformer.cli.main import main
-from segformer.cli.main import main as cli
 from segformer.config import Preprocessing
+from segformer.data.transforms import SegmentationTransform
+from segformer.errors import UserError
 from segformer.models.build import build_model
 
 SMALL = ["--data.resize", "64", "48", "--data.crop", "40", "48", "--model.decoder-channels", "32"]
@@ -172,10 +180,8 @@ def test_unknown_names(capsys: pytest.CaptureFixture[str], small_data: Path, tmp
         ["train", "--data", small_data, "--train.steps", "0"],
         ["trian"],
     ):
-        assert run(*arguments) == 2
-        assert "Traceback" not in capsys.readouterr().err
-    assert run("train", "camvid_b0_quick", "--train.lrr", "1") == 2
-    assert "--train.lr " in capsys.readouterr().err
+        refused(capsys, *arguments)
+    assert "did you mean '--train.lr'?" in refused(capsys, "train", "camvid_b0_quick", "--train.lrr", "1")
 
 
 def test_a_recipe_file_with_an_unknown_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,14 +300,134 @@ def test_what_a_newcomer_may_ask_for(small_data: Path, tmp_path: Path, capsys: p
     assert "--resume needs the run to go on with" in refused(capsys, "train", "--resume")
     channels = ["--model.in-channels", "4", "--preprocessing.mean", *"1234", "--preprocessing.std", *"1234"]
     line = refused(capsys, "train", "--data", small_data, *SMALL, *channels, "--run-dir", tmp_path / "run")
-    assert "model.in_channels must be 3 for preprocessing.pixels rgb, got 4; set it to raw" in line
-    assert run("train", "--data", small_data, "--train.lr", "-1") == 2
-    assert "train.lr must be positive" in capsys.readouterr().err
+    assert "model.in_channels must be 3 for preprocessing.pixels rgb, got 4; set preprocessing.pixels raw" in line
+    assert "train.lr must be positive" in refused(capsys, "train", "--data", small_data, "--train.lr", "-1")
+
+
+def raising(error: BaseException) -> Callable[[object], None]:
+    def command(_: object) -> None:
+        raise error
+
+    return command
 
 
 def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object) -> None:
-        raise ModuleNotFoundError("No module named 'lightning_fabric'", name="lightning_fabric")
+    missing = ModuleNotFoundError("No module named 'lightning_fabric'", name="lightning_fabric.plugins")
+    monkeypatch.setattr(info_command, "run", raising(missing))
+    assert "needs the package lightning_fabric: pip install 'segformer[train]'" in refused(capsys, "info", "x")
 
-    monkeypatch.setitem(cli.TRAINING, "train", missing)
-    assert "pip install 'segformer[train]'" in refused(capsys, "train", "folder_b0")
+
+def test_every_extra_is_one_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert set(cli.EXTRAS.values()) <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (UserError("first\n  second"), "error: first second"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "a.jpg"),
+            "error: a.jpg: No such file or directory",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "a.jpg"), "error: a.jpg: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), "error: [Errno 28] No space left on device"),
+        (MemoryError(), "error: out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "error: out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "error: out of memory"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line_and_status_2(
+    error: Exception, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(info_command, "run", raising(error))
+    assert refused(capsys, "info", "x").startswith(message)
+
+
+def bug(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, str]:
+    """Return the one line of a command that fails by a bug, and the traceback in the file that the line names."""
+    assert run(*arguments) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    path = Path(line.rpartition(" is in ")[2])
+    text = path.read_text()
+    path.unlink()
+    return line, text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("planted"),
+        KeyError("planted"),
+        ModuleNotFoundError("No module named 'planted'", name="planted"),
+        OSError(errno.EBADF, "planted"),
+        BrokenPipeError(errno.EPIPE, "planted"),
+        AssertionError("planted"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_bug_is_one_line_that_names_a_file_with_the_traceback(
+    error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(info_command, "run", raising(error))
+    line, text = bug(capsys, "info", "x")
+    assert line.startswith(f"error: this is a bug of segformer ({type(error).__name__}: ")
+    assert f"its traceback is in {tmp_path}/segformer-" in line
+    assert "Traceback (most recent call last)" in text
+    assert "planted" in text
+
+
+def test_a_bug_in_a_loading_process_is_told_the_same_way(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("planted")
+
+    monkeypatch.setattr(SegmentationTransform, "__call__", broken)
+    arguments = ["train", "--data", small_data, *SMALL[:-1], "2", "--train.steps", "3", "--run-dir", tmp_path / "run"]
+    line, text = bug(capsys, *arguments)
+    assert "planted" in line
+    assert "planted" in text
+
+
+def test_a_traceback_is_raised_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGFORMER_TRACEBACK", "1")
+    monkeypatch.setattr(info_command, "run", raising(ValueError("planted")))
+    with pytest.raises(ValueError, match="planted"):
+        main(["info", "x"])
+
+
+PLANTED = """
+import os, signal, sys
+from segformer.cli import info, main
+def run(arguments):
+    {body}
+info.run = run
+main.main(["info", "x"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ('raise ValueError("planted")', 1, "error: this is a bug of segformer (ValueError: planted)"),
+        ("os.kill(os.getpid(), signal.SIGTERM); signal.pause()", 143, ""),
+        ("os.kill(os.getpid(), signal.SIGINT); signal.pause()", 130, ""),
+        ('open("/nowhere/at/all")', 2, "error: /nowhere/at/all: No such file or directory"),
+    ],
+)
+def test_exit_statuses_of_a_process(body: str, status: int, message: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PLANTED.format(body=body)]
+    finished = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert finished.returncode == status, finished.stderr
+    assert finished.stderr.startswith(message)
+    assert len(finished.stderr.splitlines()) == bool(message)
+    assert len(list(tmp_path.iterdir())) == (status == 1)
+
+
+def test_a_reader_that_ends_early_is_no_error() -> None:
+    command = f"{sys.executable} -m segformer train --list | head -1; echo ${{PIPESTATUS[0]}}"
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert finished.stderr == ""
+    assert finished.stdout.splitlines()[-1] in ("0", "141")

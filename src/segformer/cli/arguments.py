@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from segformer.cli.parsing import PROGRAM as PROGRAM
+from segformer.cli.main import PROGRAM as PROGRAM
+from segformer.cli.main import fail as fail
 from segformer.cli.parsing import call as call
 from segformer.cli.parsing import parse as parse
 from segformer.config import Blend, DataConfig, EvalConfig
@@ -31,13 +32,6 @@ NodesArgument = Annotated[int, arg(metavar="N", help="Number of machines, when t
 ThreadsArgument = Annotated[int, arg(metavar="N", help="Number of CPU threads; 0: one for each core.")]
 Protocol = Literal["own", "whole", "slide", "multiscale"]
 DeviceArgument = Annotated[str, arg(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to compute on.")]
-
-
-def fail(message: str) -> NoReturn:
-    """Print an error and exit with status 2."""
-    for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
-    sys.exit(2)
 
 
 def choose_device(name: str) -> str:

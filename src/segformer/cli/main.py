@@ -1,35 +1,42 @@
-"""The command line: which command runs, and what becomes of its errors."""
+"""The command line: it runs a command and turns what goes wrong into one line and an exit status."""
 
 import errno
+import io
 import os
+import select
+import signal
 import sys
 import tempfile
+import textwrap
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
+from typing import NoReturn
 
-from segformer.cli.arguments import PROGRAM, fail
 from segformer.errors import UserError
+from segformer.validation import check_choice
 
+PROGRAM = "segformer"
 COMMANDS = {
     "demo": "Train, evaluate and predict on drawn streets: a first look.",
-    "train": "Train a model as a recipe says.",
+    "train": "Train a model with a recipe.",
     "pretrain": "Train an encoder to classify images.",
-    "inspect": "Look at a data set before any training.",
+    "inspect": "Check a data set before training.",
     "evaluate": "Score a model on a data set.",
-    "submission": "Write the files that a test server takes.",
+    "submission": "Write the files that a test server expects.",
     "robustness": "Score a model on corrupted images.",
     "predict": "Segment images.",
-    "erf": "Measure what a model sees: effective receptive fields.",
-    "info": "Say what a model is.",
-    "convert": "Convert a checkpoint to another layout.",
+    "erf": "Measure effective receptive fields: what a model sees.",
+    "info": "Show what a model is.",
+    "convert": "Convert a checkpoint to another format.",
     "reproduce": "Print a table of the paper beside our own counts.",
 }
-"""Each is a module here with ``run(arguments)``; it is imported when it is called."""
+"""Each is a module of this package with ``run(arguments)``, which is imported when it is called."""
 
-EXTRAS = {  # the extra that installs a package
+EXTRAS = {
     **dict.fromkeys(("lightning_fabric", "tensorboard"), "train"),
     "cv2": "robustness",
     "tifffile": "tiff",
@@ -39,71 +46,127 @@ EXTRAS = {  # the extra that installs a package
     "timm": "pretrain",
     "wandb": "wandb",
 }
-OS_ERRORS = {  # what a user can cause
-    errno.ENOENT, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
-    errno.ENOTEMPTY, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG, errno.EADDRINUSE,
-}  # fmt: skip
+"""The optional dependency of this package that installs a module."""
+OS_ERRORS = {
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENOMEM),
+    *(errno.EADDRINUSE, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH),
+}
+"""Errors of the operating system that a user can cause and correct."""
+OUT_OF_MEMORY = "out of memory; use fewer or smaller images at a time, or another --device"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command.
 
-    Exit status: 2 for what a user can correct, said in one line; 130 after Ctrl-C, 143 after SIGTERM; 1 for a bug of
-    this package, whose traceback goes to a file that the one line names.
+    Exit status: 2 for what a user can correct, told in one line; 130 after Ctrl-C, 143 after SIGTERM; 141 if the reader
+    of the output is gone; 1 for a bug of this package, told in one line that names a file with the traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        run_command(arguments)
+        with sigterm_as_exit():
+            try:
+                run_command(arguments)
+            finally:
+                sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
-    except UserError as error:
-        fail(one_line(error))
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
-            report_bug(error)
-        fail(f"this needs the package {package}: pip install '{PROGRAM}[{EXTRAS[package]}]'")
-    except OSError as error:
-        if error.errno not in OS_ERRORS:
-            report_bug(error)
-        fail(f"{error.filename}: {error.strerror}" if error.filename else one_line(error))
     except Exception as error:
+        message = user_message(error)
+        if message is not None:
+            fail(message)
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            sys.exit(141)
         report_bug(error)
 
 
 def run_command(arguments: list[str]) -> None:
-    """Run what the first argument names; raises a UserError that names the closest command."""
+    """Run the command that the first argument names; raises a UserError that names the closest one."""
     name, *rest = arguments
     if name == "--version":
         print(f"{PROGRAM} {version(PROGRAM)}")
     elif name in ("--help", "-h"):
         print_help()
     else:
-        from segformer.config import check_choice
-
         check_choice("COMMAND", name, COMMANDS)
         import_module(f"segformer.cli.{name}").run(rest)
 
 
 def print_help() -> None:
-    """Say what the commands are."""
+    """Print the list of commands."""
     print(f"usage: {PROGRAM} COMMAND [ARGUMENTS]\n\nSemantic segmentation with SegFormer: train, evaluate, predict.\n")
     for name, summary in COMMANDS.items():
         print(f"  {name:<11} {summary}")
-    print(f"\n{PROGRAM} demo shows everything on drawn streets. {PROGRAM} COMMAND --help explains a command.")
+    print(f"\nFor the arguments of a command: {PROGRAM} COMMAND --help. To see what it can do: {PROGRAM} demo.")
 
 
-def one_line(error: Exception) -> str:
-    """Return the message of an error on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+@contextmanager
+def sigterm_as_exit() -> Iterator[None]:
+    """Let SIGTERM end the block with exit status 143, so that files that are being written are cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
-def report_bug(error: Exception) -> None:
-    """Write the traceback to a file, say where in one line, and exit with status 1."""
+def user_message(error: Exception) -> str | None:
+    """Return one line for an error that a user can cause, or None for a bug."""
+    if isinstance(error, UserError):
+        return one_line(str(error))
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        if package in EXTRAS:
+            return f"this needs the package {package}: pip install '{PROGRAM}[{EXTRAS[package]}]'"
+    if isinstance(error, OSError) and error.errno in OS_ERRORS:
+        return f"{error.filename}: {error.strerror}" if error.filename else one_line(str(error))
+    if is_out_of_memory(error):
+        return OUT_OF_MEMORY
+    return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on a device or in main memory; without importing torch."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool({"OutOfMemoryError", "MemoryError"} & names) or "can't allocate memory" in str(error)
+
+
+def reader_is_gone() -> bool:
+    """Whether the process that read standard output, such as ``head``, has ended; what is left to print is dropped."""
+    try:
+        output = sys.stdout.fileno()
+    except io.UnsupportedOperation:  # standard output was replaced by something in memory
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line."""
+    return " ".join(text.split())
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error, a line for each line of the message, and exit with status 2."""
+    for line in message.splitlines() or ["unknown"]:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def report_bug(error: Exception) -> NoReturn:
+    """Write the traceback to a file, name it in one line, and exit with status 1; SEGFORMER_TRACEBACK=1: raise."""
     if os.environ.get("SEGFORMER_TRACEBACK"):
         raise error
     with tempfile.NamedTemporaryFile("w", prefix=f"{PROGRAM}-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write("".join(traceback.format_exception(error)))
-    message = f"{type(error).__name__}: {one_line(error)}"
-    print(f"error: this is a bug of {PROGRAM} ({message}); its traceback is in {Path(file.name)}", file=sys.stderr)
+    lines = str(error).strip().splitlines()  # of an error in a worker process, the last line is the original error
+    message = textwrap.shorten(f"{type(error).__name__}: {lines[-1] if lines else ''}", 200, placeholder=" ...")
+    print(f"error: this is a bug of {PROGRAM} ({message}); its traceback is in {file.name}", file=sys.stderr)
     sys.exit(1)

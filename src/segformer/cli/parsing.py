@@ -17,11 +17,11 @@ import tyro
 from tyro.conf import arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
+from segformer.cli.main import PROGRAM
 from segformer.errors import UserError
 from segformer.validation import OneOf
 
 T = TypeVar("T")
-PROGRAM = "segformer"
 
 
 def call(command: Callable[..., None], arguments: Sequence[str]) -> None:
@@ -106,7 +106,8 @@ def wrap(text: str) -> str:
 def row_names(mark: OneOf) -> str:
     """Return the names that a table holds at this moment, as a sentence of a help text."""
     module, _, table = mark.table.rpartition(".")
-    rows = getattr(import_module(f"segformer.{module}"), table, ())
+    rows = getattr(import_module(f"segformer.{module}"), table)
+    rows = rows() if callable(rows) else rows
     return f"{mark.lead}: {', '.join(rows)}."
 
 
