@@ -21,8 +21,8 @@ import torch
 from benchmarks.inference import PACKAGES, draw_batch, trained_model, widen, write_models
 from benchmarks.machine import check_models, describe_run, interleaved, run_command_line, timed
 from benchmarks.pipelines import FP32, Setting, ours_eager, transformers_eager
+from segformer import report
 from segformer.files import write_json
-from segformer.report import html as report
 
 OURS, THEIRS = "ours", "transformers"
 WARM_UP = 5

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from segformer.config import Recipe as Recipe
     from segformer.data.sources.catalog import open_data as open_data
     from segformer.evaluation.evaluate import evaluate as evaluate
-    from segformer.evaluation.evaluate import examine as examine
     from segformer.inference.predictor import Predictor as Predictor
     from segformer.models.build import build_model as build_model
     from segformer.models.segmenter import Segmenter as Segmenter
@@ -37,7 +36,6 @@ _HOMES = {
     "open_data": "data.sources.catalog",
     "Predictor": "inference.predictor",
     "evaluate": "evaluation.evaluate",
-    "examine": "evaluation.evaluate",
     "Segmenter": "models.segmenter",
     "build_model": "models.build",
     "RECIPES": "recipes",

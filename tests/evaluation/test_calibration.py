@@ -33,7 +33,7 @@ def test_the_middle_temperature_is_1() -> None:
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.5])
 def test_the_temperature_undoes_what_the_scores_were_multiplied_by(sharpness: float) -> None:
     halves = [count(*drawn(20_000, sharpness, seed)) for seed in (0, 1)]
-    found = Calibration.of(np.stack([nll for nll, _ in halves]), np.stack([bins for _, bins in halves]))
+    found = Calibration.from_counts(np.stack([nll for nll, _ in halves]), np.stack([bins for _, bins in halves]))
     assert found.temperature == pytest.approx(sharpness, rel=0.08)
     assert found.ece_after < 0.02
     assert found.ece > 0.05 or sharpness == 1.0
@@ -45,9 +45,9 @@ def test_one_half_alone_serves_for_both() -> None:
     nothing = np.zeros_like(nll), np.zeros_like(bins)
     for order in ((0, 1), (1, 0)):
         pair = [(nll, bins), nothing]
-        found = Calibration.of(np.stack([pair[k][0] for k in order]), np.stack([pair[k][1] for k in order]))
+        found = Calibration.from_counts(np.stack([pair[k][0] for k in order]), np.stack([pair[k][1] for k in order]))
         assert found.nll == pytest.approx(nll[ONE] / 1000)
-    empty = Calibration.of(np.stack([nothing[0]] * 2), np.stack([nothing[1]] * 2))
+    empty = Calibration.from_counts(np.stack([nothing[0]] * 2), np.stack([nothing[1]] * 2))
     assert empty.ece == 0
 
 

@@ -137,12 +137,12 @@ def test_json_has_null_for_a_class_that_does_not_occur() -> None:
     scores = scores_of([0, 0, 1, 1], [0, 0, 0, 1], 3)
     values = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert values["mIoU"] == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert values["classes"]["c0"] == pytest.approx({"IoU": 2 / 3, "accuracy": 2 / 3, "share of pixels": 3 / 4})
-    assert values["classes"]["c2"] == {"IoU": None, "accuracy": None, "share of pixels": 0.0}
+    assert values["classes"]["c0"] == pytest.approx({"iou": 2 / 3, "accuracy": 2 / 3, "share_of_pixels": 3 / 4})
+    assert values["classes"]["c2"] == {"iou": None, "accuracy": None, "share_of_pixels": 0.0}
     assert values["confusion"] == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
 
 
 def test_json_of_nothing_is_valid_too() -> None:
     values = json.loads(json.dumps(scores_of([0], [255], 2).to_json(), allow_nan=False))
     assert values["mIoU"] is None
-    assert values["classes"]["c1"]["share of pixels"] is None
+    assert values["classes"]["c1"]["share_of_pixels"] is None

@@ -90,7 +90,7 @@ def test_a_geotiff_keeps_its_place_and_gets_the_palette(model: Segmenter, tmp_pa
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, MemoryError])
-def test_an_interrupted_image_goes_on(model: Segmenter, tmp_path: Path, kind: type[BaseException]) -> None:
+def test_an_interrupted_image_is_resumed(model: Segmenter, tmp_path: Path, kind: type[BaseException]) -> None:
     path, seen = write(tmp_path / "in.tif"), []
 
     def stop(done: int, total: int) -> None:
@@ -125,7 +125,7 @@ def test_wherever_it_was_interrupted(model: Segmenter, tmp_path: Path, rows: int
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected(model, path))
 
 
-def test_a_mask_of_something_else_is_not_gone_on_with(model: Segmenter, tmp_path: Path) -> None:
+def test_a_mask_of_something_else_is_not_resumed(model: Segmenter, tmp_path: Path) -> None:
     path = write(tmp_path / "in.tif")
 
     def stop(done: int, total: int) -> None:
@@ -133,7 +133,10 @@ def test_a_mask_of_something_else_is_not_gone_on_with(model: Segmenter, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         segment_raster(model, path, tmp_path / "out.tif", CONFIG, progress=stop)
-    with pytest.raises(UserError, match="unfinished mask of something else"):
+    with pytest.raises(
+        UserError,
+        match=r"out\.tif\.part holds another mask: protocol\.crop is \[96, 96\] there and \[64, 64\] here; remove",
+    ):
         segment_raster(model, path, tmp_path / "out.tif", replace(CONFIG, crop=(64, 64)))
 
 
@@ -150,13 +153,13 @@ def test_no_gradients_are_kept(model: Segmenter, tmp_path: Path) -> None:
 
 def test_rows_are_read_once(model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, rows = write(tmp_path / "in.png"), []
-    original = raster.Rows._bands
+    original = raster.RowReader._bands
 
-    def recorded(self: raster.Rows, part: slice) -> np.ndarray:
+    def recorded(self: raster.RowReader, part: slice) -> np.ndarray:
         rows.append((part.start, part.stop))
         return original(self, part)
 
-    monkeypatch.setattr(raster.Rows, "_bands", recorded)
+    monkeypatch.setattr(raster.RowReader, "_bands", recorded)
     segment_raster(model, path, tmp_path / "out.png", CONFIG)
     assert rows[0] == (0, 96)
     assert [b for _, b in rows[:-1]] == [a for a, _ in rows[1:]]

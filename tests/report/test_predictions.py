@@ -13,7 +13,7 @@ from segformer.data.sources.catalog import open_data
 from segformer.inference.predictor import Predictor
 from segformer.models.build import build_model
 from segformer.models.segmenter import Segmenter
-from segformer.report.predictions import WRONG, Rows, draw_errors, picture_grid, prediction_rows
+from segformer.report.predictions import WRONG, draw_errors, picture_grid, prediction_rows
 
 
 @pytest.fixture
@@ -97,7 +97,10 @@ def test_picture_grid_sets_every_picture_in_its_place() -> None:
     def flat(height: int, width: int, value: int) -> np.ndarray:
         return np.full((height, width, 3), value, dtype=np.uint8)
 
-    rows: Rows = [("a", [("x", flat(100, 640, 10)), ("y", flat(20, 30, 20))]), ("b", [("x", flat(60, 40, 30))])]
+    rows = [
+        ("a", [("x", flat(100, 640, 10)), ("y", flat(20, 30, 20))]),
+        ("b", [("x", flat(60, 40, 30))]),
+    ]
     grid = picture_grid(rows)
     assert (grid.shape, grid.dtype) == ((50 + 4 + 60, 320 + 4 + 320, 3), np.uint8)
     assert (grid[:50, :320] == 10).all()

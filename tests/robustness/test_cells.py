@@ -17,7 +17,7 @@ from segformer.data.images import RGB, Decoding
 from segformer.data.label_table import LabelTable
 from segformer.data.loading import seed_of
 from segformer.errors import UserError
-from segformer.evaluation.evaluate import evaluate
+from segformer.evaluation.evaluate import score
 from segformer.evaluation.metrics import Scores
 from segformer.inference.windows import whole_logits
 from segformer.models.build import build_from_card, model_config
@@ -75,9 +75,9 @@ def test_cells_are_what_evaluate_gives_on_corrupted_images(model: Segmenter, sou
             return corrupt(image, "shot_noise", 4, rng), mask
 
     by_hand = replace(source, splits={"val": [Given(sample.name) for sample in source.samples("val")]})
-    expected = evaluate(model, by_hand, workers=0)
+    expected = score(model, by_hand, workers=0)
     np.testing.assert_array_equal(result.cells["shot_noise", 4].confusion, expected.confusion)
-    np.testing.assert_array_equal(result.clean.confusion, evaluate(model, source, workers=0).confusion)
+    np.testing.assert_array_equal(result.clean.confusion, score(model, source, workers=0).confusion)
     assert len({json.dumps(confusion) for confusion in confusions(result)}) > 2
 
 
@@ -97,9 +97,9 @@ def count_evaluations(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = 
         if len(calls) == stop_after:
             raise KeyboardInterrupt
         calls.append(len(calls))
-        return evaluate(*arguments, **options)
+        return score(*arguments, **options)
 
-    monkeypatch.setattr(module, "evaluate", counted)
+    monkeypatch.setattr(module, "score", counted)
     return calls
 
 
@@ -251,5 +251,5 @@ def test_any_network_is_measured(source: DataSource, tmp_path: Path) -> None:
     network = FakeNetwork(CLASSES)
     found = robustness(network, source, **FEW, out=tmp_path)
     assert found.setting["weights"] == network.fingerprint()
-    np.testing.assert_array_equal(found.clean.confusion, evaluate(network, source, workers=0).confusion)
+    np.testing.assert_array_equal(found.clean.confusion, score(network, source, workers=0).confusion)
     assert found.corruptions == ("shot_noise", "fog")

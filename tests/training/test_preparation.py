@@ -104,7 +104,7 @@ def test_the_average_is_that_of_the_formula(small_data: Path, tmp_path: Path, mo
     best, last = load(tmp_path / "run" / "best"), load(tmp_path / "run" / "last")
     torch.testing.assert_close(best.decoder.classifier.weight, expected)  # type: ignore[union-attr]
     assert torch.equal(last.decoder.classifier.weight, seen[-1])  # type: ignore[union-attr]
-    assert loop.evaluate(best, open_data(recipe.data), workers=0).miou == result.best_miou
+    assert loop.score(best, open_data(recipe.data), workers=0).miou == result.best_miou
 
 
 def test_an_averaged_run_resumes_exactly(small_data: Path, tmp_path: Path) -> None:
@@ -126,15 +126,15 @@ def test_an_averaged_run_resumes_exactly(small_data: Path, tmp_path: Path) -> No
 
 
 def test_training_ends_for_want_of_progress(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate, mious = loop.evaluate, iter([0.3, 0.5, 0.4, 0.5, 0.45, 0.9])
+    score, mious = loop.score, iter([0.3, 0.5, 0.4, 0.5, 0.45, 0.9])
 
     def scripted(*arguments: Any, **options: Any) -> Any:
-        scores = evaluate(*arguments, **options)
+        scores = score(*arguments, **options)
         miou = next(mious)
         monkeypatch.setattr(type(scores), "miou", property(lambda _: miou))
         return scores
 
-    monkeypatch.setattr(loop, "evaluate", scripted)
+    monkeypatch.setattr(loop, "score", scripted)
     recipe = recipe_for(small_data, steps=20, eval_every=1, patience=3)
     result = train(recipe, tmp_path / "run", console=QUIET)
     assert (result.step, result.best_step, result.best_miou, result.interrupted) == (5, 2, 0.5, None)

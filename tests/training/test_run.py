@@ -20,7 +20,7 @@ from segformer.checkpoints.model_folder import load, save
 from segformer.config import DataConfig, Preprocessing, Recipe, TrainConfig
 from segformer.data.sources.catalog import open_data
 from segformer.errors import UserError
-from segformer.evaluation.evaluate import evaluate
+from segformer.evaluation.evaluate import score
 from segformer.models.build import build_model, model_config
 from segformer.training import run as loop
 from segformer.training.optim import build_optimizer
@@ -82,7 +82,7 @@ def test_evaluating_the_best_model_gives_the_logged_figure(small_data: Path, tmp
     assert best.card.provenance["step"] == result.best_step
     assert best.card.provenance["recipe"] == "small"
     assert best.card.classes == ("ground", "disc", "square")
-    assert evaluate(best, open_data(recipe.data), workers=0).miou == result.best_miou
+    assert score(best, open_data(recipe.data), workers=0).miou == result.best_miou
 
 
 def test_training_learns(small_data: Path, tmp_path: Path) -> None:

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from segformer import report
 from segformer.checkpoints.model_folder import load
 from segformer.data.dataset import DataSource
 from segformer.data.sources.catalog import open_data
-from segformer.evaluation.evaluate import evaluate
+from segformer.evaluation.evaluate import score
 from segformer.evaluation.metrics import Scores
 from segformer.files import write_bytes
 from segformer.inference.predictor import Predictor
 from segformer.models.build import build_from_card
 from segformer.recipes import RECIPES
-from segformer.report import html as report
 from segformer.segmentation import Segmentation, colorize, png
 from segformer.training.run import train
 from segformer.training.run_folder import read_metrics
@@ -45,9 +45,9 @@ def run_demo(out: Path, steps: int | None = None) -> Path:
     source = open_data(recipe.data)
     console.print("2/4  evaluating on streets it has never seen")
     model = load(run_dir / "best")
-    scores = evaluate(model, source, "test")
+    scores = score(model, source, "test")
     torch.manual_seed(recipe.train.seed)
-    untrained = evaluate(build_from_card(model.card), source, "test")
+    untrained = score(build_from_card(model.card), source, "test")
     console.print("3/4  predicting")
     rows = [predict_one(Predictor(model), source, index, pictures) for index in range(NUM_PICTURES)]
     console.print("4/4  writing the report")

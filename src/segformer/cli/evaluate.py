@@ -1,5 +1,6 @@
 """``segformer evaluate``: score a model on a data set."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from segformer.cli.arguments import (
     DataArgument,
     DeviceArgument,
     Protocol,
+    ThreadsArgument,
     call,
     load_data,
     load_model,
@@ -20,10 +22,12 @@ from segformer.cli.arguments import (
 from segformer.config import Blend
 
 if TYPE_CHECKING:
-    from segformer.config import EvalConfig
     from segformer.data.dataset import DataSource
-    from segformer.evaluation.examination import Examination
-    from segformer.models.segmenter import Segmenter
+    from segformer.evaluation.result import Evaluation
+    from segformer.evaluation.statistics import Comparison
+    from segformer.inference.predictor import Predictor
+
+SIGNIFICANT = 0.05
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -36,75 +40,125 @@ def evaluate(
     /,
     *,
     data: DataArgument,
-    split: Annotated[str, arg(help="Which images: train, val, test.")] = "val",
-    masks: Annotated[str, arg(metavar="DIR", help="As data.masks in training.")] = "",
-    relabel: Annotated[tuple[tuple[str, str], ...], arg(help="As data.relabel in training.")] = (),
-    protocol: Annotated[Protocol, arg(help="Test protocol; own: the one the model carries.")] = "own",
-    blend: Annotated[Blend | None, arg(help="How overlapping windows count; None: as the model carries it.")] = None,
-    limit: Annotated[int | None, arg(help="Only the first N images.")] = None,
-    compare: Annotated[str | None, arg(metavar="MODEL", help="A second model, on the same images.")] = None,
+    split: Annotated[str, arg(help="Split to evaluate on, such as train, val or test.")] = "val",
+    masks: Annotated[str, arg(metavar="DIR", help="Folder of the masks, as data.masks in training.")] = "",
+    relabel: Annotated[
+        tuple[tuple[str, str], ...], arg(help="Classes to rename, merge or ignore, as data.relabel in training.")
+    ] = (),
+    protocol: Annotated[Protocol, arg(help="Test protocol; own: the one in the model's config.json.")] = "own",
+    blend: Annotated[Blend | None, arg(help="Weights of overlapping windows; None: as the test protocol says.")] = None,
+    limit: Annotated[int | None, arg(help="Number of images, counted from the first; None: all.")] = None,
+    compare: Annotated[str | None, arg(metavar="MODEL", help="Second model to compare on the same images.")] = None,
     sequence: Annotated[
-        str | None, arg(help="Pattern of the start of a name that frames of one sequence share, for the interval.")
+        str | None,
+        arg(
+            help="Regular expression for the start of the names that the frames of one sequence share; the interval "
+            "is then over sequences."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, arg(metavar="DIR", help="Write scores.json and report.html there, and go on from there.")
+        Path | None,
+        arg(metavar="DIR", help="Folder for scores.json and report.html, from which an evaluation is resumed."),
     ] = None,
     device: DeviceArgument = "auto",
-    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+    threads: ThreadsArgument = 0,
 ) -> None:
-    """Score a model on a data set: IoU and accuracy of each class, mIoU, mAcc, aAcc, at the labels' own size.
+    """Score a model on a data set: IoU and accuracy of each class, mIoU, mAcc and aAcc, at the labels' own size.
 
-    With --out an evaluation that was interrupted goes on where it stood, and a page shows classes, confusions,
-    calibration and the worst images.
+    With --out, an interrupted evaluation is resumed, and a page shows classes, confusions, calibration and the worst
+    images.
     """
-    from segformer.cli.terminal import print_comparison, print_scores
+    from segformer.inference.predictor import Predictor
 
     source = load_data(data, masks, relabel)
     source = source if sequence is None else replace(source, sequence=sequence)
-    found: list[Examination] = []
+    evaluations: list[Evaluation] = []
     for name in (model, *([compare] if compare else [])):
         loaded = load_model(name, device, threads)
-        config = protocol_of(loaded, protocol, blend)
-        place = out if not compare or out is None else out / ("first" if not found else "second")
-        found.append(examined(loaded, source, split, config, limit, place, name))
-        print_scores(found[-1], f"{name} on {source.name}, {split}")
-    if len(found) == 2 and compare:
-        comparison = found[0].compare(found[1])
-        print_comparison(comparison, found[0], (model, compare))
+        predictor = Predictor(loaded, config=protocol_of(loaded, protocol, blend))
+        folder = out if not compare or out is None else out / ("first" if not evaluations else "second")
+        evaluations.append(evaluated(predictor, source, split, limit, folder, name))
+        print_scores(evaluations[-1], f"{name} on {source.name}, {split}")
+    if len(evaluations) == 2 and compare:
+        comparison = evaluations[0].compare(evaluations[1])
+        print_comparison(comparison, evaluations[0].classes, (model, compare))
         if out:
             from segformer.evaluation.page import write_comparison_page
 
-            print(f"wrote {write_comparison_page(out, (model, compare), found[0], comparison)}")
-    for examination in found:
-        print(f"mIoU {examination.scores.miou:.4f}")
+            print(f"wrote {write_comparison_page(out, (model, compare), evaluations[0], comparison)}")
+    for evaluation in evaluations:
+        print(f"mIoU {evaluation.miou:.4f}")
 
 
-def examined(
-    model: "Segmenter",
-    source: "DataSource",
-    split: str,
-    config: "EvalConfig",
-    limit: int | None,
-    out: Path | None,
-    name: str,
-) -> "Examination":
-    """Examine a model under a progress bar, and write what was found."""
+def evaluated(
+    predictor: "Predictor", source: "DataSource", split: str, limit: int | None, out: Path | None, name: str
+) -> "Evaluation":
+    """Evaluate a model under a progress bar, and write its figures and its page into the folder ``out``."""
     from segformer.cli.terminal import progress_of
-    from segformer.evaluation.evaluate import examine
+    from segformer.evaluation.evaluate import evaluate
     from segformer.evaluation.page import write_evaluation_page
     from segformer.files import write_json
 
     with progress_of("evaluate") as progress:
-        found = examine(
-            model,
+        evaluation = evaluate(
+            predictor.model,
             source,
             split,
-            config=config,
+            config=predictor.config,
             limit=limit,
             progress=progress,
-            keep=out / "counts.npz" if out else None,
+            keep=out / "counts" if out else None,
         )
     if out:
-        write_json(out / "scores.json", found.to_json())
-        print(f"wrote {write_evaluation_page(out, name, model, source, split, config, found)}")
-    return found
+        write_json(out / "scores.json", evaluation.to_json())
+        print(f"wrote {write_evaluation_page(out, name, predictor, source, split, evaluation)}")
+    return evaluation
+
+
+def print_scores(evaluation: "Evaluation", title: str) -> None:
+    """Print the scores of each class, their means, and how certain those are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    scores = evaluation.scores
+    table = Table(title=title, title_justify="left")
+    for heading in ("class", "IoU", "boundary", "accuracy", "pixels"):
+        table.add_column(heading, justify="left" if heading == "class" else "right", no_wrap=heading != "class")
+    columns = (scores.iou, evaluation.boundary_iou, scores.accuracy, scores.frequency)
+    for name, *values in zip(scores.classes, *columns, strict=True):
+        table.add_row(name, *map(in_percent, values))
+    Console().print(table)
+    low, high = evaluation.interval
+    calibration = evaluation.calibration
+    print("All columns are percentages; boundary: IoU near the borders of classes.")
+    print("  ".join(f"{name} {value:.4f}" for name, value in scores.summary().items()))
+    print(f"95 % interval of the mIoU: {low:.4f} - {high:.4f} (bootstrap over {evaluation.unit})")
+    print(
+        f"calibration error {calibration.ece:.4f}; {calibration.ece_after:.4f} with the logits divided by "
+        f"{calibration.temperature:.2f}"
+    )
+
+
+def print_comparison(comparison: "Comparison", classes: Sequence[str], names: tuple[str, str]) -> None:
+    """Print by how much two models differ on each class, and whether the difference is significant."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"IoU in %: first {names[0]}, second {names[1]}", title_justify="left")
+    for heading in ("class", "first", "second", "change", "95 % interval", "p"):
+        table.add_column(heading, justify="left" if heading == "class" else "right", no_wrap=heading != "class")
+    columns = (comparison.first, comparison.second, comparison.difference, comparison.low, comparison.high)
+    for name, p, *values in zip((*classes, "mean"), comparison.p, *columns, strict=True):
+        first, second, change, low, high = map(in_percent, values)
+        table.add_row(name, first, second, change, f"{low} .. {high}", f"{p:.3f}{' *' if p < SIGNIFICANT else ''}")
+    Console().print(table)
+    print("* significant at 5 %: permutation test over images; the values of the classes are corrected after Holm")
+
+
+def in_percent(share: float) -> str:
+    """Write a share in percent; NaN becomes a dash.
+
+    >>> in_percent(0.5), in_percent(math.nan)
+    ('50.00', '-')
+    """
+    return "-" if math.isnan(share) else f"{100 * share:.2f}"

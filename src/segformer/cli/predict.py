@@ -1,14 +1,19 @@
 """``segformer predict``: images in, masks out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from segformer.cli.arguments import DeviceArgument, ModelArgument, call, fail, load_model
+from segformer.cli.arguments import DeviceArgument, ModelArgument, ThreadsArgument, call, fail, load_model
 from segformer.config import Blend, Output, Precision
 from segformer.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+SMALLEST_WINDOW = 32  # pixels: no model takes less
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -21,23 +26,23 @@ def predict(
     /,
     *,
     model: ModelArgument,
-    out: Annotated[Path, arg(metavar="DIR", help="Where results go; made if it is missing.")],
+    out: Annotated[Path, arg(metavar="DIR", help="Folder for the results; it is made if it is missing.")],
     save: Annotated[tuple[Output, ...], arg(help="What to write for each image.")] = ("mask", "overlay"),
     window: Annotated[
         int | None,
-        arg(metavar="PIXELS", help="For images larger than memory: from disk to disk, by windows of this side."),
+        arg(metavar="PIXELS", help="Side of the windows for images larger than memory, segmented from disk to disk."),
     ] = None,
-    blend: Annotated[Blend, arg(help="How windows count where they overlap, with --window.")] = "gaussian",
-    precision: Annotated[Precision, arg(help="What to compute in.")] = "fp32",
-    compile: Annotated[bool, arg(help="Whether torch compiles the model: pays for many images of few sizes.")] = False,
+    blend: Annotated[Blend, arg(help="Weights of overlapping windows, with --window.")] = "gaussian",
+    precision: Annotated[Precision, arg(help="Number format of the computation.")] = "fp32",
+    compile: Annotated[bool, arg(help="Compile the model: worth it for many images of few sizes.")] = False,
     device: DeviceArgument = "auto",
-    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+    threads: ThreadsArgument = 0,
 ) -> None:
-    """Segment images: writes DIR/<path>.png (class indices, with a palette), DIR/<path>_overlay.png, ...
+    """Segment images: writes DIR/<path>.png (class indices with a palette), DIR/<path>_overlay.png, ...
 
     A damaged image is reported and the others are still segmented; the exit status is then 2.  --window segments at
-    an image's own resolution, writes the mask alone (a TIFF for a TIFF, with its georeference), and goes on with an
-    image that was interrupted.
+    an image's own resolution, writes the mask alone (a TIFF for a TIFF, with its georeference), and resumes an image
+    that was interrupted.
     """
     from segformer.cli.terminal import progress_bar
     from segformer.config import EvalConfig
@@ -46,8 +51,8 @@ def predict(
 
     if not images:
         raise UserError("predict needs at least one image or folder; see segformer predict --help")
-    if window is not None and window < 32:
-        raise UserError(f"--window must be at least 32 pixels, got {window}")
+    if window is not None and window < SMALLEST_WINDOW:
+        raise UserError(f"--window must be at least {SMALLEST_WINDOW} pixels, got {window}")
     planned = plan_outputs(images, out, save if window is None else ("mask",))
     loaded = load_model(model, device, threads)
     with progress_bar() as bar:
@@ -56,8 +61,22 @@ def predict(
             outcomes = segment_files(predictor, planned, save)
         else:
             config = EvalConfig(crop=(window, window), blend=blend)
-            outcomes = segment_rasters(loaded, planned, config, bar)
+            outcomes = segment_rasters(loaded, planned, config, row_bars(bar))
         failures = [wrong for wrong in bar.track(outcomes, len(planned), description="predict") if wrong]
     print(f"{len(planned) - len(failures)} of {len(planned)} images segmented into {out}")
     if failures:
         fail("\n".join(failures))
+
+
+def row_bars(bar: "Progress") -> Callable[[Path, int, int], None]:
+    """Return a callback that draws a bar for the rows of the image that is being segmented."""
+    tasks: dict[Path, TaskID] = {}
+
+    def advanced(path: Path, done: int, total: int) -> None:
+        if path not in tasks:
+            for finished in list(tasks):
+                bar.remove_task(tasks.pop(finished))
+            tasks[path] = bar.add_task(path.name, total=total)
+        bar.update(tasks[path], completed=done)
+
+    return advanced

@@ -1,4 +1,4 @@
-"""``segformer submission``: the files that a test server takes."""
+"""``segformer submission``: write the files for a test server."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from segformer.cli.arguments import ANY_MODEL, DeviceArgument, Protocol, call, load_model, protocol_of
+from segformer.cli.arguments import ANY_MODEL, DeviceArgument, Protocol, ThreadsArgument, call, load_model, protocol_of
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -19,19 +19,19 @@ def submission(
     images: Annotated[Positional[Path], arg(metavar="IMAGES", help="Folder of the test images.")],
     /,
     *,
-    to: Annotated[Literal["cityscapes", "ade20k"], arg(help="Whose test server.")],
-    out: Annotated[Path, arg(metavar="DIR", help="Where the files go; masks that are there already are kept.")],
-    protocol: Annotated[Protocol, arg(help="Test protocol; own: the one the model carries.")] = "own",
+    to: Annotated[Literal["cityscapes", "ade20k"], arg(help="Test server that the files are for.")],
+    out: Annotated[Path, arg(metavar="DIR", help="Folder for the files; masks that are there already are kept.")],
+    protocol: Annotated[Protocol, arg(help="Test protocol; own: the one in the model's config.json.")] = "own",
     device: DeviceArgument = "auto",
-    threads: Annotated[int, arg(help="CPU threads; 0: as many as there are cores.")] = 0,
+    threads: ThreadsArgument = 0,
 ) -> None:
-    """Write the files that a test server takes: a PNG of its label ids for every test image, in one folder to zip."""
+    """Write the files for a test server: a PNG of its label ids for each test image, in one folder to zip."""
     from segformer.cli.terminal import progress_of
     from segformer.evaluation.submission import write_submission
 
     loaded = load_model(model, device, threads)
     with progress_of("segment") as progress:
-        number = write_submission(
+        count = write_submission(
             loaded,
             images,
             to,
@@ -39,4 +39,4 @@ def submission(
             config=protocol_of(loaded, protocol, None),
             progress=progress,
         )
-    print(f"{number} masks in {out}; zip the folder and upload it")
+    print(f"{count} masks in {out}; zip the folder and upload it")

@@ -14,8 +14,6 @@ from segformer.config import to_json
 if TYPE_CHECKING:
     from segformer.checkpoints.weights import Weights
     from segformer.config import Recipe
-    from segformer.evaluation.examination import Examination
-    from segformer.evaluation.statistics import Comparison
 
 
 def progress_bar() -> Progress:
@@ -62,43 +60,6 @@ def costs(recipe: "Recipe", device: str) -> tuple[str, str]:
         f"one loading process gives {cost.loader_rate:.0f} images/s, the steps take {needed:.1f}: "
         f"--train.workers {max(1, math.ceil(1.25 * needed / cost.loader_rate))} is enough",
     )
-
-
-def print_scores(found: "Examination", title: str) -> None:
-    """Show the scores of each class, their means, and how sure those are."""
-    scores, table = found.scores, Table(title=title, title_justify="left")
-    for heading in ("class", "IoU", "boundary IoU", "accuracy", "pixels"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    columns = (scores.iou, found.boundary_iou, scores.accuracy, scores.frequency)
-    for name, *values in zip(scores.classes, *columns, strict=True):
-        iou, borders, accuracy, share = (percent(value) for value in values)
-        table.add_row(name, iou, borders, accuracy, f"{share} %")
-    Console().print(table)
-    means, (low, high), calibration = scores.summary(), found.interval, found.calibration
-    print("  ".join(f"{name} {value:.4f}" for name, value in means.items()))
-    print(f"95 % interval of the mIoU: {low:.4f} - {high:.4f} (bootstrap over {found.unit})")
-    print(
-        f"calibration error {calibration.ece:.4f}; {calibration.ece_after:.4f} "
-        f"with the logits divided by {calibration.temperature:.2f}"
-    )
-
-
-def print_comparison(comparison: "Comparison", found: "Examination", names: tuple[str, str]) -> None:
-    """Show by how much two models differ on each class, and whether that is sure."""
-    table = Table(title=f"{names[1]} less {names[0]}, IoU in points", title_justify="left")
-    for heading in ("class", "first", "second", "change", "95 % interval", "p"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    columns = (comparison.first, comparison.second, comparison.difference, comparison.low, comparison.high)
-    for name, p, *values in zip((*found.classes, "mean"), comparison.p, *columns, strict=True):
-        first, second, change, low, high = (percent(value) for value in values)
-        table.add_row(name, first, second, change, f"{low} .. {high}", f"{p:.3f}{' *' if p < 0.05 else ''}")
-    Console().print(table)
-    print("* sure at 5 %: permutation test over images, classes corrected after Holm")
-
-
-def percent(value: float) -> str:
-    """Write a share in percent; NaN is a dash."""
-    return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def print_info(name: str, weights: "Weights") -> None:

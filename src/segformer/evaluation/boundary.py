@@ -9,18 +9,17 @@ from torch import Tensor
 
 from segformer.config import IGNORE_INDEX
 
-SHARE = 0.02  # of the image's diagonal: the published distance
+SHARE = 0.02  # published distance from a border, as a share of the image's diagonal
 
 
 def boundary(mask: Tensor) -> Tensor:
-    """Whether each pixel lies within 2 % of the image's diagonal of another class or of the image's border.
+    """Return whether each pixel lies near another class or the image's border.  (H, W) uint8 -> (H, W) bool
 
-    (H, W) uint8 -> (H, W) bool.  It is what erosion of each class by squares would take away, for all classes at
-    once: a pixel has another class nearby exactly where the smallest and the largest index in its square differ.
-    Ignored pixels are no other class.
+    Near means within 2 % of the image's diagonal.  The published definition erodes each class by a square; here all
+    classes are done at once: another class is near exactly where the smallest and the largest class index in the
+    pixel's square differ.  Ignored pixels do not count as another class.
     """
-    height, width = mask.shape
-    distance = max(1, round(SHARE * math.hypot(height, width)))
+    distance = max(1, round(SHARE * math.hypot(*mask.shape)))
     ignored = mask == IGNORE_INDEX
     low = _over_square(mask, distance, torch.minimum, IGNORE_INDEX)
     high = _over_square(mask.masked_fill(ignored, 0), distance, torch.maximum, 0)
@@ -31,10 +30,10 @@ def boundary(mask: Tensor) -> Tensor:
 
 
 def _over_square(values: Tensor, distance: int, choose: Callable[[Tensor, Tensor], Tensor], outside: int) -> Tensor:
-    """Smallest or largest value in the square of side 2 * distance + 1 around each pixel."""
+    """Return the smallest or largest value in the square of side 2 * distance + 1 around each pixel."""
     values = F.pad(values, (distance,) * 4, value=outside)
     for axis in (0, 1):
-        reach = 0  # a value is that of [i, i + reach] along the axis; doubled until the window spans the square
+        reach = 0  # value i covers [i, i + reach] along the axis; the reach doubles until it spans the square
         while reach < 2 * distance:
             step = min(reach + 1, 2 * distance - reach)
             size = values.shape[axis] - step

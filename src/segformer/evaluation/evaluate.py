@@ -1,19 +1,22 @@
-"""Score a model on a split, every label at its original size."""
+"""Evaluate a model on a split, every label at its original size."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from segformer.config import EvalConfig, check_choice
-from segformer.data.dataset import DataSource
+from segformer.config import EvalConfig, check_choice, to_json
+from segformer.data.dataset import DataSource, fingerprint
 from segformer.data.loading import generator_of
-from segformer.evaluation.examination import Counts, Examination, identity
 from segformer.evaluation.metrics import Scores
+from segformer.evaluation.result import Evaluation
 from segformer.evaluation.tally import Tally, group_names, sampled_pixels
-from segformer.inference.samples import decoding_of, load_whole, samples_of
-from segformer.inference.windows import predict_mask, predict_with_scores
+from segformer.inference.predictor import Predictor
+from segformer.inference.samples import load_whole, samples_of
 from segformer.models.interfaces import Network
-from segformer.models.segmenter import for_inference
-from segformer.resumable import OnProgress
+from segformer.resumable import OnProgress, Store
+
+COUNTS = "counts.npz"
+MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the paper's multi-scale tests
 
 
 def evaluate(
@@ -25,30 +28,40 @@ def evaluate(
     limit: int | None = None,
     workers: int = 2,
     progress: OnProgress | None = None,
-    part: tuple[int, int] = (0, 1),
-) -> Scores:
-    """Return the scores of a model over a split (or its first ``limit`` images).
+    keep: Path | None = None,
+) -> Evaluation:
+    """Evaluate a model on a split, or on its first ``limit`` images: scores, borders, calibration, each image.
 
-    ``config`` defaults to the model's own test protocol; ``progress`` is called with (images done, of how many).
-    ``part`` (k, n) is for n processes of one torch.distributed group: the k-th takes every n-th image, and all return
-    the scores of the whole split, each image counted once.
-    Raises a UserError where the model's classes are not those of the data.
+    ``config`` defaults to the model's own test protocol; ``progress`` counts images.  An evaluation that was
+    interrupted is resumed from the folder ``keep``.  Raises a UserError where the model's classes are not those of the
+    data, and where the folder holds an unfinished evaluation of something else.
     """
+    predictor = Predictor(model, config=config)
     samples = samples_of(model, source, split, limit)
-    fused, tally = for_inference(model), Tally.empty(len(samples), len(source.classes))
-    own = range(len(samples))[part[0] :: part[1]]
-    images = load_whole(source, [samples[k] for k in own], workers, decoding_of(model))
-    for done, (k, (image, label)) in enumerate(zip(own, images, strict=True), start=1):
-        prediction = predict_mask(fused, image, config or model.card.eval)
-        tally.add(k, prediction, label.to(prediction.device))
-        if progress:
-            progress(done, len(own))
-    if part[1] > 1:
-        tally.sum_over_processes(model.device)
-    return Scores(tally.confusion, source.classes)
+    names = [sample.name for sample in samples]
+    groups = group_names(names, source.sequence)
+    # The identity reads all weights and lists all files, so it is made only where it is needed.
+    identity = identity_of(model, source, split, len(samples), predictor.config) if keep else {}
+    store = Store(keep, identity, work="evaluation")
+    tally = Tally.empty(len(samples), len(source.classes))
+    if store.has(COUNTS):
+        tally = Tally.from_arrays(store.load_arrays(COUNTS), store.path(COUNTS), tally)
+    rest = [k for k in range(len(samples)) if not tally.done[k]]
+    images = load_whole(source, [samples[k] for k in rest], workers, predictor.decoding)
+    with store.saving(COUNTS, tally.to_arrays) as advanced:
+        for k, (image, label) in zip(rest, images, strict=True):
+            points = sampled_pixels(label, len(samples), generator_of(0, k))
+            prediction, logits = predictor.mask_with_scores(image, points)
+            labels = label.flatten()[points].long().to(logits.device)
+            tally.add(k, prediction, label.to(prediction.device), sampled=(logits, labels))
+            advanced()
+            if progress:
+                progress(int(tally.done.sum()), len(samples))
+    store.finish()
+    return Evaluation(tally, source.classes, names, groups)
 
 
-def examine(
+def score(
     model: Network,
     source: DataSource,
     split: str = "val",
@@ -57,39 +70,50 @@ def examine(
     limit: int | None = None,
     workers: int = 2,
     progress: OnProgress | None = None,
-    keep: Path | None = None,
-) -> Examination:
-    """Evaluate, and look closer: each image, borders, calibration.  Arguments and errors are those of ``evaluate``.
+    part: tuple[int, int] = (0, 1),
+) -> Scores:
+    """Return the scores alone, faster than ``evaluate``: for validation while training.
 
-    ``keep`` is a file of the counts so far: an examination that was interrupted goes on from there.  Raises a
-    UserError where the file holds an unfinished examination of something else.
+    ``part`` (k, n) is for n processes of one torch.distributed group: process k takes every n-th image, and all return
+    the scores of the whole split, in which each image counts once.  Errors and other arguments are those of
+    ``evaluate``.
     """
-    samples, config = samples_of(model, source, split, limit), config or model.card.eval
-    names, fused = [sample.name for sample in samples], for_inference(model)
-    groups = group_names(names, source.sequence)
-    # What is examined is told by a look at all weights and files: only where it is kept.
-    what = identity(model, source, split, len(samples), config) if keep else {}
-    with Counts(keep, what, Tally.empty(len(samples), len(source.classes))) as counts:
-        tally = counts.tally
-        rest = [k for k in range(len(samples)) if not tally.done[k]]
-        images = load_whole(source, [samples[k] for k in rest], workers, decoding_of(model))
-        for k, (image, label) in zip(rest, images, strict=True):
-            points = sampled_pixels(label, len(samples), generator_of(0, k))
-            prediction, scores = predict_with_scores(fused, image, config, points)
-            tally.add_scores(k, scores, label.flatten()[points].long().to(scores.device))
-            tally.add(k, prediction, label.to(prediction.device))
-            counts.advanced()
-            if progress:
-                progress(int(tally.done.sum()), len(samples))
-    return Examination(tally, source.classes, names, groups)
+    predictor = Predictor(model, config=config)
+    samples = samples_of(model, source, split, limit)
+    own = range(len(samples))[part[0] :: part[1]]
+    tally = Tally.empty(len(samples), len(source.classes))
+    images = load_whole(source, [samples[k] for k in own], workers, predictor.decoding)
+    for done, (k, (image, label)) in enumerate(zip(own, images, strict=True), start=1):
+        prediction = predictor.mask(image)
+        tally.add(k, prediction, label.to(prediction.device))
+        if progress:
+            progress(done, len(own))
+    if part[1] > 1:
+        tally.sum_over_processes(model.device)
+    return Scores(tally.confusion, source.classes)
+
+
+def identity_of(model: Network, source: DataSource, split: str, num_images: int, config: EvalConfig) -> dict[str, Any]:
+    """Return everything that the counts of an evaluation depend on."""
+    return {
+        "weights": model.fingerprint(),
+        "model": to_json(model.card.model),
+        "preprocessing": to_json(model.card.preprocessing),
+        "protocol": to_json(config),
+        "data": f"{source.name} {fingerprint(source)}",
+        "split": split,
+        "num_images": num_images,
+    }
 
 
 def with_protocol(config: EvalConfig, protocol: str, short_side: int) -> EvalConfig:
-    """Change a test protocol to whole, slide, or multiscale (with flip); numbers it has already are kept."""
+    """Change a test protocol to whole, slide or multiscale (with flip).
+
+    What ``config`` says of windows and scales stays; otherwise windows are squares of ``short_side``.
+    """
     check_choice("protocol", protocol, ("whole", "slide", "multiscale"))
     if protocol == "whole":
         return EvalConfig()
     if protocol == "slide":
         return replace(config, crop=config.crop or (short_side, short_side), scales=(1.0,), flip=False)
-    scales = config.scales if len(config.scales) > 1 else (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-    return replace(config, scales=scales, flip=True)
+    return replace(config, scales=config.scales if len(config.scales) > 1 else MULTISCALE, flip=True)

@@ -1,4 +1,4 @@
-"""Scores over a whole data set from one confusion matrix."""
+"""IoU, accuracy and their means over a whole data set, from one confusion matrix."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from segformer.arrays import Array
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of a confusion matrix (K, K) of pixel counts: rows are labels, columns predictions."""
+    """Scores of a confusion matrix (K, K) of pixel counts, whose rows are labels and whose columns are predictions."""
 
     confusion: Array
     classes: tuple[str, ...]
 
     @cached_property
     def iou(self) -> Array:
-        """Intersection over union of each class, summed over the whole set; NaN where it never occurs."""
+        """Intersection over union of each class, summed over the whole set; NaN for a class that does not occur."""
         union = self.confusion.sum(0) + self.confusion.sum(1) - np.diag(self.confusion)
         return _divide(np.diag(self.confusion), union)
 
     @cached_property
     def accuracy(self) -> Array:
-        """Share of each class's pixels that are found; NaN where it has none."""
+        """Share of each class's pixels that are predicted right; NaN for a class without labelled pixels."""
         return _divide(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
     def miou(self) -> float:
-        """Mean IoU over the classes that occur in label or prediction."""
+        """Mean IoU over the classes that occur in labels or predictions."""
         return _mean(self.iou)
 
     @property
@@ -45,7 +45,7 @@ class Scores:
 
     @cached_property
     def frequency(self) -> Array:
-        """Share of the labelled pixels of each class."""
+        """Share of each class among the labelled pixels."""
         return _divide(self.confusion.sum(1), self.confusion.sum())
 
     def summary(self) -> dict[str, float]:
@@ -53,9 +53,9 @@ class Scores:
         return {"mIoU": self.miou, "mAcc": self.macc, "aAcc": self.aacc}
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return everything; a class that does not occur has null."""
+        """Return all scores and the confusion matrix; the scores of a class that does not occur are None."""
         per_class = {
-            name: {"IoU": or_none(iou), "accuracy": or_none(accuracy), "share of pixels": or_none(share)}
+            name: {"iou": or_none(iou), "accuracy": or_none(accuracy), "share_of_pixels": or_none(share)}
             for name, iou, accuracy, share in zip(self.classes, self.iou, self.accuracy, self.frequency, strict=True)
         }
         means = {name: or_none(value) for name, value in self.summary().items()}
@@ -72,5 +72,5 @@ def _mean(values: Array) -> float:
 
 
 def or_none(value: float) -> float | None:
-    """A figure for JSON, which has no NaN."""
+    """Return a figure for JSON, which has no NaN."""
     return None if np.isnan(value) else float(value)

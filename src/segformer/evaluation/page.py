@@ -1,4 +1,4 @@
-"""A page about an examination: figures and how sure they are, classes, confusions, calibration, the worst images."""
+"""Pages about an evaluation, and about the comparison of two models."""
 
 import math
 from collections.abc import Sequence
@@ -6,141 +6,142 @@ from pathlib import Path
 
 import numpy as np
 
-from segformer.config import EvalConfig, ModelCard
+from segformer import report
+from segformer.arrays import Array
+from segformer.config import ModelCard
 from segformer.data.dataset import DataSource
 from segformer.evaluation.calibration import Calibration
-from segformer.evaluation.examination import Examination
-from segformer.evaluation.statistics import Comparison, mean_of
-from segformer.models.segmenter import Segmenter
-from segformer.report import html as report
-from segformer.report.predictions import Rows, confusions, predictions, rows_of
+from segformer.evaluation.result import Evaluation
+from segformer.evaluation.statistics import Comparison
+from segformer.inference.predictor import Predictor
+from segformer.report.pictures import PictureRow
+from segformer.report.predictions import draw_samples, gallery
 
 PAGE = "report.html"
+COMPARISON = "comparison.html"
 NUM_WORST = 6
-SURE = 0.05  # chance below which a difference is called one
+SIGNIFICANT = 0.05  # p below which a difference is called one
+FEWEST_PIXELS = 20  # in a bin of the reliability diagram for it to be drawn
+FEWEST_SHARE = 1e-4  # the same, as a share of all pixels
 
 
 def write_evaluation_page(
-    folder: Path, title: str, model: Segmenter, source: DataSource, split: str, config: EvalConfig, found: Examination
+    folder: Path, title: str, predictor: Predictor, source: DataSource, split: str, evaluation: Evaluation
 ) -> Path:
-    """Write report.html, with pictures of the worst images segmented once more, and return its path."""
+    """Write report.html, with pictures of the worst images, which are segmented once more; return its path."""
     samples = source.samples(split)
-    rows = rows_of(model, source, [samples[k] for k in found.worst(NUM_WORST)], config)
+    card = predictor.model.card
+    rows = draw_samples(predictor, source, [samples[k] for k in evaluation.worst(NUM_WORST)])
     html = report.page(
         title,
-        f"{len(found.names)} images of {source.name}, {split}",
-        report.section("At a glance", report.facts(headline(found)), report.paragraph(how_sure(found))),
-        report.section("Classes", class_figures(found, model.card)),
-        report.section("Confusions", *confusions(found.scores.confusion, found.classes)),
-        report.section("Calibration", *calibration(found.calibration)),
-        report.section("Images", *images(found, rows, model.card)),
+        f"{len(evaluation.names)} images of {source.name}, {split}",
+        report.section("At a glance", report.facts(key_figures(evaluation)), report.paragraph(explained(evaluation))),
+        report.section("Classes", class_figures(evaluation, card)),
+        report.section("Confusions", report.confusion(evaluation.scores.confusion, evaluation.classes)),
+        report.section("Calibration", *calibration_figures(evaluation.calibration)),
+        report.section("Images", *image_figures(evaluation, rows, card)),
     )
     report.write_page(folder / PAGE, html)
     return folder / PAGE
 
 
-def headline(found: Examination) -> dict[str, str]:
-    """Return the figures that are asked for first."""
-    low, high = found.interval
-    means = {name: f"{value:.3f}" for name, value in found.scores.summary().items()}
-    bounds = "too few images" if math.isnan(low) else f"{low:.3f} \N{EN DASH} {high:.3f}"
+def key_figures(evaluation: Evaluation) -> dict[str, str]:
+    """Return the figures at the top of the page."""
+    low, high = evaluation.interval
+    means = {name: f"{value:.3f}" for name, value in evaluation.scores.summary().items()}
     return {
         **means,
-        "95 % interval of mIoU": bounds,
-        "boundary mIoU": f"{float(mean_of(found.boundary_iou)):.3f}",
-        "calibration error": f"{found.calibration.ece:.3f}",
+        "95 % interval of mIoU": "too few images" if math.isnan(low) else f"{low:.3f} \N{EN DASH} {high:.3f}",
+        "boundary mIoU": f"{evaluation.boundary_miou:.3f}",
+        "calibration error": f"{evaluation.calibration.ece:.3f}",
     }
 
 
-def how_sure(found: Examination) -> str:
-    """Say what the interval and the boundary IoU mean."""
+def explained(evaluation: Evaluation) -> str:
+    """Return what the interval and the boundary IoU mean."""
     return (
-        f"The interval is a bootstrap over {found.unit}. Boundary IoU counts pixels within 2 % of the image's "
-        f"diagonal of a border only."
+        f"The interval is a bootstrap over {evaluation.unit}. Boundary IoU counts only pixels whose distance from a "
+        f"border is at most 2 % of the image's diagonal."
     )
 
 
-def class_figures(found: Examination, card: ModelCard) -> str:
-    """Set the figures of each class."""
-    scores = found.scores
+def class_figures(evaluation: Evaluation, card: ModelCard) -> str:
+    """Return a table of the figures of each class."""
+    scores = evaluation.scores
     columns = {
         "IoU": scores.iou.tolist(),
-        "boundary IoU": found.boundary_iou.tolist(),
+        "boundary IoU": evaluation.boundary_iou.tolist(),
         "accuracy": scores.accuracy.tolist(),
         "pixels": scores.frequency.tolist(),
     }
     return report.class_table(card.classes, card.palette, columns)
 
 
-def calibration(found: Calibration) -> list[str]:
-    """Set the reliability diagram, and what a temperature would change."""
+def calibration_figures(calibration: Calibration) -> list[str]:
+    """Return the reliability diagram, and what a temperature would change."""
     curves = {
-        "as it is": points(found.reliability),
-        f"with temperature {found.temperature:.2f}": points(found.reliability_after),
+        "measured": reliable_bins(calibration.reliability),
+        f"with temperature {calibration.temperature:.2f}": reliable_bins(calibration.reliability_after),
         "perfect": [(0.0, 0.0), (1.0, 1.0)],
     }
     return [
-        report.line_chart(curves, x_label="confidence", y_label="share that is right"),
+        report.line_chart(curves, x_label="confidence", y_label="accuracy"),
         report.paragraph(
-            f"Expected calibration error {found.ece:.4f}; {found.ece_after:.4f} with the logits divided by "
-            f"{found.temperature:.2f}, which was fitted on half of the images and is seen here on the other half. "
-            f"Negative log-likelihood {found.nll:.4f} and {found.nll_after:.4f}. Of a sample of the labelled pixels."
+            f"Expected calibration error: {calibration.ece:.4f}, and {calibration.ece_after:.4f} when the logits are "
+            f"divided by the temperature {calibration.temperature:.2f}. Negative log-likelihood: "
+            f"{calibration.nll:.4f}, and {calibration.nll_after:.4f} with the temperature. The temperature was fitted "
+            f"on half of the images; all figures are those of the other half, on a sample of the labelled pixels."
         ),
     ]
 
 
-def points(reliability: np.ndarray) -> list[tuple[float, float]]:
-    """(confidence, accuracy) of the bins that hold enough pixels to be drawn."""
-    enough = reliability[:, 0] >= max(20.0, 1e-4 * reliability[:, 0].sum())
+def reliable_bins(reliability: Array) -> list[tuple[float, float]]:
+    """Return (confidence, accuracy) of the bins with enough pixels to be drawn."""
+    enough = reliability[:, 0] >= max(FEWEST_PIXELS, FEWEST_SHARE * reliability[:, 0].sum())
     return [(float(x), float(y)) for _, x, y in reliability[enough]]
 
 
-def images(found: Examination, rows: Rows, card: ModelCard) -> list[str]:
-    """Set the mIoU of every image as a curve, and the worst ones as pictures."""
-    order = np.sort(found.image_miou[~np.isnan(found.image_miou)])
-    curve = [(float(place), float(value)) for place, value in enumerate(order, start=1)]
-    intro = f"The {len(rows)} images of the lowest mIoU, worst first. Errors are red; what is ignored is black."
+def image_figures(evaluation: Evaluation, rows: Sequence[PictureRow], card: ModelCard) -> list[str]:
+    """Return the mIoU of all images as a curve, and the worst images as pictures."""
+    ordered = np.sort(evaluation.image_miou[~np.isnan(evaluation.image_miou)])
+    curve = [(float(rank), float(miou)) for rank, miou in enumerate(ordered, start=1)]
+    intro = f"The {len(rows)} images with the lowest mIoU, worst first. Errors are red; ignored pixels are black."
     return [
-        report.line_chart({"mIoU": curve}, x_label="image, from worst to best", y_label="mIoU of an image"),
-        *predictions(rows, card, intro),
+        report.line_chart({"mIoU": curve}, x_label="images, from worst to best", y_label="mIoU of an image"),
+        *gallery(rows, card, intro),
     ]
 
 
-def write_comparison_page(folder: Path, names: Sequence[str], found: Examination, comparison: Comparison) -> Path:
-    """Write comparison.html: the classes of two models side by side, and which differences are sure."""
+def write_comparison_page(folder: Path, names: Sequence[str], evaluation: Evaluation, comparison: Comparison) -> Path:
+    """Write comparison.html: the classes of two models side by side, and which differences are significant."""
+    columns = (comparison.first, comparison.second, comparison.difference, comparison.low, comparison.high)
     rows = [
-        [name, first, second, change, low, high, p, verdict(change, p)]
-        for name, first, second, change, low, high, p in zip(
-            (*found.classes, "mean"),
-            comparison.first.tolist(),
-            comparison.second.tolist(),
-            comparison.difference.tolist(),
-            comparison.low.tolist(),
-            comparison.high.tolist(),
-            comparison.p.tolist(),
-            strict=True,
+        [name, *values, p, verdict(values[2], p)]
+        for name, p, *values in zip(
+            (*evaluation.classes, "mean"), comparison.p.tolist(), *(column.tolist() for column in columns), strict=True
         )
     ]
     html = report.page(
         "Comparison",
-        f"{names[0]} and {names[1]} on the same {len(found.names)} images",
+        f"{names[0]} and {names[1]} on the same {len(evaluation.names)} images",
         report.section(
             "Classes",
             report.table(["class", "IoU, first", "second", "change", "low", "high", "p", "verdict"], rows),
             report.paragraph(
-                f"Low and high: 95 % bootstrap interval of the change over {found.unit}. p: chance of a change as "
-                f"large if the two models were the same (permutation); of the classes corrected after Holm."
+                f"Low and high are the 95 % bootstrap interval of the change, over {evaluation.unit}. p is the "
+                f"probability of a change at least as large if the two models were equally good (permutation test); "
+                f"the values of the classes are corrected after Holm."
             ),
         ),
     )
-    report.write_page(folder / "comparison.html", html)
-    return folder / "comparison.html"
+    report.write_page(folder / COMPARISON, html)
+    return folder / COMPARISON
 
 
 def verdict(change: float, p: float) -> str:
-    """Say what a difference is worth."""
+    """Return in words whether a change is significant."""
     if math.isnan(change) or math.isnan(p):
         return "unknown"
-    if p >= SURE:
-        return "no sure difference"
+    if p >= SIGNIFICANT:
+        return "no significant change"
     return "better" if change > 0 else "worse"

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap over images or sequences, and the comparison of two models on the same ones."""
+"""How certain a figure is: bootstrap intervals, and the comparison of two models on the same images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ import numpy as np
 
 from segformer.arrays import Array
 
-SAMPLES = 2000
-LEVEL = 0.95
+SAMPLES = 2000  # of the bootstrap, and permutations
+LEVEL = 0.95  # of all intervals
 
 
 def iou_of(counts: Array) -> Array:
-    """IoU of each class from pixel counts of intersection, label and prediction; NaN where it occurs in neither.
+    """Return the IoU of each class from pixel counts of intersection, label and prediction.  (..., 3, K) -> (..., K)
 
-    (..., 3, K) -> (..., K)
+    It is NaN for a class that occurs neither in the label nor in the prediction.
     """
     intersection, label, prediction = (counts[..., row, :].astype(np.float64) for row in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -22,24 +22,24 @@ def iou_of(counts: Array) -> Array:
 
 
 def mean_of(values: Array) -> Array:
-    """Mean over the last axis without the NaNs; NaN where there is nothing else."""
+    """Return the mean over the last axis, without NaNs; NaN where all values are NaN."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1))
 
 
 def by_group(counts: Array, groups: Sequence[str]) -> Array:
-    """Sum the counts (N, 3, K) of the images of each group (N names).  -> (G, 3, K) float64"""
-    names = {name: place for place, name in enumerate(dict.fromkeys(groups))}
-    total = np.zeros((len(names), *counts.shape[1:]))
-    np.add.at(total, [names[name] for name in groups], counts)
+    """Sum the counts (N, 3, K) of the images of each group; ``groups`` names that of each image.  -> (G, 3, K)"""
+    indices = {name: index for index, name in enumerate(dict.fromkeys(groups))}
+    total = np.zeros((len(indices), *counts.shape[1:]))
+    np.add.at(total, [indices[name] for name in groups], counts)
     return total
 
 
 def interval(counts: Array, groups: Sequence[str], seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mIoU, images (or sequences of them) drawn with replacement.
+    """Return the 95 % bootstrap interval of the mIoU; groups of images are drawn with replacement.
 
-    ``counts`` (N, 3, K); NaN where there are fewer than two groups.
+    ``counts`` (N, 3, K) are those of each image, and ``groups`` names its group.  NaN for fewer than two groups.
     """
     summed = by_group(counts, groups)
     if len(summed) < 2:
@@ -49,10 +49,11 @@ def interval(counts: Array, groups: Sequence[str], seed: int = 0) -> tuple[float
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """IoU of a second model less that of a first, on the same images: of each class, and last their mean.
+    """IoU of two models on the same images, (K + 1,): one value for each class, and their mean last.
 
-    ``low`` and ``high`` bound each difference at 95 % (bootstrap); ``p`` is the chance of one as large if the two were
-    exchangeable (permutation of the models within images), over the classes corrected after Holm.
+    ``low`` and ``high`` are the 95 % bootstrap interval of the difference.  ``p`` is the probability of a difference at
+    least as large if the two models were exchangeable (the models are permuted within images); the values of the
+    classes are corrected after Holm.
     """
 
     first: Array
@@ -63,17 +64,19 @@ class Comparison:
 
     @property
     def difference(self) -> Array:
-        """Second less first, (K + 1,)."""
+        """IoU of the second model minus IoU of the first, (K + 1,)."""
         return self.second - self.first
 
 
 def compare(first: Array, second: Array, groups: Sequence[str], seed: int = 0) -> Comparison:
-    """Compare two models by their counts (N, 3, K) on the same images; p is NaN with fewer than two groups."""
-    a, b = by_group(first, groups), by_group(second, groups)
-    one, two = _with_mean(iou_of(a.sum(axis=0))), _with_mean(iou_of(b.sum(axis=0)))
-    nothing = np.full(len(one), np.nan)
+    """Compare two models by their counts (N, 3, K) on the same images; p is NaN for fewer than two groups."""
+    a = by_group(first, groups)
+    b = by_group(second, groups)
+    one = _with_mean(iou_of(a.sum(axis=0)))
+    two = _with_mean(iou_of(b.sum(axis=0)))
     if len(a) < 2:
-        return Comparison(one, two, nothing, nothing, nothing)
+        unknown = np.full(len(one), np.nan)
+        return Comparison(one, two, unknown, unknown, unknown)
     spread = _with_mean(iou_of(_resampled(b, seed))) - _with_mean(iou_of(_resampled(a, seed)))
     swapped = np.random.default_rng(seed).random((SAMPLES, len(a))) < 0.5
     moved = np.tensordot(swapped.astype(np.float64), b - a, axes=1)
@@ -86,7 +89,7 @@ def compare(first: Array, second: Array, groups: Sequence[str], seed: int = 0) -
 
 
 def holm(p: Array) -> Array:
-    """Correct the p-values of several tests (NaN: no test) after Holm.
+    """Correct the p-values of several tests after Holm; NaN stands for no test, and stays.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
     [0.03, 0.06, 0.06]
@@ -94,16 +97,16 @@ def holm(p: Array) -> Array:
     corrected = np.full(len(p), np.nan)
     tested = [int(k) for k in np.argsort(p) if not np.isnan(p[k])]
     largest = 0.0
-    for place, k in enumerate(tested):
-        largest = max(largest, min(1.0, float(p[k]) * (len(tested) - place)))
+    for rank, k in enumerate(tested):
+        largest = max(largest, min(1.0, float(p[k]) * (len(tested) - rank)))
         corrected[k] = largest
     return corrected
 
 
 def _resampled(summed: Array, seed: int) -> Array:
-    """Counts of samples of as many groups (G, 3, K), drawn with replacement.  -> (SAMPLES, 3, K)"""
-    number = len(summed)
-    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=SAMPLES)
+    """Draw as many groups as there are, with replacement, many times.  (G, 3, K) -> (SAMPLES, 3, K)"""
+    count = len(summed)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=SAMPLES)
     return np.tensordot(drawn.astype(np.float64), summed, axes=1)
 
 

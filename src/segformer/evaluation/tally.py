@@ -1,8 +1,9 @@
-"""What is counted while a split is evaluated: sums that any order, process or interruption leaves the same."""
+"""What is counted during an evaluation: sums over images, in any order, in several processes or after interruptions."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,20 +15,20 @@ from segformer.errors import UserError
 from segformer.evaluation import calibration
 from segformer.evaluation.boundary import boundary
 
-SAMPLED = 1 << 16  # pixels of a split whose calibration is looked at
-FEWEST, MOST = 64, 4096  # of an image
+SAMPLED = 1 << 16  # pixels of a split that are drawn for the calibration
+FEWEST, MOST = 64, 4096  # pixels of an image that are drawn for the calibration
 
 
 @dataclass(eq=False)
 class Tally:
-    """Counts over N images of K classes; those of different images may be added.
+    """Counts over N images of K classes; the counts of different images may be added.
 
-    The middle axis of ``images`` and ``borders`` is: intersection, label, prediction.  Calibration is kept for images
-    of even and of odd number apart.
+    The middle axis of ``images`` and ``borders`` holds intersection, label and prediction.  Calibration is counted
+    separately for images with even and with odd indices.
     """
 
     confusion: Array
-    """(K, K) pixels: rows are labels, columns predictions."""
+    """(K, K) pixels: rows are labels, columns are predictions."""
     images: Array
     """(N, 3, K) pixels of each image."""
     borders: Array
@@ -35,13 +36,13 @@ class Tally:
     nll: Array
     """(2, T) summed negative log-likelihood at each temperature."""
     bins: Array
-    """(2, T, BINS, 3) pixels, summed confidence, pixels that are right."""
+    """(2, T, BINS, 3) pixels, summed confidence, right pixels."""
     done: Array
-    """(N,) whether an image is counted."""
+    """(N,) 1 for each image that is counted."""
 
     @classmethod
     def empty(cls, num_images: int, num_classes: int) -> "Tally":
-        """Return one of nothing."""
+        """Return an empty tally."""
         temperatures = len(calibration.TEMPERATURES)
         return cls(
             confusion=np.zeros((num_classes, num_classes), dtype=np.int64),
@@ -52,21 +53,35 @@ class Tally:
             done=np.zeros(num_images, dtype=np.int64),
         )
 
-    def add(self, index: int, prediction: Tensor, label: Tensor) -> None:
-        """Count one image: class indices (H, W) against labels (H, W) uint8."""
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], path: Path, like: "Tally") -> "Tally":
+        """Return the tally that ``to_arrays`` gave; raises a UserError that names ``path`` where it is not ``like``."""
+        for name, expected in like.to_arrays().items():
+            if name not in arrays or arrays[name].shape != expected.shape:
+                raise UserError(f"{path}: damaged, expected the counts of an evaluation; remove its folder")
+        return cls(**{name: arrays[name] for name in like.to_arrays()})
+
+    def add(self, index: int, prediction: Tensor, label: Tensor, sampled: tuple[Tensor, Tensor] | None = None) -> None:
+        """Count one image: class indices (H, W) against labels (H, W) uint8.
+
+        ``sampled`` is for the calibration: logits (n, K) and labels (n,) of some of its pixels.
+        """
         num_classes = len(self.confusion)
         counts = count_pixels(prediction, label, num_classes).cpu().numpy()
-        self.confusion += counts
-        self.images[index] = [np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)]
         seen = prediction.to(label.dtype).masked_fill(label == IGNORE_INDEX, IGNORE_INDEX)
+        self.images[index] = [np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)]
         self.borders[index] = count_borders(seen, label, num_classes).cpu().numpy()
-        self.done[index] = 1
-
-    def add_scores(self, index: int, scores: Tensor, labels: Tensor) -> None:
-        """Count the calibration of some pixels of an image: scores (n, K), labels (n,)."""
-        nll, bins = calibration.count(scores, labels)
-        self.nll[index % 2] += nll
-        self.bins[index % 2] += bins
+        half = index % 2
+        nll = self.nll.copy()
+        bins = self.bins.copy()
+        done = self.done.copy()
+        if sampled is not None:
+            loss, binned = calibration.count(*sampled)
+            nll[half] += loss
+            bins[half] += binned
+        done[index] = 1
+        # One update of all sums: an interruption finds all of them with this image, or none.
+        vars(self).update(confusion=self.confusion + counts, nll=nll, bins=bins, done=done)
 
     def sum_over_processes(self, device: torch.device) -> None:
         """Add up what the processes of a torch.distributed group have counted of different images."""
@@ -75,21 +90,22 @@ class Tally:
             torch.distributed.all_reduce(total)
             setattr(self, field.name, total.cpu().numpy())
 
-    def to_arrays(self) -> Mapping[str, Array]:
-        """Return its arrays by name, as the constructor takes them."""
+    def to_arrays(self) -> dict[str, Array]:
+        """Return its arrays by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def count_pixels(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Pixel counts (K, K), rows labels, columns predictions; ignored pixels are left out.  2 x (H, W)"""
-    pairs = torch.add(prediction, label, alpha=num_classes)  # those of ignored pixels lie beyond all others
+    """Count pixels by label (rows) and prediction (columns), without ignored ones.  2 x (H, W) -> (K, K)"""
+    pairs = torch.add(prediction, label, alpha=num_classes)  # pairs of ignored pixels lie beyond all others
     counts = torch.bincount(pairs.flatten(), minlength=num_classes**2)
     return counts[: num_classes**2].view(num_classes, num_classes)
 
 
 def count_borders(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Pixels near borders, in both, of the label, of the prediction: (3, K), of class indices (H, W) uint8."""
-    of_label, of_prediction = boundary(label), boundary(prediction)
+    """Count pixels near borders: in both maps, in the label, in the prediction.  2 x (H, W) uint8 -> (3, K)"""
+    of_label = boundary(label)
+    of_prediction = boundary(prediction)
     both = of_label & of_prediction & (label == prediction)
     parts = ((label, both), (label, of_label), (prediction, of_prediction))
     kept = (part.masked_fill(~where, IGNORE_INDEX).flatten() for part, where in parts)
@@ -97,16 +113,16 @@ def count_borders(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor
 
 
 def sampled_pixels(label: Tensor, num_images: int, generator: torch.Generator) -> Tensor:
-    """Numbers (n,) of labelled pixels, row by row, drawn for the calibration: all images together give about 65,000."""
+    """Draw labelled pixels for the calibration, about 65,000 over all images.  -> (n,), numbered row by row"""
     labelled = (label.flatten() != IGNORE_INDEX).nonzero()[:, 0]
-    number = min(max(SAMPLED // num_images, FEWEST), MOST)
-    return labelled[torch.randint(len(labelled), (number,), generator=generator)] if len(labelled) else labelled
+    count = min(max(SAMPLED // num_images, FEWEST), MOST)
+    return labelled[torch.randint(len(labelled), (count,), generator=generator)] if len(labelled) else labelled
 
 
 def group_names(names: Sequence[str], pattern: str) -> list[str]:
-    """Sequence that each image belongs to: what the pattern matches at the start of its name, else the name.
+    """Return the sequence that each image belongs to: what ``pattern`` matches at the start of its name, or the name.
 
-    Raises a UserError where the pattern is none.
+    Raises a UserError where ``pattern`` is not a regular expression.
     """
     try:
         found = [re.match(pattern, name) if pattern else None for name in names]

@@ -1,4 +1,4 @@
-"""Image, path, array or folder in, Segmentation out."""
+"""The one way from an image to its mask: ``Predictor``."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
+from segformer.arrays import Array, to_tensor
 from segformer.checkpoints.model_folder import load
-from segformer.config import EvalConfig, Precision, check_choice
+from segformer.config import EvalConfig, Precision, Size, check_choice
 from segformer.data.decoding import to_rgb
 from segformer.data.image_paths import expand_inputs
 from segformer.data.images import Decoding, displayed, image_array, read_image
 from segformer.errors import UserError
-from segformer.inference.windows import predict_mask, predict_scores
+from segformer.inference.windows import predict_mask, predict_scores, predict_with_scores
 from segformer.models.interfaces import Network
 from segformer.models.segmenter import for_inference
 from segformer.segmentation import Segmentation
@@ -25,11 +27,13 @@ DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Predictor:
-    """Segments images with a model, by the model's own preprocessing and test protocol (or ``config``).
+    """Segments images with any Network, by the network's own preprocessing and test protocol (or by ``config``).
 
-    ``model`` may also be what ``load`` takes.  A model is left as it is: a fused copy does the work, in ``precision``,
-    and compiled for the first few sizes of images where ``compile`` is set.  ``scores`` adds class probabilities at the
-    image's size, which take K times its memory.
+        Predictor("runs/camvid_b0/best")("photo.jpg").save("out/photo", ["mask", "overlay"])
+
+    ``model`` may also be a folder, a checkpoint or a name on the hub: whatever ``load`` takes.  A Segmenter stays as it
+    is; its inference form does the work, in ``precision``, and compiled for the first few sizes of images where
+    ``compile`` is set.  ``scores`` adds class probabilities at the image's size, which take K times its memory.
     """
 
     def __init__(
@@ -42,16 +46,16 @@ class Predictor:
         compile: bool = False,
     ) -> None:
         check_choice("precision", precision, DTYPES)
-        loaded = load(model) if isinstance(model, str | Path) else model
-        self.model = for_inference(loaded, DTYPES[precision], compile=compile)
+        network = load(model) if isinstance(model, str | Path) else model
+        self.model = for_inference(network, DTYPES[precision], compile=compile)
         self.config = config or self.model.card.eval
         self.scores = scores
         self.decoding = Decoding.from_model(self.model.card.model, self.model.card.preprocessing)
 
     def __call__(self, image: str | Path | NDArray[Any] | Image.Image) -> Segmentation:
-        """Segment one image: a path, a Pillow image, or an array (H, W), (H, W, 3 | 4) of uint8 or uint16.
+        """Segment one image: a path, a Pillow image, or an array (H, W) or (H, W, 3 | 4) of uint8 or uint16.
 
-        For a model of raw pixels an array holds its channels, (H, W, C) of any numbers, in the units of its training.
+        For a model of raw pixels, an array holds its channels (H, W, C) as numbers in the units of its training.
         """
         if isinstance(image, str | Path):
             pixels = self.read(image)
@@ -61,32 +65,45 @@ class Predictor:
             pixels = image_array(np.asarray(image), self.decoding)
         return self.segment(pixels)
 
-    def warm_up(self, *sizes: tuple[int, int]) -> None:
-        """Segment black images of these (height, width), so that what is compiled or recorded for them is so early."""
+    def folder(self, folder: str | Path) -> Iterator[tuple[Path, Segmentation]]:
+        """Segment every image below a folder; yields the path relative to the folder with each result."""
+        for path, relative in expand_inputs([folder]):
+            yield relative, self(path)
+
+    def read(self, path: str | Path) -> Array:
+        """Decode an image file.  -> (H, W, C) uint8 or float32"""
+        return read_image(path, self.decoding)
+
+    def segment(self, pixels: Array) -> Segmentation:
+        """Segment a decoded image (H, W, C) uint8 or float32."""
+        image = to_tensor(pixels)
+        card = self.model.card
+        if self.scores:
+            probabilities = predict_scores(self.model, image, self.config)
+            mask = probabilities.argmax(dim=0)
+            scores = probabilities.float().cpu().numpy()
+        else:
+            mask = self.mask(image)
+            scores = None
+        dtype = np.uint8 if len(card.classes) <= 256 else np.uint16
+        return Segmentation(mask.cpu().numpy().astype(dtype), card.classes, card.palette, displayed(pixels), scores)
+
+    def mask(self, image: Tensor) -> Tensor:
+        """Return the class of every pixel, on the model's device.  (C, H, W) uint8 or float32 -> (H, W) int64"""
+        return predict_mask(self.model, image, self.config)
+
+    def mask_with_scores(self, image: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mask (H, W), and the logits (N, K) of some pixels (N,), which are numbered row by row.
+
+        With several scales the logits are logarithms of mean probabilities; softmax gives probabilities in any case.
+        """
+        return predict_with_scores(self.model, image, self.config, points)
+
+    def warm_up(self, *sizes: Size) -> None:
+        """Segment black images of some sizes (height, width), so that the first real image is not the slow one."""
         channels = self.model.card.model.in_channels
         for size in sizes:
             if len(size) != 2 or min(size) < 1:
                 raise UserError(f"a size must be a positive (height, width), got {tuple(size)}")
             for _ in range(WARM_UP):
                 self.segment(np.zeros((*size, channels), dtype=np.uint8))
-
-    def read(self, path: str | Path) -> NDArray[Any]:
-        """Decode a file to what ``segment`` takes."""
-        return read_image(path, self.decoding)
-
-    def folder(self, folder: str | Path) -> Iterator[tuple[Path, Segmentation]]:
-        """Segment every image below a folder, one after the other, with its path relative to the folder."""
-        for path, relative in expand_inputs([folder]):
-            yield relative, self(path)
-
-    def segment(self, pixels: NDArray[Any]) -> Segmentation:
-        """(H, W, C) uint8 or float32 -> Segmentation"""
-        image = torch.from_numpy(np.array(pixels.transpose(2, 0, 1)))
-        card = self.model.card
-        if self.scores:
-            probabilities = predict_scores(self.model, image, self.config)
-            mask, scores = probabilities.argmax(dim=0), probabilities.float().cpu().numpy()
-        else:
-            mask, scores = predict_mask(self.model, image, self.config), None
-        dtype = np.uint8 if len(card.classes) <= 256 else np.uint16
-        return Segmentation(mask.cpu().numpy().astype(dtype), card.classes, card.palette, displayed(pixels), scores)

@@ -1,11 +1,9 @@
-"""Images larger than memory: read by rows, segmented by windows, written to disk as they are done.
+"""Images larger than memory: read by rows, segmented by windows, and written to disk while they are computed.
 
-Pixels keep their own resolution: no resize comes before the windows.  The mask so far lies in a file beside the
-result, so that an interrupted image goes on where it stood.
+Pixels keep their own resolution: nothing is resized before the windows are cut.  The rows that are done lie in a folder
+beside the result, so that an interrupted image is resumed.
 """
 
-import json
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,55 +14,57 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segformer.arrays import Array
+from segformer.arrays import Array, to_tensor
 from segformer.config import IGNORE_INDEX, Color, EvalConfig, Size, to_json
 from segformer.data.decoding import check_is_file
 from segformer.data.image_paths import TIFF_SUFFIXES
 from segformer.data.images import Decoding, image_array
 from segformer.errors import UserError
-from segformer.files import disk_errors, read_json, write_json
-from segformer.inference.samples import decoding_of
-from segformer.inference.windows import View, Window, score_bands, slide, stride_of, window_starts
+from segformer.files import disk_errors
+from segformer.inference.predictor import Predictor
+from segformer.inference.windows import View, Window, crop_of, score_bands, slide, stride_of, window_starts
 from segformer.models.interfaces import Network
-from segformer.models.segmenter import for_inference
-from segformer.resumable import OnProgress
+from segformer.resumable import OnProgress, Store
 
-CACHE = 64  # MiB that GDAL may keep of decoded tiles
+CACHE = 64  # MiB of decoded tiles that GDAL may keep
 TILE = 512  # side of the tiles of a written TIFF
+ROWS = "mask"  # file of the finished rows, in the folder of an unfinished image
 
 
 @torch.inference_mode()
 def segment_raster(
     model: Network, source: Path, target: Path, config: EvalConfig, *, progress: OnProgress | None = None
 ) -> None:
-    """Segment an image file of any size, from disk to disk, by windows of ``config.crop`` at its own resolution.
+    """Segment an image file of any size from disk to disk, by windows of ``config.crop`` at its own resolution.
 
-    ``target`` ends in .tif (tiled, compressed, with the source's georeference) or .png; both have the palette.
-    Pixels that a source declares to be without data become 255.  ``progress`` is called with (rows done, of how many).
-    An interrupted image goes on from ``<target>.part``.  Raises a UserError where the file is no such image.
+    ``target`` ends in .tif (tiled and compressed, with the source's georeference) or .png; both have the palette.
+    Pixels that the source declares to have no data become 255.  ``progress`` counts rows.  An interrupted image is
+    resumed from ``<target>.part``.  Raises a UserError for a file that is not an upright image.
     """
     check_windows(config)
-    fused = for_inference(model)
+    predictor = Predictor(model, config=config)
     with opened(source) as raster:
         size = (raster.height, raster.width)
-        what = {
+        identity = {
             "source": [source.name, source.stat().st_size, *size],
             "weights": model.fingerprint(),
             "protocol": to_json(config),
         }
-        with Partial(target, size, what) as partial:
-            reader = Rows(raster, decoding_of(model))
-            for rows, mask in mask_rows(fused, reader, size, config, partial.done):
+        folder = target.with_name(f"{target.name}.part")
+        store = Store(folder, identity, work="mask", remedy="remove this folder")
+        with MaskRows(store, size) as done:
+            reader = RowReader(raster, predictor.decoding)
+            for rows, mask in mask_rows(predictor, reader, size, done.count):
                 reader.drop_nodata(rows, mask)
-                partial.write(mask)
+                done.append(mask)
                 if progress:
                     progress(rows.stop, size[0])
-            save_mask(partial, target, model.card.palette, raster)
-            partial.remove()
+            save_mask(done, target, predictor.model.card.palette, raster)
+        store.remove()
 
 
 def check_windows(config: EvalConfig) -> None:
-    """Raise a UserError where a protocol is none that goes window by window."""
+    """Raise a UserError for a protocol that does not go through an image window by window."""
     if config.crop is None or config.scales != (1.0,) or config.flip:
         raise UserError(
             "an image is segmented from disk to disk by windows at one scale, not mirrored; give a window size "
@@ -73,36 +73,39 @@ def check_windows(config: EvalConfig) -> None:
 
 
 def mask_rows(
-    model: Network, read: Callable[[slice], Tensor], size: Size, config: EvalConfig, done: int = 0
+    predictor: Predictor, read: Callable[[slice], Tensor], size: Size, done: int = 0
 ) -> Iterator[tuple[slice, Array]]:
-    """Class of every pixel, some rows at a time, from row ``done`` on.  -> rows, (rows, W) uint8
+    """Yield the class of every pixel, some rows at a time, starting with row ``done``.  -> rows, (rows, W) uint8
 
-    Rows are given out as soon as no later window covers them; of a window only its quarter-size logits are kept.
+    ``read`` returns the pixels (C, rows, W) of some rows.  Rows are yielded as soon as no later window covers them.
     """
-    assert config.crop is not None
-    crop = (min(config.crop[0], size[0]), min(config.crop[1], size[1]))
+    model = predictor.model
+    config = predictor.config
+    crop = crop_of(config, size)
     tops = window_starts(size[0], crop[0], stride_of(config)[0])
     first = next((k for k, top in enumerate(tops) if top + crop[0] > done), len(tops))
     kept: list[Window] = []
-    for place, row in enumerate(slide(model, read, size, config, first), start=first):
+    for k, row in enumerate(slide(model, read, size, config, first), start=first):
         kept = [window for window in kept if window.top + crop[0] > done] + row
-        end = max(done, tops[place + 1]) if place + 1 < len(tops) else size[0]
+        end = max(done, tops[k + 1]) if k + 1 < len(tops) else size[0]
         view = View(kept, size, config.blend)
         for rows, scores in score_bands(model, [view], size, slice(done, end)):
             yield rows, scores.argmax(dim=0).to("cpu", torch.uint8).numpy()
         done = end
 
 
-class Rows:
-    """Reads rows of a raster as the model's pixels, each row from disk once: overlapping ones are kept."""
+class RowReader:
+    """Reads rows of a raster as the model's pixels; rows that windows share are read from disk once."""
 
     def __init__(self, raster: Any, decoding: Decoding) -> None:
-        self.raster, self.decoding = raster, decoding
-        self.first, self.kept = 0, torch.empty(0)
+        self.raster = raster
+        self.decoding = decoding
         self.nodata = raster.nodata
+        self.first = 0
+        self.kept = torch.empty(0)
 
     def __call__(self, rows: slice) -> Tensor:
-        """Return (C, rows, W) uint8 or float32; rows may only go forward."""
+        """Return (C, rows, W) uint8 or float32; each call has to start at or below the row that the last one did."""
         if self.kept.numel() and self.first <= rows.start < self.first + self.kept.shape[1]:
             old = self.kept[:, rows.start - self.first :]
             fresh = slice(rows.start + old.shape[1], rows.stop)
@@ -116,22 +119,26 @@ class Rows:
         pixels = self._bands(rows).transpose(1, 2, 0)
         if self.decoding.pixels == "rgb" and len(self.raster.indexes) == 1:
             pixels = self._colors(pixels[:, :, 0])
-        return torch.from_numpy(image_array(pixels, self.decoding).transpose(2, 0, 1).copy())
+        return to_tensor(image_array(pixels, self.decoding))
 
     def _bands(self, rows: slice) -> Array:
         from rasterio.errors import RasterioError
-        from rasterio.windows import Window as Part
 
         try:
-            pixels = self.raster.read(window=Part(0, rows.start, self.raster.width, rows.stop - rows.start))
+            pixels = self.raster.read(window=self._window(rows))
         except RasterioError as error:
             raise UserError(f"{self.raster.name}: damaged image ({error}); replace or remove it") from error
-        if self.nodata is not None and self.decoding.pixels == "raw":  # NaN is no pixel value
+        if self.nodata is not None and self.decoding.pixels == "raw":  # "no data" may be NaN, which is no pixel value
             pixels = np.where(np.isfinite(pixels), pixels, 0)
         return np.asarray(pixels)
 
+    def _window(self, rows: slice) -> Any:
+        from rasterio.windows import Window as RasterWindow
+
+        return RasterWindow(0, rows.start, self.raster.width, rows.stop - rows.start)
+
     def _colors(self, grey: Array) -> Array:
-        """Grey, or palette indices as their colours."""
+        """Return the colors of palette indices; grey values come back as they are."""
         try:
             table = self.raster.colormap(1)
         except ValueError:
@@ -142,85 +149,71 @@ class Rows:
         return colors[grey]
 
     def drop_nodata(self, rows: slice, mask: Array) -> None:
-        """Write 255 where the raster declares that it has no data."""
-        if self.nodata is None:
-            return
-        from rasterio.windows import Window as Part
-
-        part = Part(0, rows.start, self.raster.width, rows.stop - rows.start)
-        mask[self.raster.dataset_mask(window=part) == 0] = IGNORE_INDEX
+        """Write 255 into the mask where the raster declares that it has no data."""
+        if self.nodata is not None:
+            mask[self.raster.dataset_mask(window=self._window(rows)) == 0] = IGNORE_INDEX
 
 
-class Partial:
-    """The mask so far, rows one after the other in ``<target>.part/mask``: what is there is done, kill or not.
+class MaskRows:
+    """The finished rows of a mask, one after the other in a file: a row in the file is done, even after a kill."""
 
-    Raises a UserError where it is that of something else.
-    """
+    def __init__(self, store: Store, size: Size) -> None:
+        self.size = size
+        self.path = store.path(ROWS)
+        with disk_errors(self.path):
+            self.file: BinaryIO = self.path.open("ab")
+        self.count = self.file.tell() // size[1]
+        self.file.truncate(self.count * size[1])  # a kill may have left half a row
 
-    def __init__(self, target: Path, size: Size, what: dict[str, Any]) -> None:
-        self.folder = target.with_name(f"{target.name}.part")
-        self.array, state = self.folder / "mask", self.folder / "what.json"
-        self.size, what = size, json.loads(json.dumps(what))
-        if state.is_file() and read_json(state) != what:
-            raise UserError(f"{self.folder} holds an unfinished mask of something else; remove it")
-        if not state.is_file():
-            write_json(state, what)
-        self.file: BinaryIO = self.array.open("ab")
-        self.done = self.file.tell() // size[1]
-        self.file.truncate(self.done * size[1])
-
-    def write(self, mask: Array) -> None:
-        """Store the next rows."""
-        with disk_errors(self.array):
+    def append(self, mask: Array) -> None:
+        """Store the next rows (rows, W) uint8."""
+        with disk_errors(self.path):
             self.file.write(mask.tobytes())
             self.file.flush()
 
     def read(self, rows: slice) -> Array:
-        """Return some rows, (rows, W) uint8."""
+        """Return some rows.  -> (rows, W) uint8"""
         width = self.size[1]
-        found = np.fromfile(self.array, np.uint8, (rows.stop - rows.start) * width, offset=rows.start * width)
+        found = np.fromfile(self.path, np.uint8, (rows.stop - rows.start) * width, offset=rows.start * width)
         return found.reshape(-1, width)
 
-    def remove(self) -> None:
-        """Remove what is not needed any more."""
-        self.file.close()
-        shutil.rmtree(self.folder)
-
-    def __enter__(self) -> "Partial":
+    def __enter__(self) -> "MaskRows":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.file.close()
 
 
-def save_mask(partial: Partial, target: Path, palette: Sequence[Color], raster: Any) -> None:
-    """Write the finished mask as a TIFF with the raster's georeference, or as a PNG; all of it or nothing."""
+def save_mask(done: MaskRows, target: Path, palette: Sequence[Color], raster: Any) -> None:
+    """Write the finished mask as a TIFF with the raster's georeference, or as a PNG; completely or not at all."""
     import rasterio
     from rasterio.shutil import copy
-    from rasterio.windows import Window as Part
+    from rasterio.windows import Window as RasterWindow
 
-    height, width = partial.size
+    height, width = done.size
     profile = {
         "driver": "GTiff", "dtype": "uint8", "count": 1, "height": height, "width": width, "compress": "deflate",
         "tiled": True, "blockxsize": TILE, "blockysize": TILE, "bigtiff": "if_safer", "nodata": IGNORE_INDEX,
         "crs": raster.crs, "transform": raster.transform,
     }  # fmt: skip
-    written = partial.folder / "mask.tif"
-    with disk_errors(target), rasterio.open(written, "w", **profile) as result:
+    tiff = done.path.with_name("mask.tif")
+    with disk_errors(target), rasterio.open(tiff, "w", **profile) as result:
         result.write_colormap(1, {index: (*color, 255) for index, color in enumerate(palette)})
         for top in range(0, height, TILE):
             rows = slice(top, min(top + TILE, height))
-            result.write(partial.read(rows), 1, window=Part(0, top, width, rows.stop - top))
+            result.write(done.read(rows), 1, window=RasterWindow(0, top, width, rows.stop - top))
+    written = tiff
     if target.suffix.lower() not in TIFF_SUFFIXES:
-        written = partial.folder / "mask.png"
+        written = tiff.with_suffix(".png")
         with disk_errors(target):
-            copy(partial.folder / "mask.tif", written, driver="PNG")
-    written.replace(target)
+            copy(tiff, written, driver="PNG")
+    with disk_errors(target):
+        written.replace(target)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open an image file for reading by rows; raises a UserError that names a file that is none."""
+    """Open an image file for reading by rows; raises a UserError that names a file of another kind."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 

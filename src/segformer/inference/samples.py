@@ -6,15 +6,15 @@ from typing import Any, cast
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from segformer.data.dataset import DataSource
+from segformer.data.dataset import DataSource, Sample
 from segformer.data.images import RGB, Decoding
 from segformer.data.loading import SegmentationDataset, iterate, leave_signals_to_the_parent
 from segformer.errors import UserError
 from segformer.models.interfaces import Network
 
 
-def samples_of(network: Network, source: DataSource, split: str, limit: int | None) -> Sequence[Any]:
-    """Return what there is to evaluate; raises a UserError where that is nothing, or of other classes."""
+def samples_of(network: Network, source: DataSource, split: str, limit: int | None) -> Sequence[Sample]:
+    """Return the first ``limit`` samples of a split; raises a UserError for none, and for classes of another model."""
     check_classes(network, source)
     if limit is not None and limit < 1:
         raise UserError(f"limit must be at least 1, got {limit}")
@@ -24,15 +24,13 @@ def samples_of(network: Network, source: DataSource, split: str, limit: int | No
     return samples
 
 
-def decoding_of(network: Network) -> Decoding:
-    """What images of a model are read as."""
-    return Decoding.from_model(network.card.model, network.card.preprocessing)
-
-
 def load_whole(
-    source: DataSource, samples: Sequence[Any], workers: int, decoding: Decoding = RGB
+    source: DataSource, samples: Sequence[Sample], workers: int, decoding: Decoding = RGB
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (C, H, W) and masks (H, W) of class indices at their own sizes, in order."""
+    """Yield images (C, H, W) and masks (H, W) of class indices at their own sizes, in order.
+
+    ``workers`` processes decode; with 0 the calling process does it.
+    """
     dataset = SegmentationDataset(samples, source.table, transform=None, decoding=decoding)
     loader = DataLoader(
         dataset,
@@ -45,20 +43,20 @@ def load_whole(
 
 
 def check_classes(network: Network, source: DataSource) -> None:
-    """Raise a UserError where a model and a data set have different classes."""
+    """Raise a UserError where a network and a data set have different classes."""
     ours, theirs = network.card.classes, source.classes
     if len(ours) != len(theirs):
         raise UserError(
-            f"the model has {len(ours)} classes ({_listed(ours)}), but {source.name} has {len(theirs)} "
-            f"({_listed(theirs)}); evaluate it on data with its own classes"
+            f"the model has {len(ours)} classes ({_shortened(ours)}), but {source.name} has {len(theirs)} "
+            f"({_shortened(theirs)}); evaluate it on data with its own classes"
         )
     if ours != theirs:
-        different = next((a, b) for a, b in zip(ours, theirs, strict=True) if a != b)
+        own, other = next((a, b) for a, b in zip(ours, theirs, strict=True) if a != b)
         raise UserError(
-            f"the model's classes are not those of {source.name}: '{different[0]}' against '{different[1]}'; "
+            f"the model's classes are not those of {source.name}: '{own}' against '{other}'; "
             f"bring the classes of dataset.json into the model's order: {', '.join(ours)}"
         )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

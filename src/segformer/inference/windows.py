@@ -1,7 +1,8 @@
 """From an image to class scores or a mask: whole image, sliding window, several scales (Sec. 4.1).
 
-Every way there is one: a view of the image (a scale, maybe mirrored) is cut into windows, of which the logits at a
-quarter of their size are kept; full-size scores are made from them a band of rows at a time, averaged, and given up.
+All protocols share one procedure.  Each view of the image (a scale, mirrored or not) is cut into windows, and the
+logits of a window are kept at the size that the network returns.  Scores at the image's size are made from them for a
+band of rows at a time, averaged over views, and discarded, so that they never fill the memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +18,14 @@ from segformer.models.interfaces import Network
 from segformer.ops.bilinear import source_rows, upsample_points, upsample_rows
 from segformer.ops.upsample_argmax import upsample_argmax
 
-BAND = 1 << 23  # scores held at a time, in elements
-GAUSSIAN = 1 / 8  # standard deviation of the blending weights, of a window's side
-LEAST = 1e-3  # weight, of the largest: the corners of an image lie in one window only
+BAND = 1 << 23  # scores (classes x pixels) of one band of rows
+GAUSSIAN = 1 / 8  # standard deviation of the blending weights, as a share of the window's side
+LEAST = 1e-3  # smallest blending weight: the corners of an image lie in one window only, so it must not be 0
 
 
 @dataclass(frozen=True)
 class Window:
-    """Logits (1, K, h, w) of a part of a view, at a quarter of the part's size."""
+    """A part of a view: its position and size in pixels of the view, and its logits (1, K, h, w)."""
 
     top: int
     left: int
@@ -34,10 +35,10 @@ class Window:
 
 @dataclass(frozen=True)
 class View:
-    """One look at an image: its windows, in pixels of ``size``, and whether it was mirrored.
+    """An image at one scale of size ``size``, mirrored or not, as windows with logits.
 
-    The windows of a slide are averaged at ``size``, weighted by ``blend``; the one window of a whole image (None) is
-    upsampled to the image in one step.
+    Sliding windows are averaged at ``size`` with the weights that ``blend`` names.  A ``blend`` of None means one
+    window over the whole image, whose logits are upsampled to the image in one step.
     """
 
     windows: Sequence[Window]
@@ -48,7 +49,7 @@ class View:
 
 @torch.inference_mode()
 def predict_mask(model: Network, image: Tensor, config: EvalConfig) -> Tensor:
-    """Class of every pixel of one image at its own size.  (C, H, W) uint8 -> (H, W) int64"""
+    """Return the class of every pixel of one image at its own size.  (C, H, W) uint8 or float32 -> (H, W) int64"""
     if is_plain(config):
         return upsample_argmax(whole_logits(model, image), size_of(image), model.card.model.align_corners)[0]
     views = list(views_of(model, image, config))
@@ -57,7 +58,7 @@ def predict_mask(model: Network, image: Tensor, config: EvalConfig) -> Tensor:
 
 @torch.inference_mode()
 def predict_scores(model: Network, image: Tensor, config: EvalConfig) -> Tensor:
-    """Class probabilities of one image at its own size, averaged over scales and flips.  (C, H, W) -> (K, H, W)"""
+    """Return class probabilities at the image's size, averaged over scales and flips.  (C, H, W) -> (K, H, W)"""
     views = list(views_of(model, image, config))
     total = views[0].windows[0].logits.new_empty(len(model.card.classes), *size_of(image), dtype=torch.float32)
     for rows, scores in score_bands(model, views, size_of(image)):
@@ -67,14 +68,17 @@ def predict_scores(model: Network, image: Tensor, config: EvalConfig) -> Tensor:
 
 @torch.inference_mode()
 def predict_with_scores(model: Network, image: Tensor, config: EvalConfig, points: Tensor) -> tuple[Tensor, Tensor]:
-    """The mask, and at some pixels (N,), numbered row by row, the scores that it was chosen by.  -> (H, W), (N, K)
+    """Return the mask, and the scores that it was chosen by at some pixels.  (N,) -> (H, W), (N, K)
 
-    They are logits, or with several views the logarithms of the averaged probabilities: softmax gives probabilities.
+    ``points`` numbers pixels row by row.  Scores are logits, or with several views the logarithms of the averaged
+    probabilities: softmax turns both into probabilities.
     """
     height, width = size_of(image)
-    ys, xs = points.to(model.device) // width, points.to(model.device) % width
+    points = points.to(model.device)
+    ys, xs = points // width, points % width
     if is_plain(config):
-        logits, align_corners = whole_logits(model, image), model.card.model.align_corners
+        logits = whole_logits(model, image)
+        align_corners = model.card.model.align_corners
         mask = upsample_argmax(logits, (height, width), align_corners)[0]
         return mask, upsample_points(logits[0], (height, width), ys, xs, align_corners)
     views = list(views_of(model, image, config))
@@ -88,16 +92,15 @@ def predict_with_scores(model: Network, image: Tensor, config: EvalConfig, point
 
 
 def is_plain(config: EvalConfig) -> bool:
-    """Whether a mask comes from one look at the whole image: its scores need not be made at full size then."""
+    """Whether a protocol is one view of the whole image, whose scores need not be made at the image's size."""
     return config.crop is None and config.scales == (1.0,) and not config.flip
 
 
 def views_of(model: Network, image: Tensor, config: EvalConfig) -> Iterator[View]:
-    """Look at an image (C, H, W) at every scale, as it is and mirrored."""
+    """Run the model on an image (C, H, W) at every scale, and mirrored where ``config.flip`` asks for it."""
     for scale in config.scales:
         for mirrored in (False, True) if config.flip else (False,):
-            given = image.flip(-1) if mirrored else image
-            pixels = preprocess(given, model.card.preprocessing, scale)
+            pixels = preprocess(image.flip(-1) if mirrored else image, model.card.preprocessing, scale)
             if config.crop is None:
                 logits = model(model.normalize(pixels[None].to(model.device)))
                 yield View([Window(0, 0, size_of(pixels), logits)], size_of(pixels), None, mirrored)
@@ -107,7 +110,7 @@ def views_of(model: Network, image: Tensor, config: EvalConfig) -> Iterator[View
 
 
 def whole_logits(model: Network, image: Tensor, scale: float = 1.0) -> Tensor:
-    """Logits of the whole image at a quarter of its preprocessed size.  (C, H, W) uint8 -> (1, K, h, w)"""
+    """Return the logits of the whole image, preprocessed at a scale.  (C, H, W) uint8 or float32 -> (1, K, h, w)"""
     (view,) = views_of(model, image, EvalConfig(scales=(scale,)))
     return view.windows[0].logits
 
@@ -115,12 +118,12 @@ def whole_logits(model: Network, image: Tensor, scale: float = 1.0) -> Tensor:
 def slide(
     model: Network, read: Callable[[slice], Tensor], size: Size, config: EvalConfig, first: int = 0
 ) -> Iterator[list[Window]]:
-    """Windows of a view of ``size``, one row of windows after the other, from the ``first`` on.
+    """Yield the windows of a view of ``size``, one row of windows after the other, starting with row ``first``.
 
-    ``read`` gives the raw pixels (C, rows, W) of some rows.  ``config.windows`` of them go through the model at once.
+    ``read`` returns the raw pixels (C, rows, W) of some rows.  ``config.windows`` windows go through the model at once.
     """
-    assert config.crop is not None
-    crop, stride = (min(config.crop[0], size[0]), min(config.crop[1], size[1])), stride_of(config)
+    crop = crop_of(config, size)
+    stride = stride_of(config)
     lefts = window_starts(size[1], crop[1], stride[1])
     for top in window_starts(size[0], crop[0], stride[0])[first:]:
         pixels = read(slice(top, top + crop[0]))
@@ -140,9 +143,9 @@ def _rows_of(pixels: Tensor, rows: slice) -> Tensor:
 def score_bands(
     model: Network, views: Sequence[View], size: Size, within: slice | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Bands of rows with their scores (K, rows, W): of one view its logits, of several their mean probabilities.
+    """Yield bands of rows with their scores (K, rows, W), for rows ``within`` the image or for all rows.
 
-    ``within``: only these rows.
+    Scores are the logits of a single view, or the mean probabilities of several views.
     """
     align_corners = model.card.model.align_corners
     height = max(1, BAND // (len(model.card.classes) * size[1]))
@@ -159,7 +162,7 @@ def score_bands(
 
 
 def view_rows(view: View, size: Size, rows: slice, align_corners: bool) -> Tensor:
-    """Logits of a view at some rows of the image.  -> (K, rows, W)"""
+    """Return the logits of a view for some rows of the image.  -> (K, rows, W)"""
     if view.blend is None:
         (window,) = view.windows
         logits = window.logits
@@ -174,7 +177,7 @@ def view_rows(view: View, size: Size, rows: slice, align_corners: bool) -> Tenso
 
 
 def blended_rows(view: View, rows: slice, align_corners: bool) -> Tensor:
-    """Mean of the windows' logits where they overlap, at some rows of the view.  -> (K, rows, W)"""
+    """Return the logits for some rows of the view, averaged where windows overlap.  -> (K, rows, W)"""
     assert view.blend is not None
     like = view.windows[0].logits
     total = like.new_zeros(like.shape[1], rows.stop - rows.start, view.size[1], dtype=torch.float32)
@@ -186,47 +189,54 @@ def blended_rows(view: View, rows: slice, align_corners: bool) -> Tensor:
         inside = slice(top - window.top, bottom - window.top)
         logits = upsample_rows(window.logits, window.logits.shape[2], window.size, inside, align_corners)[0]
         share = window_weight(window.size, view.blend).to(total)[inside]
-        place = (..., slice(top - rows.start, bottom - rows.start), slice(window.left, window.left + window.size[1]))
-        total[place] += logits if view.blend == "uniform" else logits * share
-        weight[place] += share
+        part = (..., slice(top - rows.start, bottom - rows.start), slice(window.left, window.left + window.size[1]))
+        total[part] += logits if view.blend == "uniform" else logits * share
+        weight[part] += share
     return total / weight
 
 
 @lru_cache(maxsize=8)
 def window_weight(size: Size, blend: Blend) -> Tensor:
-    """How much each pixel of a window counts, its centre most.  -> (H, W)
+    """Return the blending weight of each pixel of a window.  -> (H, W)
 
-    uniform: all the same; gaussian: of a standard deviation of an eighth of the side; cosine: a period over the side.
+    uniform: 1 everywhere; gaussian: a bell whose standard deviation is an eighth of the side; cosine: one period of
+    1 - cos over the side.
     """
     profiles = []
     for side in size:
-        place = (torch.arange(side, dtype=torch.float64) + 0.5) / side
+        position = (torch.arange(side, dtype=torch.float64) + 0.5) / side
         if blend == "gaussian":
-            profile = torch.exp(-0.5 * ((place - 0.5) / GAUSSIAN) ** 2)
+            profile = torch.exp(-0.5 * ((position - 0.5) / GAUSSIAN) ** 2)
         elif blend == "cosine":
-            profile = 0.5 - 0.5 * torch.cos(2 * torch.pi * place)
+            profile = 0.5 - 0.5 * torch.cos(2 * torch.pi * position)
         else:
-            profile = torch.ones_like(place)
+            profile = torch.ones_like(position)
         profiles.append(profile.clamp(min=LEAST))
     return torch.outer(*profiles).float()
 
 
+def crop_of(config: EvalConfig, size: Size) -> Size:
+    """Return the size of the sliding window in an image of ``size``."""
+    assert config.crop is not None
+    return min(config.crop[0], size[0]), min(config.crop[1], size[1])
+
+
 def stride_of(config: EvalConfig) -> Size:
-    """Step of the sliding window in pixels."""
+    """Return the step of the sliding window in pixels."""
     assert config.crop is not None
     return config.stride or (max(1, config.crop[0] * 3 // 4), max(1, config.crop[1] * 3 // 4))
 
 
 def window_starts(side: int, crop: int, stride: int) -> list[int]:
-    """Where windows begin along one side; the last one is shifted back inside.
+    """Return where windows begin along one side; the last one is shifted back to end with the side.
 
     >>> window_starts(2048, 1024, 768)
     [0, 768, 1024]
     """
-    number = max(side - crop + stride - 1, 0) // stride + 1
-    return [max(min(i * stride, side - crop), 0) for i in range(number)]
+    count = max(side - crop + stride - 1, 0) // stride + 1
+    return [max(min(i * stride, side - crop), 0) for i in range(count)]
 
 
 def size_of(image: Tensor) -> Size:
-    """(height, width) of an image or a batch."""
+    """Return (height, width) of an image or a batch."""
     return image.shape[-2], image.shape[-1]

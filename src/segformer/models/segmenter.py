@@ -67,7 +67,9 @@ class Segmenter(nn.Module):
         normalised, and masks chosen, in float32 all the same.  With ``compile`` the first eight shapes of a batch are
         compiled (each takes seconds to a minute when it first comes; on a GPU as CUDA graphs), later ones are not.
         """
-        fused = FusedSegmenter(fused_form(self.encoder), fused_form(self.decoder), self.head, self.card, dtype)
+        fused = FusedSegmenter(
+            fused_form(self.encoder), fused_form(self.decoder), fused_form(self.head), self.card, dtype
+        )
         fused.to(self.device)
         if compile:
             fused.compile_shapes()

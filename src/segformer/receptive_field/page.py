@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from segformer import report
 from segformer.arrays import Array, to_pixels
 from segformer.config import Size
 from segformer.data.dataset import Sample
@@ -21,7 +22,6 @@ from segformer.receptive_field.attention import Attention, attention_maps
 from segformer.receptive_field.field import ReceptiveField, ReceptiveFields
 from segformer.receptive_field.measure import read_pixels
 from segformer.receptive_field.probes import DECODER
-from segformer.report import html as report
 from segformer.report.heat_map import SCALE, central, field_picture, figure, marked, over_image
 
 Fields = Mapping[str, ReceptiveFields]

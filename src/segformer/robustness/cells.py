@@ -13,7 +13,7 @@ import numpy as np
 from segformer.config import EvalConfig, check_choice, to_json
 from segformer.data.dataset import DataSource, Sample
 from segformer.errors import UserError
-from segformer.evaluation.evaluate import evaluate
+from segformer.evaluation.evaluate import score
 from segformer.evaluation.metrics import Scores
 from segformer.inference.samples import check_classes
 from segformer.models.interfaces import Network
@@ -65,7 +65,7 @@ def robustness(
         note(f"{len(known)} of {len(wanted)} cells found in {out}")
     missing = [cell for cell in wanted if cell not in known]
     for done, cell in enumerate(missing):
-        known[cell] = evaluate(
+        known[cell] = score(
             model,
             corrupted_source(source, split, cell, seed, frost),
             split,

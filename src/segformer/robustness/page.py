@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from segformer import report
 from segformer.arrays import Array
 from segformer.config import EvalConfig, ModelCard
 from segformer.data.dataset import DataSource, Sample
@@ -15,7 +16,6 @@ from segformer.files import write_json
 from segformer.inference.predictor import Predictor
 from segformer.models.interfaces import Network
 from segformer.published import TABLE_5
-from segformer.report import html as report
 from segformer.robustness.cells import DRAWN
 from segformer.robustness.corruptions import corruption_groups, corruption_names
 from segformer.robustness.result import CLEAN, Cell, Robustness

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from segformer import report
 from segformer.config import Recipe
 from segformer.data.dataset import DataSource
 from segformer.data.loading import iterate
 from segformer.data.sources.catalog import open_data
 from segformer.errors import UserError
-from segformer.report import html as report
 from segformer.training.loader import StepBatches, build_loader
 from segformer.training.optim import build_optimizer, set_learning_rate
 from segformer.training.preparation import build_random, prepare_model, training_set, with_class_weights

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from segformer import report
 from segformer.checkpoints.model_folder import CONFIG, read_card
 from segformer.config import ModelCard, Recipe, to_json
 from segformer.data.dataset import DataSource
@@ -15,8 +16,7 @@ from segformer.evaluation.metrics import Scores
 from segformer.files import read_json
 from segformer.models.segmenter import Segmenter
 from segformer.recipes import RECIPES, read_recipe
-from segformer.report import html as report
-from segformer.report.predictions import confusions, prediction_rows, predictions
+from segformer.report.predictions import gallery, prediction_rows
 from segformer.training.run_folder import MANIFEST, RECIPE, flat, read_metrics
 
 Points = list[tuple[int, float]]
@@ -42,8 +42,12 @@ def write_run_page(
         report.section("At a glance", report.facts(headline(recipe, manifest, metrics, model))),
         report.section("Curves", report.columns(*curves(metrics))),
         report.section("Classes", *class_figures(run_dir, card, split, scores)),
-        report.section("Predictions", *predictions(rows, card, shown)),
-        *([report.section("Confusions", *confusions(scores.confusion, scores.classes))] if scores is not None else []),
+        report.section("Predictions", *gallery(rows, card, shown)),
+        *(
+            [report.section("Confusions", report.confusion(scores.confusion, scores.classes))]
+            if scores is not None
+            else []
+        ),
         report.section("Recipe", *recipe_fields(recipe)),
         report.section("Versions, machine and data", report.key_values(environment_of(manifest))),
     )
@@ -98,7 +102,7 @@ def class_figures(run_dir: Path, card: ModelCard, split: str, scores: Scores | N
         return [report.paragraph(intro), report.legend(card.classes, card.palette)]
     columns = {
         heading: [or_nan(figures["classes"][label][name]) for label in card.classes]
-        for heading, name in (("IoU", "IoU"), ("accuracy", "accuracy"), ("pixels", "share of pixels"))
+        for heading, name in (("IoU", "iou"), ("accuracy", "accuracy"), ("pixels", "share_of_pixels"))
     }
     return [report.paragraph(intro), report.class_table(card.classes, card.palette, columns)]
 

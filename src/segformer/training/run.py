@@ -18,7 +18,7 @@ from segformer.config import Recipe
 from segformer.data.dataset import DataSource
 from segformer.data.loading import SegmentationDataset, iterate, seed_of
 from segformer.data.sources.catalog import open_data
-from segformer.evaluation.evaluate import evaluate
+from segformer.evaluation.evaluate import score
 from segformer.models.segmenter import Segmenter
 from segformer.recipes import find_recipe
 from segformer.training.journal import Journal, Silence
@@ -232,7 +232,7 @@ class Run:
                 raise Stopped
 
         try:
-            scores = evaluate(
+            scores = score(
                 self.judged,
                 self.source,
                 split,
