@@ -43,6 +43,7 @@ def test_public_names_load() -> None:
     for name in segformer.__all__:
         assert getattr(segformer, name) is not None
     assert set(segformer.__all__) <= set(dir(segformer))
+    assert "mit_b0" in segformer.list_models()
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         segformer.nothing  # noqa: B018  # the attribute access is the test
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segformer.evaluation.evaluate import evaluate as evaluate
     from segformer.inference.predictor import Predictor as Predictor
     from segformer.models.build import build_model as build_model
+    from segformer.models.build import list_models as list_models
     from segformer.models.segmenter import Segmenter as Segmenter
     from segformer.recipes import RECIPES as RECIPES
     from segformer.segmentation import Segmentation as Segmentation
@@ -38,6 +39,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "Segmenter": "models.segmenter",
     "build_model": "models.build",
+    "list_models": "models.build",
     "RECIPES": "recipes",
     "Segmentation": "segmentation",
     "train": "training.run",

@@ -39,13 +39,16 @@ def choose_device(name: str) -> str:
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
+    kind, colon, number = name.partition(":")
+    if kind == "auto" and not colon:
         return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    if name.split(":")[0] not in available:
+    if kind not in available or (colon and not (kind == "cuda" and number.isdecimal())):
         raise UserError(f"--device must be auto, cpu, cuda, cuda:N or mps, got '{name}'")
-    if not available[name.split(":")[0]]:
+    if not available[kind]:
         present = ", ".join(kind for kind, there in available.items() if there)
         raise UserError(f"--device {name} is not available on this machine, which has {present}; leave --device out")
+    if number and int(number) >= torch.cuda.device_count():
+        raise UserError(f"--device {name} does not exist; this machine has cuda:0 to {torch.cuda.device_count() - 1}")
     return name
 
 
@@ -53,6 +56,8 @@ def set_threads(threads: int) -> None:
     """Set the number of CPU threads; 0 leaves the choice to torch."""
     import torch
 
+    if threads < 0:
+        raise UserError(f"--threads must be 0 or more, got {threads}")
     if threads:
         torch.set_num_threads(threads)
 

@@ -1,7 +1,7 @@
 """What the terminal shows: progress, recipes, scores, models."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from segformer.config import to_json
+from segformer.resumable import OnProgress
 
 if TYPE_CHECKING:
     from segformer.checkpoints.weights import Weights
@@ -24,8 +25,8 @@ def progress_bar() -> Progress:
 
 
 @contextmanager
-def progress_of(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while the block runs; what it gives is called with (done, of how many)."""
+def progress_of(description: str) -> Iterator[OnProgress]:
+    """Show a progress bar while the block runs, and yield the callback that moves it."""
     with progress_bar() as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

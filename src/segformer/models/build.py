@@ -33,6 +33,15 @@ def build_model(
     return build_from_card(ModelCard.for_classes(config, num_classes, pixels))
 
 
+def list_models() -> list[str]:
+    """Return the names of the encoders that ``build_model`` takes.
+
+    >>> list_models()[:2]
+    ['mit_b0', 'mit_b1']
+    """
+    return list(ENCODERS)
+
+
 def model_config(encoder: str, **options: Any) -> ModelConfig:
     """Return the paper's model with this encoder, and with the fields of ``options`` changed."""
     check_choice("model.encoder", encoder, ENCODERS)
