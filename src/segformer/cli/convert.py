@@ -1,13 +1,14 @@
-"""``segformer convert``: from one checkpoint layout to another."""
+"""``segformer convert``: write a model in another checkpoint format."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from segformer.cli.arguments import call
+from segformer.cli.arguments import ANY_MODEL, call
+from segformer.validation import OneOf
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -16,16 +17,19 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def convert(
-    source: Annotated[Positional[str], arg(metavar="SRC", help="Any checkpoint: file, folder or hub id.")],
-    target: Annotated[Positional[Path], arg(metavar="DST", help="Folder to write; it must not exist.")],
+    source: Annotated[
+        Positional[str],
+        arg(metavar="MODEL", help=ANY_MODEL),
+        OneOf("checkpoints.formats.FORMATS", "Formats of other projects that it reads"),
+    ],
+    target: Annotated[Positional[Path], arg(metavar="FOLDER", help="Folder to write; it must not exist yet.")],
     /,
     *,
-    to: Annotated[Literal["segformer", "hf", "smp", "nvlabs"], arg(help="Layout to write.")] = "segformer",
+    to: Annotated[
+        str, arg(metavar="FORMAT", help="Format to write."), OneOf("checkpoints.conversion.targets")
+    ] = "segformer",
 ) -> None:
-    """Convert a checkpoint: reads NVlabs, mmsegmentation (encoder), transformers, SMP, TAO and model folders.
-
-    Says what was left out and what the target can not hold.
-    """
+    """Convert a model to another checkpoint format; notes report what was left out, changed or lost."""
     from segformer.checkpoints.conversion import convert as run
 
     for note in run(source, target, to):

@@ -3,17 +3,14 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from segformer.config import to_json
 from segformer.resumable import OnProgress
 
 if TYPE_CHECKING:
-    from segformer.checkpoints.weights import Weights
     from segformer.config import Recipe
 
 
@@ -32,21 +29,6 @@ def progress_of(description: str) -> Iterator[OnProgress]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def listed(values: dict[str, Any]) -> str:
-    """Write a config on one line.
-
-    >>> listed({"step": 9, "val": {"mIoU": 0.51234}})
-    'step 9, val (mIoU 0.5123)'
-    """
-    return ", ".join(f"{key} {_shown(value)}" for key, value in values.items())
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"({listed(value)})"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def costs(recipe: "Recipe", device: str) -> tuple[str, str]:
     """Measure what a step of a recipe takes, and whether the loader keeps up; in words."""
     from segformer.data.sources.catalog import open_data
@@ -61,24 +43,3 @@ def costs(recipe: "Recipe", device: str) -> tuple[str, str]:
         f"one loading process gives {cost.loader_rate:.0f} images/s, the steps take {needed:.1f}: "
         f"--train.workers {max(1, math.ceil(1.25 * needed / cost.loader_rate))} is enough",
     )
-
-
-def print_info(name: str, weights: "Weights") -> None:
-    """Show what a model is; of an encoder alone, its architecture."""
-    from segformer.paper.complexity import complexity_lines
-
-    table = Table(title=name, show_header=False, title_justify="left")
-    card = weights.card
-    if card is None:
-        table.add_row("model", f"an encoder alone: {listed(to_json(weights.config))}")
-    else:
-        for row in complexity_lines(card.model, len(card.classes), (512, 512)).items():
-            table.add_row(*row)
-        for field, values in (("model", card.model), ("preprocessing", card.preprocessing), ("eval", card.eval)):
-            table.add_row(field, listed(to_json(values)))
-        table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
-        table.add_row("provenance", listed(card.provenance) or "unknown")
-        table.add_row("license", card.license)
-    for note in weights.notes:
-        table.add_row("note", note)
-    Console().print(table)
