@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segformer.models.layers import as_map, as_tokens, linear_of_gelu
+from segformer.models.layers import AgainstZero, as_map, as_tokens, linear_of_gelu, sharing_copy
 
 
 def gradients(function: object, hidden: torch.Tensor, linear: nn.Linear) -> list[torch.Tensor]:
@@ -60,3 +60,16 @@ def test_tokens_are_a_map_without_a_copy() -> None:
     assert features.data_ptr() == tokens.data_ptr()
     assert torch.equal(as_tokens(features), tokens)
     assert features.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_one_logit_against_zero_is_a_sigmoid() -> None:
+    logit = torch.randn(2, 1, 3, 4)
+    torch.testing.assert_close(AgainstZero()(logit).softmax(dim=1)[:, 1:], logit.sigmoid())
+
+
+def test_a_sharing_copy_has_the_parameters_and_its_own_mode() -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    copied = sharing_copy(module).eval()
+    assert module.training
+    assert all(a is b for a, b in zip(copied.parameters(), module.parameters(), strict=True))
+    assert copied[1].running_mean is not module[1].running_mean

@@ -4,7 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from segformer.errors import UserError
 from segformer.models.build import build_model
+from segformer.models.fused.segmenter import FusedSegmenter
+from segformer.models.segmenter import for_inference
 from segformer.published import MIT_SIZES
 from transformers_parity import relative_difference, twins
 
@@ -78,19 +81,6 @@ def test_any_size_and_channel_count(size: tuple[int, int], in_channels: int) -> 
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_predict_mask_is_the_argmax_of_upsampled_logits() -> None:
-    torch.manual_seed(0)
-    model = build_model("mit_b0", num_classes=5).eval()
-    images = torch.randint(0, 256, (2, 3, 50, 70), dtype=torch.uint8)
-    mask = model.predict_mask(images)
-    logits = model((images.float() - model.mean) / model.std)
-    full = F.interpolate(logits.double(), size=(50, 70), mode="bilinear", align_corners=False)
-    assert mask.shape == (2, 50, 70)
-    assert (mask == full.argmax(1)).float().mean() > 0.9999
-    assert torch.equal(mask, model.predict_mask(images.float()))
-    assert model.predict_mask(images, size=(20, 30)).shape == (2, 20, 30)
-
-
 def test_maps_stay_channels_last_without_copies() -> None:
     model = build_model("mit_b0", num_classes=4)
     for features in model.encoder(torch.randn(1, 3, 64, 64)):
@@ -106,21 +96,6 @@ def test_fusing_leaves_the_model_as_it_was() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 64, 64), (3, 64, 64), (1, 3, 31, 64), (1, 3, 64, 16)])
-def test_bad_images(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="images must be"):
-        build_model("mit_b0", num_classes=4)(torch.zeros(shape))
-
-
-def test_bad_architecture() -> None:
-    with pytest.raises(ValueError, match="did you mean 'mit_b3'"):
-        build_model("mitb3", num_classes=4)
-    with pytest.raises(ValueError, match=r"unknown field 'model\.in_chanels'; did you mean 'in_channels'"):
-        build_model("mit_b0", num_classes=4, in_chanels=4)
-    with pytest.raises(ValueError, match="num_classes must be at least 1"):
-        build_model("mit_b0", num_classes=0)
-
-
 def test_an_untrained_model_is_undecided() -> None:
     """Its loss is about log(K): a wild initialisation of the classifier costs hundreds of steps."""
     torch.manual_seed(0)
@@ -130,9 +105,22 @@ def test_an_untrained_model_is_undecided() -> None:
     assert loss.item() == pytest.approx(math.log(150), rel=0.1)
 
 
-def test_pixels_are_normalised_alike_in_both_layouts() -> None:
-    model = build_model("mit_b0", num_classes=2)
-    planar = torch.randint(256, (2, 3, 33, 47), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    together = planar.contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        assert torch.equal(model.normalize(together), model.normalize(planar))
+def test_outputs_are_the_logits_where_there_is_no_auxiliary_head() -> None:
+    model = build_model("mit_b0", num_classes=4).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        (logits,) = model.outputs(images)
+        assert torch.equal(logits, model(images))
+
+
+def test_the_inference_form_of_a_network() -> None:
+    model = build_model("mit_b0", num_classes=4)
+    fused = for_inference(model, torch.bfloat16)
+    assert isinstance(fused, FusedSegmenter)
+    assert fused.dtype == torch.bfloat16
+    assert for_inference(fused) is fused
+    assert for_inference(fused, torch.bfloat16) is fused
+    with pytest.raises(UserError, match="this FusedSegmenter is finished"):
+        for_inference(fused, torch.float16)
+    with pytest.raises(UserError, match="this FusedSegmenter is finished"):
+        for_inference(fused, compile=True)

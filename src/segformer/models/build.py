@@ -1,4 +1,4 @@
-"""From names and configurations to models with random weights."""
+"""Building randomly initialised models from names, configurations and model cards."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ def build_model(
 ) -> Segmenter:
     """Return a randomly initialised model.
 
-    ``encoder`` is a name, with ``options`` being further fields of :class:`segformer.config.ModelConfig`, or a
-    whole ModelConfig.  Without ``preprocessing`` the model normalises with the mean and std of ImageNet.
+    ``encoder`` is a name, and ``options`` are further fields of :class:`segformer.config.ModelConfig`; or it is a whole
+    ModelConfig.  Without ``preprocessing`` the model normalises with the mean and std of ImageNet.
 
     >>> import torch
     >>> build_model("mit_b0", num_classes=19)(torch.zeros(1, 3, 64, 96)).shape
@@ -43,7 +43,7 @@ def list_models() -> list[str]:
 
 
 def model_config(encoder: str, **options: Any) -> ModelConfig:
-    """Return the paper's model with this encoder, and with the fields of ``options`` changed."""
+    """Return the configuration of the paper's model with this encoder, with ``options`` as its changed fields."""
     check_choice("model.encoder", encoder, ENCODERS)
     values = {"encoder": encoder, "decoder_channels": ENCODERS[encoder].decoder_channels} | options
     return from_json(ModelConfig, values, "model")
@@ -60,12 +60,12 @@ def build_from_card(card: ModelCard) -> Segmenter:
 
 
 def check_card(card: ModelCard) -> None:
-    """Raise a UserError where no model can be built from a card."""
+    """Raise a UserError where the parts of a card do not fit together."""
     config, pixels = card.model, card.preprocessing
     check_choice("model.encoder", config.encoder, ENCODERS)
     check_choice("model.decoder", config.decoder, DECODERS)
     if config.binary and len(card.classes) != 2:
-        raise UserError(f"model.binary is for two classes, got {len(card.classes)}; leave it out")
+        raise UserError(f"model.binary needs two classes, got {len(card.classes)}; leave it out")
     if not len(pixels.mean) == len(pixels.std) == config.in_channels:
         raise UserError(
             f"preprocessing.mean and .std must have model.in_channels = {config.in_channels} values, "

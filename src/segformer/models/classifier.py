@@ -1,4 +1,4 @@
-"""An encoder with the head that it is pre-trained with on ImageNet (Sec. 4.1)."""
+"""An encoder with a head for whole images, as it is pre-trained on ImageNet (Sec. 4.1)."""
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from segformer.models.interfaces import Encoder
 
 
 class Classifier(nn.Module):
-    """The encoder's last map, averaged over space, then a linear layer.  (B, C, H, W) normalised -> (B, K) logits"""
+    """A linear layer on the mean of the encoder's last map.  (B, C, H, W) normalised -> (B, K) logits"""
 
     def __init__(self, encoder: Encoder, num_classes: int = 1000) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Classifier(nn.Module):
         init_weights(self.head)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Sides from 32 pixels up."""
+        """Sides must be at least the encoder's largest stride, 32 pixels for MiT."""
         return self.head(self.encoder(images)[-1].mean(dim=(2, 3)))  # type: ignore[no-any-return]  # nn.Module is untyped
 
 

@@ -1,18 +1,13 @@
-"""What the parts of a model share: tokens viewed as a map and back, checks of the input, copies, digests."""
+"""Building blocks that several models use: tokens and maps, a GELU that saves memory, copies, a binary head."""
 
 import copy
-import hashlib
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segformer.config import ModelCard
-from segformer.errors import UserError
-
 Module = TypeVar("Module", bound=nn.Module)
-MIN_SIZE = 32  # pixels; a smaller side vanishes at the coarsest stride
 
 
 def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
@@ -26,17 +21,18 @@ def as_tokens(features: Tensor) -> Tensor:
 
 
 def linear_of_gelu(hidden: Tensor, linear: nn.Module) -> Tensor:
-    """linear(gelu(hidden)); on the way back the GELU is computed again from its input, which is kept anyway.
+    """Compute linear(gelu(hidden)) without keeping the GELU's output for the gradient.
 
-    A quarter of what a block of the encoder would keep for its gradient is kept no more.
+    The backward pass computes it again from ``hidden``, which autograd keeps anyway.  This saves a quarter of the
+    memory that a block of the encoder needs in training.
     """
     active = F.gelu(hidden)
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return linear(active)  # type: ignore[no-any-return]  # nn.Module is untyped
-    place = active.data_ptr()
+    address = active.data_ptr()
 
     def pack(tensor: Tensor) -> Tensor | tuple[Tensor, torch.Size]:
-        return (hidden, tensor.shape) if tensor.data_ptr() == place else tensor
+        return (hidden, tensor.shape) if tensor.data_ptr() == address else tensor
 
     def unpack(kept: Tensor | tuple[Tensor, torch.Size]) -> Tensor:
         return F.gelu(kept[0]).view(kept[1]) if isinstance(kept, tuple) else kept
@@ -45,32 +41,17 @@ def linear_of_gelu(hidden: Tensor, linear: nn.Module) -> Tensor:
         return linear(active)  # type: ignore[no-any-return]
 
 
+class AgainstZero(nn.Module):
+    """Turn the one logit of a binary head into those of two classes: 0 and itself.  (B, 1, h, w) -> (B, 2, h, w)
+
+    The softmax of the two is the sigmoid of the logit, and their cross-entropy is its binary cross-entropy.
+    """
+
+    def forward(self, logit: Tensor) -> Tensor:
+        """Put zeros before the logit."""
+        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+
+
 def sharing_copy(module: Module) -> Module:
-    """Return a copy that shares the parameters, but has a mode and settings of its own."""
+    """Return a copy that shares the parameters and has its own mode, settings and buffers."""
     return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
-
-
-def register_statistics(module: nn.Module, card: ModelCard) -> None:
-    """Give a module the buffers ``mean`` and ``std`` of its input, (1, C_in, 1, 1); they are not saved."""
-    for name, values in (("mean", card.preprocessing.mean), ("std", card.preprocessing.std)):
-        module.register_buffer(name, torch.tensor(values, device="cpu").view(1, -1, 1, 1), persistent=False)
-
-
-def check_images(images: Tensor, in_channels: int) -> None:
-    """Raise a UserError where a model cannot take this batch."""
-    if images.ndim != 4 or images.shape[1] != in_channels:
-        raise UserError(f"images must be (batch, {in_channels}, height, width), got {tuple(images.shape)}")
-    if min(images.shape[2:]) < MIN_SIZE:
-        raise UserError(
-            f"images must be at least {MIN_SIZE} pixels high and wide, got {images.shape[2]} x {images.shape[3]}; "
-            f"enlarge them first"
-        )
-
-
-def weights_digest(module: nn.Module) -> str:
-    """Digest of all weights by their names."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -15,7 +15,6 @@ from segformer.config import ModelConfig, Size
 from segformer.errors import UserError
 from segformer.models.build import build_model
 from segformer.models.fused.segmenter import fused_form
-from segformer.models.layers import MIN_SIZE
 
 T = TypeVar("T")
 WHOLE = "Global"  # torch's name for the sum over all modules
@@ -108,11 +107,11 @@ def count_model(config: ModelConfig, num_classes: int, size: Size) -> Complexity
 @cache
 def count_encoder(config: ModelConfig, size: Size) -> EncoderComplexity:
     """Count the encoder, which is the same for any number of classes."""
-    if min(size) < MIN_SIZE:
-        raise UserError(f"size must be at least {MIN_SIZE} pixels high and wide, got {size[0]} x {size[1]}")
     with torch.device("meta"):
         encoder = build_model(config, num_classes=2).eval().encoder
         images = torch.empty(1, config.in_channels, *size)
+    if min(size) < encoder.min_size:
+        raise UserError(f"size must be at least {encoder.min_size} pixels high and wide, got {size[0]} x {size[1]}")
     maps, macs = count_macs(encoder, images)
     root = type(encoder).__name__
     attention = encoder.named_attention()

@@ -1,4 +1,4 @@
-"""A block of the encoder some rows at a time: the same block."""
+"""A block of the encoder in bands of rows computes the same as the block."""
 
 from collections.abc import Iterator
 
@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from segformer.models import layers
-from segformer.models.encoders import bands as module
-from segformer.models.encoders.mit import NUM_HEADS, REDUCTIONS, Block
+from segformer.models.encoders.mit import NUM_HEADS, REDUCTIONS, Block, MixTransformer
+from segformer.models.fused import mit as module
+from segformer.models.fused import onednn
+from segformer.models.fused.mit import BandedBlock, fuse_mit
+from segformer.published import MIT_SIZES
 
 STAGES = tuple(zip((32, 64, 160, 256), NUM_HEADS, REDUCTIONS, strict=True))
 
@@ -31,16 +33,16 @@ def block_of(stage: int) -> Block:
 
 @torch.inference_mode()
 def both(block: Block, tokens: torch.Tensor, size: tuple[int, int]) -> Iterator[torch.Tensor]:
-    for block.by_bands in (False, True):
-        yield block(tokens, size)
+    yield block(tokens, size)
+    yield BandedBlock(block)(tokens, size)
 
 
-@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("usable", [True, False])
 @pytest.mark.parametrize("size", [(8, 8), (17, 9), (31, 12), (64, 40)])
 @pytest.mark.parametrize("stage", range(4))
 @pytest.mark.usefixtures("narrow")
-def test_equal_to_the_block(stage: int, size: tuple[int, int], onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "ONEDNN", layers.ONEDNN if onednn else frozenset())
+def test_equal_to_the_block(stage: int, size: tuple[int, int], usable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "ONEDNN", onednn.ONEDNN if usable else frozenset())
     tokens = torch.randn(2, size[0] * size[1], STAGES[stage][0], generator=torch.Generator().manual_seed(0))
     given = tokens.clone()
     whole, divided = both(block_of(stage), tokens, size)
@@ -70,9 +72,8 @@ def test_bands_cover_all_rows(height: int, multiple: int) -> None:
 
 def test_a_gradient_is_still_recorded() -> None:
     block = block_of(0)
-    block.by_bands = True
     tokens = torch.randn(1, 64, 32, requires_grad=True)
-    block(tokens, (8, 8)).sum().backward()
+    BandedBlock(block)(tokens, (8, 8)).sum().backward()
     assert tokens.grad is not None
     assert block.ffn.expand.weight.grad is not None
 
@@ -96,9 +97,19 @@ def test_what_takes_the_place_of_a_layer_is_called(name: str) -> None:
 
 
 def test_the_hidden_map_is_never_whole() -> None:
-    block, size = block_of(0), (128, 512)
-    block.by_bands = True
+    block = BandedBlock(block_of(0))
+    size = (128, 512)
     with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         block(torch.randn(1, size[0] * size[1], 32), size)
     whole = 128 * 128 * 512 * 4
     assert max(event.self_cpu_memory_usage for event in found.events()) <= whole / 4  # a map of tokens; hidden: a 16th
+
+
+def test_the_fused_encoder_is_evaluated_shares_and_does_not_recompute() -> None:
+    encoder = MixTransformer(MIT_SIZES["mit_b0"])
+    encoder.recompute(True)
+    fused = fuse_mit(encoder)
+    assert not fused.training
+    assert all(not stage.recompute and type(stage.blocks[0]) is BandedBlock for stage in fused.stages)
+    assert all(stage.recompute and type(stage.blocks[0]) is Block for stage in encoder.stages)
+    assert {id(p) for p in fused.parameters()} == {id(p) for p in encoder.parameters()}

@@ -1,4 +1,4 @@
-"""The decoders by name, one row each."""
+"""The table of decoders: one row for each name that ``model.decoder`` accepts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,16 @@ from segformer.models.interfaces import Decoder
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderRow:
-    """A decoder that ``model.decoder`` can name."""
+    """One decoder."""
 
     build: Callable[[Sequence[int], Sequence[int], int, ModelConfig], Decoder]
-    """Makes it from the encoder's channels and strides, the number of logits and the configuration."""
+    """Builds it with random weights from the encoder's channels and strides, the number of logits and the config."""
     description: str
-    """One line: what it is."""
+    """One line about its architecture."""
 
 
 DECODERS: dict[str, DecoderRow] = {
-    "all_mlp": DecoderRow(build=build_all_mlp, description="SegFormer's decoder of linear layers alone (Sec. 3.2)"),
+    "all_mlp": DecoderRow(
+        build=build_all_mlp, description="SegFormer's decoder, which consists of linear layers (Sec. 3.2)"
+    ),
 }

@@ -1,4 +1,4 @@
-"""All-MLP decoder (Sec. 3.2), computed without its C x 4C fusion."""
+"""All-MLP decoder (Sec. 3.2): Equation 4 as printed, and the same function with fewer operations."""
 
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -13,12 +13,12 @@ from segformer.models.layers import as_map, as_tokens
 
 
 class AllMLPDecoder(Decoder):
-    """Four linear layers, fusion, norm, classifier: the paper's parameters.  maps -> (B, K, H/4, W/4)
+    """Unify the channels of all maps, upsample them to the first one, fuse, classify.  maps -> (B, K, H/4, W/4)
 
-    Upsampling acts on space and a linear layer on channels, so they commute, and a linear layer of a concatenation
-    is a sum of linear layers.  ``features`` therefore multiplies each projection with its slice of the fusion (a
-    product of two small matrices), applies the result where the map is still small, upsamples and adds.
-    ``forward_literal`` is Equation 4 as printed; tests compare the two.
+    ``forward_literal`` is Equation 4 as printed.  ``forward`` computes the same without its fusion of C x 4C at full
+    size: upsampling acts on space and a linear layer on channels, so they commute, and a linear layer of a
+    concatenation is a sum of linear layers.  It multiplies each projection with its part of the fusion (a product of
+    two small matrices), applies the result at the map's own size, upsamples and adds.
     """
 
     classifier: nn.Conv2d
@@ -28,19 +28,13 @@ class AllMLPDecoder(Decoder):
     ) -> None:
         super().__init__()
         self.projections = nn.ModuleList(nn.Linear(c, channels) for c in in_channels)
-        self.fuse = nn.Linear(len(in_channels) * channels, channels, bias=False)  # its input: stage 4, 3, 2, 1
+        self.fuse = nn.Linear(len(in_channels) * channels, channels, bias=False)  # reads stages 4, 3, 2, 1
         self.norm = nn.BatchNorm2d(channels)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
-    def features(self, maps: Sequence[Tensor]) -> Tensor:
-        """Equal to Equation 4 up to rounding, in training and in inference, gradients included.  -> (B, C, h, w)"""
-        fused = merge(maps, *self.merged_projections())
-        # Dropout scales by 0 or more: before the ReLU it is the same, and both reuse the memory of the norm's output.
-        return F.relu(F.dropout2d(self.norm(fused), self.dropout.p, self.training, inplace=True), inplace=True)
-
     def forward_literal(self, maps: Sequence[Tensor]) -> Tensor:
-        """Equation 4 as printed (with the norm, ReLU and dropout that it leaves out): the reference."""
+        """Compute Equation 4 as printed, with the norm, ReLU and dropout that it omits."""
         size = maps[0].shape[2:]
         projected = [
             upsample(as_map(projection(as_tokens(m)), (m.shape[2], m.shape[3])), size)
@@ -50,11 +44,19 @@ class AllMLPDecoder(Decoder):
         return self.classifier(self.dropout(F.relu(self.norm(fused))))  # type: ignore[no-any-return]
 
     def literal(self) -> Callable[[Sequence[Tensor]], Tensor]:
-        """Equation 4 as printed."""
+        """Return Equation 4 as printed."""
         return self.forward_literal
 
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
+        """Compute the input of the classifier; equal to Equation 4 up to rounding, gradients included.  -> (B, C, h, w)
+
+        Dropout multiplies by 0 or a positive number, so it may come before the ReLU; both then work in place.
+        """
+        fused = merge(maps, *self.merged_projections())
+        return F.relu(F.dropout2d(self.norm(fused), self.dropout.p, self.training, inplace=True), inplace=True)
+
     def merged_projections(self) -> tuple[list[Tensor], Tensor]:
-        """Weights W_i L_i (C, C_i) of the four maps, stage 1 first, and their one bias, sum of W_i b_i (C,)."""
+        """Return the weight W_i L_i (C, C_i) of each map, stage 1 first, and the bias, the sum of all W_i b_i (C,)."""
         slices = self.fuse.weight.chunk(len(self.projections), dim=1)[::-1]
         rows = list(zip(slices, self.projections, strict=True))
         weights = [w @ cast("Tensor", projection.weight) for w, projection in rows]
@@ -62,20 +64,20 @@ class AllMLPDecoder(Decoder):
         return weights, torch.stack(biases).sum(dim=0)
 
     def reset_classes(self, num_classes: int) -> None:
-        """Replace the classifier by a random one."""
+        """Replace the classifier by a randomly initialised one."""
         self.classifier = nn.Conv2d(self.classifier.in_channels, num_classes, 1)
 
 
 def build_all_mlp(
     channels: Sequence[int], strides: Sequence[int], num_classes: int, config: ModelConfig
 ) -> AllMLPDecoder:
-    """Return an All-MLP decoder with random weights; it upsamples every map to the first one, whatever the strides."""
+    """Return an All-MLP decoder with random weights, for any number of maps at any strides."""
     return AllMLPDecoder(channels, num_classes, channels=config.decoder_channels, dropout=config.dropout)
 
 
 def merge(maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -> Tensor:
-    """Sum of the maps, each through its (C, C_i) weight and then upsampled to the first one's size.  -> (B, C, h, w)"""
-    merged = linear(maps[0], weights[0], bias)  # the bias is constant in space: it may be added at any one map
+    """Multiply each map by its (C, C_i) weight, upsample it to the size of the first one, and add.  -> (B, C, h, w)"""
+    merged = linear(maps[0], weights[0], bias)  # upsampling does not change a constant
     for features, weight in zip(maps[1:], weights[1:], strict=True):
         merged = merged + upsample(linear(features, weight), merged.shape[2:])
     return merged
@@ -87,5 +89,5 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def upsample(features: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, align_corners=False, as in every released model."""
+    """Upsample bilinearly, with align_corners=False as in every released model."""
     return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)

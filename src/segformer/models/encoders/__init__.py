@@ -1,4 +1,4 @@
-"""The encoders by name, one row each."""
+"""The table of encoders: one row for each name that ``model.encoder`` accepts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from segformer.published import MIT_SIZES
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRow:
-    """An encoder that ``model.encoder`` can name."""
+    """One encoder."""
 
     build: Callable[[ModelConfig], Encoder]
-    """Makes it with random weights."""
+    """Builds it with random weights."""
     decoder_channels: int
-    """Width of the decoder that goes with it, where nobody says another."""
+    """Width of its decoder by default."""
 
 
 ENCODERS: dict[str, EncoderRow] = {

@@ -1,4 +1,4 @@
-"""Mix Transformer encoders MiT-B0 ... B5 (Sec. 3.1 and the appendix's Table 6)."""
+"""Mix Transformer encoders MiT-B0 ... B5 (Sec. 3.1; sizes in Table 6 of the appendix)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,28 +15,14 @@ from segformer.models.layers import as_map, as_tokens, linear_of_gelu
 from segformer.published import MiTSize
 
 NUM_HEADS = (1, 2, 5, 8)
-REDUCTIONS = (8, 4, 2, 1)  # per side; the paper's R is the square: 64, 16, 4, 1
-PATCHES = ((7, 4), (3, 2), (3, 2), (3, 2))  # (kernel K, stride S); the padding P is K // 2
-STRIDES = (4, 8, 16, 32)
+REDUCTIONS = (8, 4, 2, 1)  # of each side of the token grid; R of Eq. 2 is their square: 64, 16, 4, 1
+PATCHES = ((7, 4), (3, 2), (3, 2), (3, 2))  # (patch size K, stride S); the padding P is K // 2
+STRIDES = (4, 8, 16, 32)  # of the maps, in pixels of the image
 MLP_RATIO = 4
 
 
-class OverlapPatchEmbed(nn.Module):
-    """Merge overlapping patches into tokens (Sec. 3.1).  (B, C_in, H, W) -> (B, H/S * W/S, C)"""
-
-    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, eps: float) -> None:
-        super().__init__()
-        self.project = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2)
-        self.norm = nn.LayerNorm(channels, eps=eps)
-
-    def forward(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return the tokens and the (height, width) of their grid."""
-        patches = self.project(features)
-        return self.norm(as_tokens(patches)), (patches.shape[2], patches.shape[3])
-
-
 class EfficientSelfAttention(nn.Module):
-    """Attend over all positions with keys and values on a grid reduced by R (Eq. 1 and 2).  (B, N, C) -> (B, N, C)"""
+    """Attend over all positions, with keys and values on a grid reduced by R (Eq. 1, 2).  (B, N, C) -> (B, N, C)"""
 
     def __init__(self, channels: int, num_heads: int, reduction: int, eps: float) -> None:
         super().__init__()
@@ -45,18 +31,18 @@ class EfficientSelfAttention(nn.Module):
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.output = nn.Linear(channels, channels)
-        # Kernel = stride: the reshape and linear of Eq. 2, as one convolution over patches that do not overlap.
+        # Kernel = stride: the reshape and linear layer of Eq. 2 as one convolution over patches that do not overlap.
         self.reduce = nn.Conv2d(channels, channels, reduction, reduction) if reduction > 1 else None
         self.norm = nn.LayerNorm(channels, eps=eps) if reduction > 1 else None
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        """``size`` is the (height, width) of the token grid."""
+        """Compute the attention; ``size`` is the (height, width) of the token grid."""
         key, value = self.keys_and_values(tokens, size)
         attended = F.scaled_dot_product_attention(self.heads(self.query(tokens)), key, value)
         return self.output(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # nn.Module is untyped
 
     def keys_and_values(self, tokens: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Keys and values on the reduced grid.  (B, N, C) -> 2 x (B, heads, N / R, C / heads)"""
+        """Compute keys and values on the reduced grid.  (B, N, C) -> 2 x (B, heads, N / R, C / heads)"""
         key, value = self.key_value(self.reduced(tokens, size)).chunk(2, dim=-1)
         return self.heads(key), self.heads(value)
 
@@ -67,12 +53,29 @@ class EfficientSelfAttention(nn.Module):
         return self.norm(as_tokens(self.reduce(as_map(tokens, size))))  # type: ignore[no-any-return]
 
     def heads(self, tokens: Tensor) -> Tensor:
-        """(B, N, C) -> (B, heads, N, C / heads)"""
+        """Divide the channels among the heads.  (B, N, C) -> (B, heads, N, C / heads)"""
         return tokens.view(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
+class OverlapPatchEmbed(nn.Module):
+    """Merge overlapping patches into tokens (overlapped patch merging).  (B, C_in, H, W) -> (B, H/S * W/S, C)"""
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, eps: float) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2)
+        self.norm = nn.LayerNorm(channels, eps=eps)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Return the tokens and the (height, width) of the token grid."""
+        patches = self.project(features)
+        return self.norm(as_tokens(patches)), (patches.shape[2], patches.shape[3])
+
+
 class MixFFN(nn.Module):
-    """Feed-forward layer whose 3x3 convolution leaks position from the zero padding (Eq. 3).  (B, N, C) -> (B, N, C)"""
+    """Feed-forward layer that learns positions from the zero padding of a 3x3 convolution (Eq. 3), without the sum.
+
+    (B, N, C) -> (B, N, C)
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -82,20 +85,20 @@ class MixFFN(nn.Module):
         self.contract = nn.Linear(hidden, channels)
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        """``size`` is the (height, width) of the token grid."""
+        """Compute the layer; ``size`` is the (height, width) of the token grid."""
         hidden = self.depthwise(as_map(self.expand(tokens), size))
         return linear_of_gelu(as_tokens(hidden), self.contract)
 
 
 class StochasticDepth(nn.Module):
-    """Drop a residual branch for whole samples while training, at the given rate.  (B, N, C) -> (B, N, C)"""
+    """Drop a residual branch of random samples during training, at the given rate.  (B, N, C) -> (B, N, C)"""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
-        """Kept samples are scaled up so that the expectation stays the same."""
+        """Scale up the samples that are kept, so that the expectation stays the same."""
         if not self.training or self.rate == 0.0:
             return branch
         kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.rate
@@ -116,13 +119,13 @@ class Block(nn.Module):
         self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        """``size`` is the (height, width) of the token grid."""
+        """Compute the block; ``size`` is the (height, width) of the token grid."""
         tokens = tokens + self.drop_path(self.attention(self.norm1(tokens), size))
         return tokens + self.drop_path(self.ffn(self.norm2(tokens), size))  # type: ignore[no-any-return]
 
 
 class Stage(nn.Module):
-    """Patch embedding, blocks, LayerNorm.  (B, C_in, H, W) -> (B, C, H/S, W/S)"""
+    """Patch embedding, blocks, LayerNorm: one level of the hierarchy.  (B, C_in, H, W) -> (B, C, H/S, W/S)"""
 
     def __init__(self, embed: OverlapPatchEmbed, blocks: Sequence[Block], norm: nn.LayerNorm) -> None:
         super().__init__()
@@ -130,10 +133,10 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
         self.recompute = False
-        """Whether blocks are computed again in the backward pass instead of kept (activation checkpointing)."""
+        """Whether the backward pass computes the blocks again instead of keeping their activations."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """The normed map feeds the decoder and the next stage."""
+        """Return the normalised map, which the decoder and the next stage read."""
         tokens, size = self.embed(features)
         for block in self.blocks:
             tokens = checkpoint(block, tokens, size, use_reentrant=False) if self.recompute else block(tokens, size)
@@ -143,8 +146,8 @@ class Stage(nn.Module):
 class MixTransformer(Encoder):
     """Hierarchical Transformer encoder.  (B, C_in, H, W) -> four maps at strides 4, 8, 16, 32
 
-    The LayerNorm eps depends on the project that trained a checkpoint: ``norm_eps`` is that of the block and stage
-    norms, ``embed_norm_eps`` that of the norms after patch embedding and sequence reduction.
+    The eps of LayerNorm depends on the project that trained a checkpoint: ``norm_eps`` is for the norms of blocks and
+    stages, ``embed_norm_eps`` for those after patch embedding and sequence reduction.
     """
 
     def __init__(
@@ -175,25 +178,25 @@ class MixTransformer(Encoder):
         self.apply(init_weights)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Sizes are rounded up: an H x W image gives maps of ceil(H/4) x ceil(W/4), ..."""
+        """Compute the maps; their sizes are rounded up: ceil(H/4) x ceil(W/4), ..."""
         maps = []
-        features = images.contiguous(memory_format=torch.channels_last)
+        features = images.contiguous(memory_format=torch.channels_last)  # maps and tokens are then views of each other
         for stage in self.stages:
             features = stage(features)
             maps.append(features)
         return maps
 
     def named_stages(self) -> Mapping[str, nn.Module]:
-        """The four stages."""
+        """Return the four stages."""
         return {f"stages.{i}": stage for i, stage in enumerate(self.stages)}
 
     def recompute(self, on: bool) -> None:
-        """Checkpoint the activations of each block, except in frozen stages, which keep none."""
+        """Choose activation checkpointing for each block, except in frozen stages, which keep no activations."""
         for stage in cast("Sequence[Stage]", self.stages):
             stage.recompute = on and any(parameter.requires_grad for parameter in stage.parameters())
 
     def named_attention(self) -> Mapping[str, nn.Module]:
-        """The efficient self-attention of each block."""
+        """Return the efficient self-attention of each block."""
         return {name: module for name, module in self.named_modules() if isinstance(module, EfficientSelfAttention)}
 
 
@@ -209,9 +212,9 @@ def build_mit(size: MiTSize, config: ModelConfig) -> MixTransformer:
 
 
 def init_weights(module: nn.Module) -> None:
-    """Initialise a layer as the authors do: linear N(0, 0.02) truncated, convolution N(0, 2 / fan_out), norm 1 / 0."""
+    """Initialise a layer as the authors do: linear by a truncated N(0, 0.02^2), convolution by N(0, 2 / fan_out)."""
     if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-        return  # on the meta device there is nothing to initialise
+        return  # nothing to initialise
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""Inference form of the All-MLP decoder: merged once, norm folded in, computed in bands of rows on a CPU."""
+"""Inference form of the All-MLP decoder: merged once, norm folded in, on a CPU computed in bands of rows."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from segformer.ops.bilinear import tiles
 
 
 class FusedAllMLPDecoder(Decoder):
-    """Inference form of the All-MLP decoder, its weights merged once.  maps -> (B, K, H/4, W/4)"""
+    """The All-MLP decoder in evaluation mode, with its weights merged once.  maps -> (B, K, H/4, W/4)"""
 
     classifier: nn.Conv2d
 
@@ -31,24 +31,26 @@ class FusedAllMLPDecoder(Decoder):
         self.classifier = sharing_copy(decoder.classifier)
 
     def features(self, maps: Sequence[Tensor]) -> Tensor:
-        """Compute what the classifier reads.  -> (B, C, h, w)"""
+        """Compute the input of the classifier.  -> (B, C, h, w)"""
         return F.relu(merge(maps, list(self.weights), self.bias))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Compute the same logits as the trainable decoder in evaluation mode, up to rounding."""
+        """Compute the logits of the trainable decoder in evaluation mode, up to rounding."""
         if not is_eager_on_cpu(maps[0]):
             return self.classifier(self.features(maps))  # type: ignore[no-any-return]  # nn.Module is untyped
         batch, _, height, width = maps[0].shape
-        logits = maps[0].new_empty(batch, height, width, self.classifier.out_channels)  # a pixel's lie together
+        logits = maps[0].new_empty(
+            batch, height, width, self.classifier.out_channels
+        )  # the classes of a pixel are neighbours in memory
         for k in range(batch):
             self.by_bands([m[k : k + 1] for m in maps], logits[k])
         return logits.permute(0, 3, 1, 2)
 
     def by_bands(self, maps: Sequence[Tensor], logits: Tensor) -> None:
-        """Fill in one image's logits (h, w, K) some rows at a time: what lies between stays in the processor's cache.
+        """Compute the logits (h, w, K) of one image in bands of rows, whose intermediate results fit into the cache.
 
-        The rows of a map that a band is made of are widened to the first map's width, and mixed by a small matrix
-        product that adds to the first map's.
+        For each band, the rows of a coarse map that it depends on are upsampled to full width, and a product with a
+        small matrix interpolates between them and adds the result to the band.
         """
         height, width, num_classes = logits.shape
         first, channels = maps[0].permute(0, 2, 3, 1)[0], self.bias.shape[0]

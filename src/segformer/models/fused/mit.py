@@ -1,7 +1,7 @@
-"""A block of the encoder some rows at a time: inference on a CPU, whose cache then holds what lies between.
+"""Inference form of MiT: on a CPU each block works on bands of rows, whose intermediate results fit into the cache.
 
-A map of 1024 x 2048 / 4 has 64 MiB between the layers of a Mix-FFN.  To write it and read it again takes longer than
-the layers do, and so does getting its memory from the system, each time anew.
+For an image of 1024 x 2048 the map between the layers of a Mix-FFN takes 64 MiB.  Allocating, writing and reading it
+takes longer than the layers themselves.
 """
 
 from typing import cast
@@ -14,7 +14,7 @@ from segformer.models.encoders.mit import Block, EfficientSelfAttention, MixFFN,
 from segformer.models.fused.onednn import BAND, is_eager_on_cpu, quick_gelu_of_depthwise, quick_linear
 from segformer.models.layers import as_map, as_tokens, sharing_copy
 
-WHOLE = 3 * BAND  # a map up to here is not divided
+WHOLE = 3 * BAND  # bytes; a smaller map is not divided
 
 
 def fuse_mit(encoder: MixTransformer) -> MixTransformer:
@@ -28,21 +28,21 @@ def fuse_mit(encoder: MixTransformer) -> MixTransformer:
 
 
 class BandedBlock(nn.Module):
-    """A block that works on some rows at a time where that pays: for inference on a CPU.  (B, N, C) -> (B, N, C)"""
+    """A block that works in bands of rows for inference on a CPU, and as usual otherwise.  (B, N, C) -> (B, N, C)"""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.block = block
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        """``size`` is the (height, width) of the token grid."""
+        """Compute the block; ``size`` is the (height, width) of the token grid."""
         if is_eager_on_cpu(tokens):
             return block_by_bands(self.block, tokens, size)
         return self.block(tokens, size)  # type: ignore[no-any-return]  # nn.Module is untyped
 
 
 def block_by_bands(block: Block, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """Compute what an evaluated block computes, up to rounding.  (B, N, C) -> (B, N, C)"""
+    """Compute a block in evaluation mode, up to rounding.  (B, N, C) -> (B, N, C)"""
     maps = tokens.view(tokens.shape[0], *size, -1)
     attended, result = torch.empty_like(maps), torch.empty_like(maps)
     for k in range(len(maps)):
@@ -52,14 +52,14 @@ def block_by_bands(block: Block, tokens: Tensor, size: tuple[int, int]) -> Tenso
 
 
 def bands(height: int, row: int, multiple: int = 1) -> list[slice]:
-    """Divide rows of so many bytes into bands of about the same height, a multiple of something but for the last."""
+    """Divide rows of ``row`` bytes into bands of about the same height; all but the last have a multiple of rows."""
     number = 1 if height * row <= WHOLE else -(-height * row // BAND)
     step = -(-height // (number * multiple)) * multiple
     return [slice(start, min(start + step, height)) for start in range(0, height, step)]
 
 
 def _attend(tokens: Tensor, norm: nn.LayerNorm, attention: EfficientSelfAttention, result: Tensor) -> None:
-    """The residual sum of tokens and their attention.  (h, w, C)"""
+    """Write the sum of tokens and their attention into ``result``.  (h, w, C)"""
     height, width, channels = tokens.shape
     reduction = attention.reduction
     divided = bands(height, width * channels * tokens.element_size(), reduction)
@@ -74,7 +74,10 @@ def _attend(tokens: Tensor, norm: nn.LayerNorm, attention: EfficientSelfAttentio
 
 
 def _mix(tokens: Tensor, norm: nn.LayerNorm, ffn: MixFFN, result: Tensor) -> None:
-    """The residual sum of tokens and their Mix-FFN, whose convolution wants a row more on both sides.  (h, w, C)"""
+    """Write the sum of tokens and their Mix-FFN into ``result``.  (h, w, C)
+
+    The convolution of the Mix-FFN reads one row more on both sides of a band.
+    """
     height, width, channels = tokens.shape
     for band in bands(height, width * ffn.expand.out_features * tokens.element_size()):
         around = slice(max(band.start - 1, 0), min(band.stop + 1, height))
@@ -86,5 +89,5 @@ def _mix(tokens: Tensor, norm: nn.LayerNorm, ffn: MixFFN, result: Tensor) -> Non
 
 
 def _layer(tokens: Tensor, linear: nn.Linear) -> Tensor:
-    """What an adapter or a quantiser has put in the place of a linear layer is called as it is."""
+    """Apply a linear layer, or call whatever an adapter or quantiser has put in its place."""
     return quick_linear(tokens, linear.weight, linear.bias) if type(linear) is nn.Linear else linear(tokens)
