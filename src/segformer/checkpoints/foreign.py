@@ -13,11 +13,10 @@ from segformer.checkpoints.key_table import KeyTable, State, read
 from segformer.checkpoints.weight_files import Checkpoint
 from segformer.checkpoints.weights import Weights
 from segformer.config import Color, EvalConfig, ModelCard, ModelConfig, default_palette
-from segformer.data.sources import ade20k, cityscapes
+from segformer.data.sources import SOURCES
 from segformer.errors import UserError
 
 CLASSIFIER = ("decoder.classifier.weight", "decoder.classifier.bias")
-KNOWN_PALETTES = (ade20k, cityscapes)
 OTHER_ARCHITECTURES = {  # regular expression of a tensor's name -> the architecture that has it
     r".*layer1\.0\.conv1\.weight": "a ResNet",
     r".*pos_embed\d?": "a ViT or PVT, which have position embeddings",
@@ -96,11 +95,14 @@ def card_of(
 
 def palette_for(names: tuple[str, ...]) -> tuple[Color, ...]:
     """Return the palette of a known data set with these classes, or else colors that are far from one another."""
-    for known in KNOWN_PALETTES:
-        if len(known.CLASSES) == len(names) and all(map(_is_same_class, known.CLASSES, names)):
-            palette: tuple[Color, ...] = known.PALETTE
-            return palette
+    for known in SOURCES.values():
+        if known.classes and known.palette and _are_same_classes(known.classes, names):
+            return known.palette
     return default_palette(len(names))
+
+
+def _are_same_classes(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
+    return len(ours) == len(theirs) and all(map(_is_same_class, ours, theirs))
 
 
 def _is_same_class(ours: str, theirs: str) -> bool:

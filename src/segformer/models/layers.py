@@ -1,6 +1,7 @@
-"""Building blocks that several models use: tokens and maps, a GELU that saves memory, copies, a binary head."""
+"""Building blocks that several models use: tokens and maps, a GELU that saves memory, copies, digests."""
 
 import copy
+import hashlib
 from typing import TypeVar
 
 import torch
@@ -55,3 +56,12 @@ class AgainstZero(nn.Module):
 def sharing_copy(module: Module) -> Module:
     """Return a copy that shares the parameters and has its own mode, settings and buffers."""
     return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return a digest of all weights by their names."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

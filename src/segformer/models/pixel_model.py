@@ -1,13 +1,12 @@
 """What surrounds the logits of every model of ours: normalised pixels before them, the class of each pixel after."""
 
-import hashlib
-
 import torch
 from torch import Tensor, nn
 
 from segformer.config import ModelCard
 from segformer.errors import UserError
 from segformer.models.interfaces import Decoder, Encoder
+from segformer.models.layers import weights_digest
 from segformer.ops.upsample_argmax import upsample_argmax
 
 
@@ -58,9 +57,5 @@ class PixelModel(nn.Module):
         return upsample_argmax(logits, (height, width), align_corners=self.card.model.align_corners)
 
     def fingerprint(self) -> str:
-        """Return a digest of all weights by their names."""
-        digest = hashlib.sha256()
-        for name, tensor in self.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """Return a digest of the weights."""
+        return weights_digest(self)
