@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from conftest import write_folder
+from robustness_results import made_up
 from segformer.checkpoints.model_folder import save
 from segformer.cli.main import main
+from segformer.cli.robustness import print_result
 from segformer.config import Preprocessing
 from segformer.models.build import build_model
-from segformer.robustness.corruptions import CORRUPTIONS, Corruption
+from segformer.published import TABLE_5
+from segformer.robustness.corruptions import CORRUPTIONS, Corruption, corruption_groups
 from segformer.robustness.sample import CorruptedSample
 
 CLASSES = ("ground", "disc", "square")
@@ -149,3 +152,26 @@ def test_a_corruption_added_to_the_table_works_everywhere(
     assert "lens: severity, 0 is clean" in page
     main(["reproduce", "table5"])
     assert "Dark" in capsys.readouterr().out
+
+
+def test_the_tables_fit_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = made_up(CLASSES)
+    print_result(result, "model on toytown, val", Path("report.html"))
+    main(["reproduce", "table5"])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for group, names in corruption_groups().items():
+        assert f"\n{group.capitalize()} " in text
+        for name in names:
+            assert name in text
+            assert f"{100 * result.cells[name, 4].miou:.1f}" in text
+            assert f"{100 * result.miou(name):.1f}" in text
+    assert text.count("SegFormer-B5 *") == 4
+    assert "* reported by the paper, on Cityscapes-C" in text
+    for method, figures in TABLE_5.items():
+        parts = [line for line in text.splitlines() if line.startswith(f"{method}  ")]
+        found = [part.removeprefix(method).split() for part in parts]
+        assert [float(text) for part in found for text in part[1:]] == list(figures.values())[1:]
+        assert {part[0] for part in found} == {str(figures["clean"])}
+    assert "segformer robustness MODEL --data cityscapes=ROOT" in text

@@ -73,7 +73,7 @@ def test_the_page_has_every_map_and_number(tmp_path: Path) -> None:
     parsed = Text()
     parsed.feed(html)
     assert parsed.images == 2 * (3 + 2)  # each map whole and enlarged
-    assert parsed.cells[:9] == ["ours", "stage 3", "4", "32", "61", "1.5 %", "8", "5", "0.0 %"]
+    assert parsed.cells[:9] == ["ours", "stage 3", "4", "32", "61", "1.5\xa0%", "8", "5", "0.0\xa0%"]
     assert len(parsed.cells) == 9 * 5
     assert "<script" not in html
     assert "http" not in html.partition("</head>")[2]

@@ -84,9 +84,15 @@ def compare(paper: str, counted: float | None, mark: str) -> tuple[str, str, str
 
 def print_table5() -> None:
     """Print the paper's figures on corrupted images, which cannot be counted."""
-    from segformer.robustness.table5 import table5
+    from segformer.robustness.table5 import REPORTED, RULE, table5
 
-    print(table5())
+    table = table5()
+    print_paragraph(f"Table 5: mIoU in %, {REPORTED}")
+    print()
+    print_table(table.headings, table.rows, num_labels=2)
+    print()
+    print_paragraph(RULE)
+    print_paragraph("To measure a model: segformer robustness MODEL --data cityscapes=ROOT")
 
 
 def print_savings() -> None:

@@ -18,6 +18,7 @@ from segformer.cli.arguments import (
     load_model,
     print_note,
 )
+from segformer.cli.table import print_paragraph, print_table
 from segformer.validation import OneOf
 
 if TYPE_CHECKING:
@@ -98,10 +99,16 @@ def stoppable(measure: "Callable[..., Robustness]", hint: str) -> "Robustness":
 
 
 def print_result(result: "Robustness", title: str, page: Path) -> None:
-    """Print the tables of all groups, where the page is, and the means in a last line."""
-    from segformer.robustness.table5 import robustness_text
+    """Print a table for each group, where the page is, and the means in a last line."""
+    from segformer.robustness.table5 import REPORTED, RULE, group_table
 
-    print(robustness_text(result, title))
+    print_paragraph(f"{title}: mIoU in %. {RULE}")
+    for group in result.groups:
+        table = group_table(result, group)
+        print()
+        print_table(table.headings, table.rows)
+    print()
+    print_paragraph(f"* {REPORTED}. Frost: {result.setting['frost']}.")
     print(f"wrote {page}")
     corrupted = result.corrupted_miou
     retained = 100 * result.retained(corrupted)

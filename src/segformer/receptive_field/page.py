@@ -169,16 +169,21 @@ def number_table(fields: Fields) -> tuple[list[str], list[list[str | float | Non
             field.stride,
             field.area(0.5),
             field.area(0.95),
-            f"{100 * field.covered(0.95):.1f} %",
+            percent_text(field.covered(0.95)),
             round(field.side(0.95)),
             round(field.radius(0.95)),
-            f"{100 * field.outside(window_of(field)):.1f} %",
+            percent_text(field.outside(window_of(field))),
         ]
         for label, total in fields.items()
         for name in total.sums
         for field in [total[name]]
     ]
     return [*headings, "outside"], rows
+
+
+def percent_text(share: float) -> str:
+    """Write a share in percent, so that a narrow table does not break it."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def explanation(fields: Fields) -> str:
