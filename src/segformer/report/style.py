@@ -18,7 +18,7 @@ section { background: var(--card); border: 1px solid var(--hair); border-radius:
 section > * + * { margin-top: 18px } section > p { max-width: 70ch }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: 12px }
 .facts div { background: var(--tile); border-radius: 10px; padding: 12px 13px 13px }
-.facts dt { color: var(--soft); font-size: .8rem }
+.facts dt { color: var(--soft); font-size: .8rem; overflow-wrap: anywhere }
 .facts dd { font-size: 1.2rem; line-height: 1.3; font-weight: 620; letter-spacing: -.01em; overflow-wrap: anywhere }
 .pairs { columns: 2 340px; column-gap: 36px; font-size: .85rem; font-variant-numeric: tabular-nums }
 .pairs div { display: flex; justify-content: space-between; gap: 18px; padding: 4px 8px; break-inside: avoid;
