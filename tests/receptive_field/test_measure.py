@@ -12,8 +12,8 @@ from segformer.data.images import RGB, Decoding
 from segformer.errors import UserError
 from segformer.models.build import build_model
 from segformer.models.segmenter import Segmenter
-from segformer.receptive_field.field import receptive_fields
-from segformer.receptive_field.measure import Fields, center_crop, choose_size, measure, read_pixels
+from segformer.receptive_field.field import Fields, receptive_fields
+from segformer.receptive_field.measure import center_crop, choose_size, measure, read_pixels
 from segformer.receptive_field.probes import Probe, probe_model
 
 SIZE = (64, 64)

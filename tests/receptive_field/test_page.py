@@ -10,24 +10,12 @@ from PIL import Image
 
 from conftest import draw_pair
 from networks import FakeNetwork
+from receptive_field_maps import FIELDS, made_fields
 from segformer.config import Preprocessing
 from segformer.models.build import build_model
-from segformer.receptive_field.field import ReceptiveFields
-from segformer.receptive_field.page import AttendedImage, attend, mass_by_distance, summary, write_results
+from segformer.receptive_field.page import AttendedImage, attend, mass_by_distance, write_results
 
 ABOUT = {"data": "streets <1>, val", "size": "64 x 64"}
-
-
-def made(*names: str) -> ReceptiveFields:
-    """Squares of 8, 16, ... pixels a side, twice as heavy as one image."""
-    sums = {}
-    for number, name in enumerate(names, start=1):
-        sums[name] = np.zeros((64, 64))
-        sums[name][32 - 4 * number : 32 + 4 * number, 32 - 4 * number : 32 + 4 * number] = 2
-    return ReceptiveFields(sums, {name: 4 * 2**k for k, name in enumerate(names)}, 2)
-
-
-FIELDS = {"ours": made("stage 3", "stage 4", "decoder"), "theirs <b>": made("stage 3", "stage 4")}
 
 
 class Text(HTMLParser):
@@ -83,12 +71,6 @@ def test_the_page_has_every_map_and_number(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "erf.png").size[0] > 3 * 240
 
 
-def test_the_summary_is_of_the_deepest_stage_and_the_decoder() -> None:
-    ours, theirs = FIELDS.values()
-    assert summary(ours) == "95 % of the mass: stage 4 6.0 % of the image, decoder 13.4 %"
-    assert summary(theirs) == "95 % of the mass: stage 4 6.0 % of the image"
-
-
 def test_the_curve_ends_at_all_of_the_mass_in_the_corner() -> None:
     curve = mass_by_distance(FIELDS["ours"]["stage 4"])
     assert len(curve) == 100
@@ -113,6 +95,5 @@ def test_a_fused_model_attends_and_a_strangers_network_has_no_such_section(tmp_p
     assert len(attend(model.fuse(), SomeSample(), (64, 64)).attention) == 8
     fake = attend(FakeNetwork(), SomeSample(), (64, 64))
     assert fake.pixels.shape == (64, 64, 3)
-    write_results(tmp_path, {"fake": made("logits")}, ABOUT, fake)
+    write_results(tmp_path, {"fake": made_fields("logits")}, ABOUT, fake)
     assert "Attention" not in (tmp_path / "erf.html").read_text()
-    assert summary(made("logits")) == "95 % of the mass: logits 1.5 % of the image"

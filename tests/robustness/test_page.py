@@ -15,8 +15,8 @@ from segformer.data.sources.toytown import open_source
 from segformer.models.build import build_model
 from segformer.models.segmenter import Segmenter
 from segformer.published import TABLE_5
-from segformer.robustness.corruptions import SEVERITIES, corruption_names
-from segformer.robustness.page import above_overlay, display_name, in_halves, write_results
+from segformer.robustness.corruptions import SEVERITIES, corruption_names, display_name
+from segformer.robustness.page import in_halves, write_results
 from segformer.robustness.result import Robustness
 
 
@@ -95,16 +95,6 @@ def test_halves_repeat_what_stands_before_the_corruptions() -> None:
     first, second = in_halves(["m", "clean"], {"a": ["9.0", "1.0", "2.0", "3.0"]}, ["fog", "snow", "frost"])
     assert cells_of(first) == [["m", "clean", "fog", "snow"], ["a", "9.0", "1.0", "2.0"]]
     assert cells_of(second) == [["m", "clean", "frost"], ["a", "9.0", "3.0"]]
-
-
-def test_a_picture_stands_above_its_overlay(model: Segmenter) -> None:
-    image = np.full((100, 640, 3), 200, np.uint8)
-    mask = np.zeros((100, 640), np.int64)
-    mask[:, 320:] = 1
-    both = above_overlay(image, mask, model.card)
-    assert both.shape == (100, 320, 3)
-    assert (both[:50] == 200).all()
-    assert (both[75, 10] != both[75, 310]).any()
 
 
 def test_predictions_are_drawn_of_a_fused_model_and_of_any_network(

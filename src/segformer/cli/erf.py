@@ -55,7 +55,8 @@ def erf(
     """
     from segformer.cli.terminal import progress_of
     from segformer.receptive_field.measure import choose_size, measure
-    from segformer.receptive_field.page import attend, summary, write_results
+    from segformer.receptive_field.numbers import summary
+    from segformer.receptive_field.page import attend, write_results
     from segformer.receptive_field.probes import probe_all
 
     if limit < 1:

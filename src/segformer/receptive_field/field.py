@@ -109,6 +109,8 @@ class ReceptiveFields:
                 raise UserError(f"{label}: {name} depends on no pixel of {self.count} images, its gradient is 0")
 
 
+Fields = Mapping[str, ReceptiveFields]
+"""The fields of several networks by their labels."""
 NO_IMAGES = ReceptiveFields({}, {}, 0)
 
 

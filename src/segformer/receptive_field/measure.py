@@ -1,7 +1,7 @@
 """Measurement of effective receptive fields over a data set, of several networks at once; it can be resumed."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from segformer.data.dataset import Sample
 from segformer.data.images import Decoding
 from segformer.data.transforms import resize_image
 from segformer.errors import UserError
-from segformer.receptive_field.field import NO_IMAGES, ReceptiveFields, image_fields
+from segformer.receptive_field.field import NO_IMAGES, Fields, ReceptiveFields, image_fields
 from segformer.receptive_field.probes import Probe
 from segformer.resumable import REMEDY, OnProgress, Store
 
@@ -23,9 +23,6 @@ SUMS = "sums.npz"
 OLD_STATE = "erf.npz"  # kept by version 0.1
 METHOD_VERSION = 1  # raise it when the same images and weights give other numbers
 ALIGNED = 64  # twice the largest stride: multiples put the central positions of all outputs over the central pixel
-
-Fields = dict[str, ReceptiveFields]
-"""The fields of each network by its label."""
 
 
 def measure(
@@ -125,12 +122,12 @@ def identity_of(probes: Sequence[Probe], data: str, samples: Sequence[Sample], s
     }
 
 
-def image_count(fields: Mapping[str, ReceptiveFields]) -> int:
+def image_count(fields: Fields) -> int:
     """Return the number of images in the sums, which is the same for all networks."""
     return next(iter(fields.values())).count
 
 
-def to_arrays(fields: Mapping[str, ReceptiveFields]) -> dict[str, Array]:
+def to_arrays(fields: Fields) -> dict[str, Array]:
     """Return the sums as named arrays: network number and output, then sum or stride."""
     arrays: dict[str, Array] = {"count": np.array(image_count(fields))}
     for number, total in enumerate(fields.values()):

@@ -4,7 +4,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -19,18 +18,14 @@ from segformer.models.fused.segmenter import FusedSegmenter
 from segformer.models.interfaces import Network
 from segformer.models.segmenter import Segmenter
 from segformer.receptive_field.attention import Attention, attention_maps
-from segformer.receptive_field.field import ReceptiveField, ReceptiveFields
+from segformer.receptive_field.field import Fields, ReceptiveField
 from segformer.receptive_field.measure import read_pixels
-from segformer.receptive_field.probes import DECODER
+from segformer.receptive_field.numbers import explanation, final_outputs, number_table, numbers
 from segformer.report.heat_map import SCALE, central, field_picture, figure, marked, over_image
-
-Fields = Mapping[str, ReceptiveFields]
 
 PAGE = "erf.html"
 FIGURE = "erf.png"
 NUMBERS = "erf.json"
-PERCENTAGES = (50, 95)  # of the mass
-WINDOW = 4  # the side of the local window is the image's shorter side divided by this
 COLUMN = 160  # minimum width of a picture on the page, in pixels: five fit side by side
 GLANCE = "Percentages: the smallest part of the image that holds 95 % of an output's mass."
 ATTENTION = (
@@ -89,51 +84,6 @@ def page(fields: Fields, about: Mapping[str, str], attended: AttendedImage) -> s
     )
 
 
-def summary(total: ReceptiveFields) -> str:
-    """Describe the fields of the deepest stage, and of the decoder where there is one, in one line.
-
-    >>> field = np.ones((10, 10))
-    >>> summary(ReceptiveFields({"stage 4": field, "decoder": field}, {"stage 4": 32, "decoder": 4}, 1))
-    '95 % of the mass: stage 4 95.0 % of the image, decoder 95.0 %'
-    """
-    first, *others = (f"{name} {100 * total[name].covered(0.95):.1f} %" for name in final_outputs(total))
-    return ", ".join([f"95 % of the mass: {first} of the image", *others])
-
-
-def final_outputs(total: ReceptiveFields) -> list[str]:
-    """Return the names of the deepest stage, and of the decoder where there is one."""
-    stages = [name for name in total.sums if name != DECODER]
-    return [*stages[-1:], *(name for name in total.sums if name == DECODER)]
-
-
-def numbers(fields: Fields) -> dict[str, Any]:
-    """Return the measured numbers of each output of each network as JSON values."""
-    return {
-        label: {name: field_numbers(total[name]) for name in total.sums} | {"images": total.count}
-        for label, total in fields.items()
-    }
-
-
-def field_numbers(field: ReceptiveField) -> dict[str, float]:
-    """Return the numbers of one field; areas and lengths in pixels."""
-    figures: dict[str, float] = {"stride": field.stride}
-    for percentage in PERCENTAGES:
-        share = percentage / 100
-        figures |= {
-            f"area_{percentage}": field.area(share),
-            f"share_of_image_{percentage}": field.covered(share),
-            f"side_{percentage}": field.side(share),
-            f"radius_{percentage}": field.radius(share),
-        }
-    return figures | {"window": window_of(field), "share_outside_window": field.outside(window_of(field))}
-
-
-def window_of(field: ReceptiveField) -> int:
-    """Return the side of the local window in pixels, which is the same for all outputs and networks."""
-    height, width = field.map.shape
-    return int(min(height, width)) // WINDOW
-
-
 def columns_of(fields: Fields) -> list[str]:
     """Return the names of all outputs, in order."""
     return list(dict.fromkeys(name for total in fields.values() for name in total.sums))
@@ -157,44 +107,6 @@ def field_rows(fields: Fields) -> list[tuple[str, list[tuple[str, Array]]]]:
         zoomed = [(f"{name}, enlarged", field_picture(central(total[name].map))) for name in total.sums]
         rows.append((f"{label}: the central quarter of each side", zoomed))
     return rows
-
-
-def number_table(fields: Fields) -> tuple[list[str], list[list[str | float | None]]]:
-    """Return headings and rows of the table of numbers."""
-    headings = ["model", "output", "stride", "50 %: area, px", "95 %: area, px", "share", "side, px", "radius, px"]
-    rows: list[list[str | float | None]] = [
-        [
-            label,
-            name,
-            field.stride,
-            field.area(0.5),
-            field.area(0.95),
-            percent_text(field.covered(0.95)),
-            round(field.side(0.95)),
-            round(field.radius(0.95)),
-            percent_text(field.outside(window_of(field))),
-        ]
-        for label, total in fields.items()
-        for name in total.sums
-        for field in [total[name]]
-    ]
-    return [*headings, "outside"], rows
-
-
-def percent_text(share: float) -> str:
-    """Write a share in percent, so that a narrow table does not break it."""
-    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
-
-
-def explanation(fields: Fields) -> str:
-    """Explain the columns of the table of numbers."""
-    total = next(iter(fields.values()))
-    window = window_of(total[next(iter(total.sums))])
-    return (
-        "Area: number of pixels in the smallest set that holds 50 % or 95 % of the mass. Share and side: the area for "
-        "95 % as a share of the image and as the side of a square. Radius: that of the disc around the center that "
-        f"holds 95 % of the mass. Outside: share of the mass outside the central {window} x {window} pixels."
-    )
 
 
 def curves(fields: Fields) -> list[str]:

@@ -111,6 +111,15 @@ def corruption_names() -> tuple[str, ...]:
     return tuple(name for names in corruption_groups().values() for name in names)
 
 
+def display_name(name: str) -> str:
+    """Write the name of a corruption as in a sentence.
+
+    >>> display_name("motion_blur")
+    'motion blur'
+    """
+    return name.replace("_", " ").replace("jpeg", "JPEG").replace("gaussian", "Gaussian")
+
+
 def corrupt(image: Array, name: str, severity: int, rng: np.random.Generator, *, frost: Path | None = None) -> Array:
     """Corrupt an image at a severity from 1 to 5.  (H, W, 3) uint8 -> (H, W, 3) uint8
 

@@ -1,36 +1,26 @@
 """A page about a model's robustness: beside Table 5, over severities, by class, in pictures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from segformer import report
-from segformer.arrays import Array
 from segformer.config import EvalConfig, ModelCard
-from segformer.data.dataset import DataSource, Sample
+from segformer.data.dataset import DataSource
 from segformer.files import write_json
 from segformer.inference.predictor import Predictor
 from segformer.models.interfaces import Network
 from segformer.published import TABLE_5
 from segformer.robustness.cells import DRAWN
-from segformer.robustness.corruptions import corruption_groups, corruption_names
-from segformer.robustness.result import CLEAN, Cell, Robustness
-from segformer.robustness.sample import CorruptedSample
+from segformer.robustness.corruptions import corruption_groups, corruption_names, display_name
+from segformer.robustness.pictures import Pictures, PredictionDrawer, picture_rows
+from segformer.robustness.result import Robustness
 from segformer.robustness.table5 import REPORTED, RULE, one_decimal, table5_row
-from segformer.segmentation import Segmentation
 
 PAGE = "report.html"
 FIGURES = "robustness.json"
-NUM_SAMPLES = 2  # pictured under every corruption
-SHOWN_SEVERITY = 3
-WIDTH = 320  # of a picture, in pixels
-
-Pictures = list[tuple[str, Array]]
-"""Labelled pictures (H, W, 3)."""
 
 
 def write_results(
@@ -175,64 +165,10 @@ def class_tables(result: Robustness, card: ModelCard) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class PredictionDrawer:
-    """Draws a sample as a model sees it in some cells, with the predicted masks."""
-
-    predictor: Predictor
-    seed: int
-    frost: Path | None
-
-    def draw(self, sample: Sample, cells: Sequence[Cell]) -> Pictures:
-        """Return, for each cell, the image above its overlay."""
-        pictures = []
-        for cell in cells:
-            shown = sample if cell == CLEAN else CorruptedSample(sample, *cell, self.seed, self.frost)
-            pixels = shown.read()[0]
-            label = "clean" if cell == CLEAN else f"{display_name(cell[0])} {cell[1]}"
-            mask = np.asarray(self.predictor.segment(pixels).mask)
-            pictures.append((label, above_overlay(pixels, mask, self.predictor.model.card)))
-        return pictures
-
-
-def picture_rows(result: Robustness, drawer: PredictionDrawer, samples: Sequence[Sample]) -> list[tuple[str, Pictures]]:
-    """Draw evenly spaced samples under every corruption, and the first under the hardest one at every severity."""
-    measured = samples[: result.setting["num_images"]]
-    chosen = np.linspace(0, len(measured) - 1, min(NUM_SAMPLES, len(measured))).astype(int)
-    severity = min(result.severities, key=lambda s: abs(s - SHOWN_SEVERITY), default=SHOWN_SEVERITY)
-    cells = [CLEAN, *((name, severity) for name in result.corruptions)]
-    rows = [(f"{measured[k].name}, severity {severity}", drawer.draw(measured[k], cells)) for k in chosen]
-    if len(result.severities) > 1:
-        hardest = min(result.corruptions, key=lambda name: np.nan_to_num(result.miou(name), nan=np.inf))
-        caption = f"{measured[0].name} under the corruption that is hardest for this model: {display_name(hardest)}"
-        cells = [CLEAN, *((hardest, severity) for severity in result.severities)]
-        rows.append((caption, drawer.draw(measured[0], cells)))
-    return rows
-
-
-def above_overlay(pixels: Array, mask: Array, card: ModelCard) -> Array:
-    """Return a small image with the same image and the mask over it below.  (H, W, 3), (H, W) -> (2 h, w, 3)"""
-    image = Image.fromarray(pixels)
-    image.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
-    small_mask = Image.fromarray(mask.astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
-    small = np.asarray(image)
-    overlay = Segmentation(np.asarray(small_mask), card.classes, card.palette, small).overlay()
-    return np.concatenate([small, overlay])
-
-
 def picture_section(rows: list[tuple[str, Pictures]], card: ModelCard) -> list[str]:
     """Return the pictures below the colors of the classes."""
     intro = "Each image above the mask that the model predicts for it."
     return [report.paragraph(intro), report.legend(card.classes, card.palette), report.pictures(rows)]
-
-
-def display_name(name: str) -> str:
-    """Write the name of a corruption as in a sentence.
-
-    >>> display_name("motion_blur")
-    'motion blur'
-    """
-    return name.replace("_", " ").replace("jpeg", "JPEG").replace("gaussian", "Gaussian")
 
 
 def setting_texts(setting: Mapping[str, Any]) -> dict[str, str]:

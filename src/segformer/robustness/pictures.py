@@ -1,0 +1,69 @@
+"""Images under corruptions, each above the mask that a model predicts for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segformer.arrays import Array
+from segformer.config import ModelCard
+from segformer.data.dataset import Sample
+from segformer.inference.predictor import Predictor
+from segformer.robustness.corruptions import display_name
+from segformer.robustness.result import CLEAN, Cell, Robustness
+from segformer.robustness.sample import CorruptedSample
+from segformer.segmentation import Segmentation
+
+NUM_SAMPLES = 2  # pictured under every corruption
+SHOWN_SEVERITY = 3
+WIDTH = 320  # of a picture, in pixels
+
+Pictures = list[tuple[str, Array]]
+"""Labelled pictures (H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class PredictionDrawer:
+    """Draws a sample as a model sees it in some cells, with the predicted masks."""
+
+    predictor: Predictor
+    seed: int
+    frost: Path | None
+
+    def draw(self, sample: Sample, cells: Sequence[Cell]) -> Pictures:
+        """Return, for each cell, the image above its overlay."""
+        pictures = []
+        for cell in cells:
+            shown = sample if cell == CLEAN else CorruptedSample(sample, *cell, self.seed, self.frost)
+            pixels = shown.read()[0]
+            label = "clean" if cell == CLEAN else f"{display_name(cell[0])} {cell[1]}"
+            mask = np.asarray(self.predictor.segment(pixels).mask)
+            pictures.append((label, above_overlay(pixels, mask, self.predictor.model.card)))
+        return pictures
+
+
+def picture_rows(result: Robustness, drawer: PredictionDrawer, samples: Sequence[Sample]) -> list[tuple[str, Pictures]]:
+    """Draw evenly spaced samples under every corruption, and the first under the hardest one at every severity."""
+    measured = samples[: result.setting["num_images"]]
+    chosen = np.linspace(0, len(measured) - 1, min(NUM_SAMPLES, len(measured))).astype(int)
+    severity = min(result.severities, key=lambda s: abs(s - SHOWN_SEVERITY), default=SHOWN_SEVERITY)
+    cells = [CLEAN, *((name, severity) for name in result.corruptions)]
+    rows = [(f"{measured[k].name}, severity {severity}", drawer.draw(measured[k], cells)) for k in chosen]
+    if len(result.severities) > 1:
+        hardest = min(result.corruptions, key=lambda name: np.nan_to_num(result.miou(name), nan=np.inf))
+        caption = f"{measured[0].name} under the corruption that is hardest for this model: {display_name(hardest)}"
+        cells = [CLEAN, *((hardest, severity) for severity in result.severities)]
+        rows.append((caption, drawer.draw(measured[0], cells)))
+    return rows
+
+
+def above_overlay(pixels: Array, mask: Array, card: ModelCard) -> Array:
+    """Return a small image with the same image and the mask over it below.  (H, W, 3), (H, W) -> (2 h, w, 3)"""
+    image = Image.fromarray(pixels)
+    image.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
+    small_mask = Image.fromarray(mask.astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
+    small = np.asarray(image)
+    overlay = Segmentation(np.asarray(small_mask), card.classes, card.palette, small).overlay()
+    return np.concatenate([small, overlay])
