@@ -334,7 +334,7 @@ def test_a_row_added_to_the_table_is_resolved(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("focl", [], "train.loss must be one of cross_entropy, ohem, focal; got 'focl'; did you mean 'focal'?"),
+        ("focl", [], f"train.loss must be one of {', '.join(LOSSES)}; got 'focl'; did you mean 'focal'?"),
         ("focal", [("gama", 1.0)], "must be one of gamma; got 'gama'; did you mean 'gamma'?"),
         ("ohem", [("min_kept", 1.5)], "min_kept in train.loss_options must be a whole number, got 1.5"),
         ("ohem", [("min_kept", math.nan)], "min_kept in train.loss_options must be a whole number, got nan"),

@@ -21,6 +21,8 @@ class EncoderRow:
 
 
 ENCODERS: dict[str, EncoderRow] = {
-    name: EncoderRow(build=partial(build_mit, size), decoder_channels=size.decoder_channels)
-    for name, size in MIT_SIZES.items()
+    **{
+        name: EncoderRow(build=partial(build_mit, size), decoder_channels=size.decoder_channels)
+        for name, size in MIT_SIZES.items()
+    },
 }
