@@ -1,77 +1,85 @@
 """What counting adds to the inference of an evaluation: python -m benchmarks.evaluation
 
-One run, interleaved: segmenting an image of ADE20K's size into 150 classes, counting pixels (training's validation),
-and counting borders and calibration as well (``segformer evaluate``).  Medians, and their ratio.
+One image of ADE20K's size with 150 classes, all steps in one run, interleaved: the mask alone, the counts of pixels
+(all that a confusion matrix needs), the mask with the scores of some pixels, and all counts of ``segformer evaluate``.
 """
 
-import argparse
 import json
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
-from benchmarks.machine import timed
-from segformer.config import EvalConfig, Preprocessing
+from benchmarks.machine import check_models, interleaved, run_command_line
+from segformer.config import Preprocessing
 from segformer.data.loading import generator_of
 from segformer.evaluation.tally import Tally, count_pixels, sampled_pixels
-from segformer.inference.windows import predict_mask, predict_with_scores
+from segformer.files import write_json
+from segformer.inference.predictor import Predictor
 from segformer.models.build import build_model
 
+NUM_IMAGES = 2000  # of ADE20K's val split: they share the pixels that are drawn for the calibration
+NUM_CLASSES = 150
+SIZE = (512, 683)
+WARM_UP = 3
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="mit_b0")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+
+def main(model: str = "b0", rounds: int = 30, threads: int = 0, out: Path | None = None) -> None:
+    """Measure what counting costs, and print the median times and their ratios.
+
+    Args:
+        model: MiT size.
+        rounds: Number of rounds that are timed.
+        threads: Number of CPU threads; 0: torch's choice.
+        out: JSON file for the results.
+    """
+    check_models([model])
+    if threads:
+        torch.set_num_threads(threads)
     torch.manual_seed(0)
-    model = build_model(arguments.model, num_classes=150, preprocessing=Preprocessing()).eval().fuse()
-    coarse = torch.rand(1, 3, 12, 16) * 255
-    image = torch.nn.functional.interpolate(coarse, (512, 683), mode="bicubic").clamp(0, 255)[0].to(torch.uint8)
-    label = predict_mask(model, image, EvalConfig()).roll(9, 0).to(torch.uint8)
-    tally, config = Tally.empty(2000, 150), EvalConfig()
-
-    def round_of(k: int) -> tuple[float, ...]:
-        prediction = predict_mask(model, image, config)
-        points = sampled_pixels(label, 2000, generator_of(0, k))
-
-        def closer() -> None:
-            some = sampled_pixels(label, 2000, generator_of(0, k))
-            tally.add_scores(k, scores, label.flatten()[some].long())
-            tally.add(k, prediction, label)
-
-        scores = predict_with_scores(model, image, config, points)[1]
-        return (
-            timed(lambda: predict_mask(model, image, config)),
-            timed(lambda: count_pixels(prediction, label, 150)),
-            timed(closer),
-            timed(lambda: predict_with_scores(model, image, config, points)),
-        )
-
-    times: dict[str, list[float]] = {"inference": [], "counting pixels": [], "counting all": [], "with scores": []}
-    for k in range(arguments.rounds + 3):
-        found = round_of(k)
-        if k >= 3:
-            for values, seconds in zip(times.values(), found, strict=True):
-                values.append(seconds)
-    medians = {name: median(values) for name, values in times.items()}
-    extra = medians["counting all"] + medians["with scores"] - medians["inference"]
+    seconds = measure(
+        Predictor(build_model(f"mit_{model}", num_classes=NUM_CLASSES, preprocessing=Preprocessing()).eval()), rounds
+    )
+    medians = {name: median(values[WARM_UP:]) for name, values in seconds.items()}
+    extra = medians["all_counts"] + medians["mask_with_scores"] - medians["mask"]
     result = {
-        "model": arguments.model,
-        "image": "512 x 683, 150 classes",
+        "model": f"mit_{model}",
+        "image": f"{SIZE[0]} x {SIZE[1]}, {NUM_CLASSES} classes",
         "threads": torch.get_num_threads(),
         "milliseconds": {name: round(1000 * value, 2) for name, value in medians.items()},
-        "counting pixels over inference": round(medians["counting pixels"] / medians["inference"], 4),
-        "counting all over inference": round(extra / medians["inference"], 4),
+        "pixel_counts_over_mask": round(medians["pixel_counts"] / medians["mask"], 4),
+        "all_counts_over_mask": round(extra / medians["mask"], 4),
     }
     print(json.dumps(result, indent=2))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    if out:
+        write_json(out, result)
+
+
+def measure(predictor: Predictor, rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of every call of each step."""
+    coarse = torch.rand(1, 3, 12, 16) * 255
+    image = torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic").clamp(0, 255)[0].to(torch.uint8)
+    tally = Tally.empty(NUM_IMAGES, NUM_CLASSES)
+    prediction = predictor.mask(image)
+    label = prediction.roll(9, 0).to(torch.uint8)
+
+    def sample() -> torch.Tensor:
+        return sampled_pixels(label, NUM_IMAGES, generator_of(0, 0))
+
+    scores = predictor.mask_with_scores(image, sample())[1]
+
+    def count_all() -> None:
+        tally.add(0, prediction, label, sampled=(scores, label.flatten()[sample()].long()))
+
+    runs: dict[str, Any] = {
+        "mask": lambda: predictor.mask(image),
+        "pixel_counts": lambda: count_pixels(prediction, label, NUM_CLASSES),
+        "mask_with_scores": lambda: predictor.mask_with_scores(image, sample()),
+        "all_counts": count_all,
+    }
+    return interleaved(runs, rounds + WARM_UP)
 
 
 if __name__ == "__main__":
-    main()
+    run_command_line(main)

@@ -117,23 +117,17 @@ def evaluated(
 
 def print_scores(evaluation: "Evaluation", title: str) -> None:
     """Print the scores of each class, their means, and how certain those are."""
-    from rich.console import Console
-    from rich.table import Table
+    from segformer.cli.table import print_paragraph, print_table
 
     scores = evaluation.scores
-    table = Table(title=title, title_justify="left")
-    for heading in ("class", "IoU", "boundary", "accuracy", "pixels"):
-        table.add_column(heading, justify="left" if heading == "class" else "right", no_wrap=heading != "class")
     columns = (scores.iou, evaluation.boundary_iou, scores.accuracy, scores.frequency)
-    for name, *values in zip(scores.classes, *columns, strict=True):
-        table.add_row(name, *map(in_percent, values))
-    Console().print(table)
+    rows = [[name, *map(in_percent, values)] for name, *values in zip(scores.classes, *columns, strict=True)]
+    print_table(["class", "IoU", "boundary IoU", "accuracy", "pixels"], rows, title=f"{title} (in %)")
     low, high = evaluation.interval
     calibration = evaluation.calibration
-    print("All columns are percentages; boundary: IoU near the borders of classes.")
     print("  ".join(f"{name} {value:.4f}" for name, value in scores.summary().items()))
-    print(f"95 % interval of the mIoU: {low:.4f} - {high:.4f} (bootstrap over {evaluation.unit})")
-    print(
+    print_paragraph(f"95 % interval of the mIoU: {low:.4f} - {high:.4f} (bootstrap over {evaluation.unit})")
+    print_paragraph(
         f"calibration error {calibration.ece:.4f}; {calibration.ece_after:.4f} with the logits divided by "
         f"{calibration.temperature:.2f}"
     )
@@ -141,18 +135,19 @@ def print_scores(evaluation: "Evaluation", title: str) -> None:
 
 def print_comparison(comparison: "Comparison", classes: Sequence[str], names: tuple[str, str]) -> None:
     """Print by how much two models differ on each class, and whether the difference is significant."""
-    from rich.console import Console
-    from rich.table import Table
+    from segformer.cli.table import print_paragraph, print_table
 
-    table = Table(title=f"IoU in %: first {names[0]}, second {names[1]}", title_justify="left")
-    for heading in ("class", "first", "second", "change", "95 % interval", "p"):
-        table.add_column(heading, justify="left" if heading == "class" else "right", no_wrap=heading != "class")
     columns = (comparison.first, comparison.second, comparison.difference, comparison.low, comparison.high)
+    rows = []
     for name, p, *values in zip((*classes, "mean"), comparison.p, *columns, strict=True):
         first, second, change, low, high = map(in_percent, values)
-        table.add_row(name, first, second, change, f"{low} .. {high}", f"{p:.3f}{' *' if p < SIGNIFICANT else ''}")
-    Console().print(table)
-    print("* significant at 5 %: permutation test over images; the values of the classes are corrected after Holm")
+        rows.append([name, first, second, change, low, high, f"{p:.3f}{' *' if p < SIGNIFICANT else ''}"])
+    headings = ["class", "first", "second", "change", "low", "high", "p"]
+    print_table(headings, rows, title=f"IoU in %: first {names[0]}, second {names[1]}")
+    print_paragraph(
+        "low, high: 95 % interval of the change. *: significant at 5 % by a permutation test over images; the values "
+        "of the classes are corrected after Holm"
+    )
 
 
 def in_percent(share: float) -> str:

@@ -33,6 +33,7 @@ th { color: var(--soft); font-size: .8rem; font-weight: 550; text-align: left; v
 th, td { padding: 7px 12px; border-bottom: 1px solid var(--hair) } th:first-child, td:first-child { padding-left: 0 }
 th:last-child, td:last-child { padding-right: 0 } tbody tr:last-child td { border-bottom: 0 }
 .number { text-align: right; white-space: nowrap }
+.name { min-width: 112px }
 .swatch { display: inline-block; width: 13px; height: 13px; border-radius: 4px; margin-right: 9px; vertical-align: -1px;
   box-shadow: inset 0 0 0 1px #8886 }
 .bar { display: inline-block; width: 90px; height: 6px; border-radius: 3px; background: var(--hair); margin-right: 12px;

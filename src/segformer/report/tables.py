@@ -27,7 +27,7 @@ def class_table(classes: Sequence[str], palette: Sequence[Color], columns: Mappi
     """Return a row for each class, with each score from 0 to 1 as a bar and a number, and NaN as a dash."""
     head = "<th>class</th>" + "".join(f'<th class="number">{escape(name)}</th>' for name in columns)
     body = [
-        f"<td>{swatch(css_color(color))}{escape(name)}</td>" + "".join(_score(score) for score in scores)
+        f'<td class="name">{swatch(css_color(color))}{escape(name)}</td>' + "".join(_score(score) for score in scores)
         for name, color, *scores in zip(classes, palette, *columns.values(), strict=True)
     ]
     return _table(head, body)
