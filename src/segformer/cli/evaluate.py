@@ -22,12 +22,26 @@ from segformer.cli.arguments import (
 from segformer.config import Blend
 
 if TYPE_CHECKING:
+    from segformer.config import EvalConfig
     from segformer.data.dataset import DataSource
     from segformer.evaluation.result import Evaluation
     from segformer.evaluation.statistics import Comparison
-    from segformer.inference.predictor import Predictor
+    from segformer.models.interfaces import Network
 
-SIGNIFICANT = 0.05
+SIGNIFICANT = 0.05  # p below which a change is marked
+RelabelArgument = Annotated[
+    tuple[tuple[str, str], ...], arg(help="Classes to rename, merge or ignore, as data.relabel in training.")
+]
+SequenceArgument = Annotated[
+    str | None,
+    arg(
+        help="Regular expression for the start of an image's name that all frames of its sequence share; the interval "
+        "then draws whole sequences."
+    ),
+]
+OutArgument = Annotated[
+    Path | None, arg(metavar="DIR", help="Folder for scores.json and report.html; an evaluation resumes from it.")
+]
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -42,24 +56,13 @@ def evaluate(
     data: DataArgument,
     split: Annotated[str, arg(help="Split to evaluate on, such as train, val or test.")] = "val",
     masks: Annotated[str, arg(metavar="DIR", help="Folder of the masks, as data.masks in training.")] = "",
-    relabel: Annotated[
-        tuple[tuple[str, str], ...], arg(help="Classes to rename, merge or ignore, as data.relabel in training.")
-    ] = (),
+    relabel: RelabelArgument = (),
     protocol: Annotated[Protocol, arg(help="Test protocol; own: the one in the model's config.json.")] = "own",
-    blend: Annotated[Blend | None, arg(help="Weights of overlapping windows; None: as the test protocol says.")] = None,
+    blend: Annotated[Blend | None, arg(help="Weights of overlapping windows; None: as the protocol says.")] = None,
     limit: Annotated[int | None, arg(help="Number of images, counted from the first; None: all.")] = None,
     compare: Annotated[str | None, arg(metavar="MODEL", help="Second model to compare on the same images.")] = None,
-    sequence: Annotated[
-        str | None,
-        arg(
-            help="Regular expression for the start of the names that the frames of one sequence share; the interval "
-            "is then over sequences."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        arg(metavar="DIR", help="Folder for scores.json and report.html, from which an evaluation is resumed."),
-    ] = None,
+    sequence: SequenceArgument = None,
+    out: OutArgument = None,
     device: DeviceArgument = "auto",
     threads: ThreadsArgument = 0,
 ) -> None:
@@ -68,49 +71,54 @@ def evaluate(
     With --out, an interrupted evaluation is resumed, and a page shows classes, confusions, calibration and the worst
     images.
     """
-    from segformer.inference.predictor import Predictor
-
     source = load_data(data, masks, relabel)
     source = source if sequence is None else replace(source, sequence=sequence)
     evaluations: list[Evaluation] = []
     for name in (model, *([compare] if compare else [])):
         loaded = load_model(name, device, threads)
-        predictor = Predictor(loaded, config=protocol_of(loaded, protocol, blend))
+        config = protocol_of(loaded, protocol, blend)
         folder = out if not compare or out is None else out / ("first" if not evaluations else "second")
-        evaluations.append(evaluated(predictor, source, split, limit, folder, name))
+        evaluations.append(evaluated(loaded, config, source, split, limit, folder, name))
         print_scores(evaluations[-1], f"{name} on {source.name}, {split}")
-    if len(evaluations) == 2 and compare:
-        comparison = evaluations[0].compare(evaluations[1])
-        print_comparison(comparison, evaluations[0].classes, (model, compare))
-        if out:
-            from segformer.evaluation.page import write_comparison_page
-
-            print(f"wrote {write_comparison_page(out, (model, compare), evaluations[0], comparison)}")
+    if compare:
+        compared(evaluations, (model, compare), out)
     for evaluation in evaluations:
         print(f"mIoU {evaluation.miou:.4f}")
 
 
+def compared(evaluations: "Sequence[Evaluation]", names: tuple[str, str], out: Path | None) -> None:
+    """Compare two evaluations, and write a page about it into the folder ``out``."""
+    from segformer.evaluation.page import write_comparison_page
+
+    first, second = evaluations
+    comparison = first.compare(second)
+    print_comparison(comparison, first.classes, names)
+    if out:
+        print(f"wrote {write_comparison_page(out, names, first, comparison)}")
+
+
 def evaluated(
-    predictor: "Predictor", source: "DataSource", split: str, limit: int | None, out: Path | None, name: str
+    model: "Network",
+    config: "EvalConfig",
+    source: "DataSource",
+    split: str,
+    limit: int | None,
+    out: Path | None,
+    name: str,
 ) -> "Evaluation":
     """Evaluate a model under a progress bar, and write its figures and its page into the folder ``out``."""
     from segformer.cli.terminal import progress_of
     from segformer.evaluation.evaluate import evaluate
     from segformer.evaluation.page import write_evaluation_page
     from segformer.files import write_json
+    from segformer.inference.predictor import Predictor
 
+    keep = out / "counts" if out else None
     with progress_of("evaluate") as progress:
-        evaluation = evaluate(
-            predictor.model,
-            source,
-            split,
-            config=predictor.config,
-            limit=limit,
-            progress=progress,
-            keep=out / "counts" if out else None,
-        )
+        evaluation = evaluate(model, source, split, config=config, limit=limit, progress=progress, keep=keep)
     if out:
         write_json(out / "scores.json", evaluation.to_json())
+        predictor = Predictor(model, config=config)
         print(f"wrote {write_evaluation_page(out, name, predictor, source, split, evaluation)}")
     return evaluation
 
