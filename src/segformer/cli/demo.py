@@ -16,10 +16,10 @@ def run(arguments: Sequence[str]) -> None:
 
 def demo(
     *,
-    out: Annotated[Path, arg(metavar="DIR", help="Where everything goes; an earlier demo there is replaced.")] = Path(
+    out: Annotated[Path, arg(metavar="DIR", help="Folder for the results; replaces an earlier demo there.")] = Path(
         "demo"
     ),
-    steps: Annotated[int | None, arg(help="Optimizer steps; None: the recipe's.")] = None,
+    steps: Annotated[int | None, arg(metavar="N", help="Number of optimizer steps; None: as in the recipe.")] = None,
 ) -> None:
     """Train, evaluate and predict on streets drawn on the spot, and write a report: minutes on two CPU cores."""
     from segformer.cli.demo_run import run_demo

@@ -1,18 +1,17 @@
-"""The whole journey on drawn streets: train, evaluate, predict, report."""
+"""The whole journey on drawn streets: train, evaluate, predict, write a report."""
 
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
 from segformer import report
+from segformer.arrays import Array
 from segformer.checkpoints.model_folder import load
+from segformer.cli.table import print_table
 from segformer.data.dataset import DataSource
 from segformer.data.sources.catalog import open_data
 from segformer.evaluation.evaluate import score
@@ -20,99 +19,122 @@ from segformer.evaluation.metrics import Scores
 from segformer.files import write_bytes
 from segformer.inference.predictor import Predictor
 from segformer.models.build import build_from_card
+from segformer.models.segmenter import Segmenter
 from segformer.recipes import RECIPES
-from segformer.segmentation import Segmentation, colorize, png
+from segformer.segmentation import colorize, png
 from segformer.training.run import train
 from segformer.training.run_folder import read_metrics
 
 NUM_PICTURES = 6
-Pixels = NDArray[np.uint8]
+PictureRow = tuple[str, list[tuple[str, Array]]]
+"""A caption, and pictures with their headings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoScores:
+    """What the demo measured on streets that were not used in training."""
+
+    trained: Scores
+    untrained: Scores
+    """Scores of the same model with random weights."""
+    num_scenes: int
+    minutes: float
+    """Duration of the whole demo."""
 
 
 def run_demo(out: Path, steps: int | None = None) -> Path:
-    """Do everything below ``out`` and return the report's path; an earlier demo's run there is replaced."""
-    console, started = Console(), time.perf_counter()
-    recipe = (
-        RECIPES["toytown_b0"]
-        if steps is None
-        else replace(RECIPES["toytown_b0"], train=replace(RECIPES["toytown_b0"].train, steps=steps))
-    )
-    run_dir, pictures = out / "run", out / "predictions"
+    """Train, evaluate and predict below ``out``, and return the path of the report; replaces an earlier demo there."""
+    started = time.perf_counter()
+    recipe = RECIPES["toytown_b0"]
+    if steps is not None:
+        recipe = replace(recipe, train=replace(recipe.train, steps=steps))
+    run_dir = out / "run"
+    pictures = out / "predictions"
     for folder in (run_dir, pictures):
         shutil.rmtree(folder, ignore_errors=True)
-    console.print(f"1/4  training {recipe.model.encoder} on toytown, {recipe.train.steps} steps")
-    train(recipe, run_dir, console=console)
+    print(f"1/4  training {recipe.model.encoder} on toytown, {recipe.train.steps} steps")
+    train(recipe, run_dir, console=Console())
     source = open_data(recipe.data)
-    console.print("2/4  evaluating on streets it has never seen")
+    print("2/4  evaluating on streets that were not used in training")
     model = load(run_dir / "best")
-    scores = score(model, source, "test")
+    trained = score(model, source, "test")
     torch.manual_seed(recipe.train.seed)
     untrained = score(build_from_card(model.card), source, "test")
-    console.print("3/4  predicting")
-    rows = [predict_one(Predictor(model), source, index, pictures) for index in range(NUM_PICTURES)]
-    console.print("4/4  writing the report")
+    print("3/4  predicting")
+    rows = [predict_scene(Predictor(model), source, index, pictures) for index in range(NUM_PICTURES)]
+    print("4/4  writing the report")
     minutes = (time.perf_counter() - started) / 60
+    num_scenes = len(source.samples("test"))
+    scores = DemoScores(trained=trained, untrained=untrained, num_scenes=num_scenes, minutes=minutes)
     path = out / "report.html"
-    report.write_page(path, demo_page(recipe.name, run_dir, scores, untrained, rows, minutes))
-    summarize(console, out, scores, untrained, minutes)
+    report.write_page(path, demo_page(recipe.name, run_dir, model, scores, rows))
+    print_outcome(out, scores)
     return path
 
 
-def predict_one(
-    predictor: Predictor, source: DataSource, index: int, folder: Path
-) -> tuple[str, list[tuple[str, Pixels]]]:
-    """Segment a test scene, write image, mask and overlay, and return a row of pictures for the report."""
+def predict_scene(predictor: Predictor, source: DataSource, index: int, folder: Path) -> PictureRow:
+    """Segment a scene of the test split, write image, mask and overlay, and return its pictures for the report."""
     sample = source.samples("test")[index]
     image, label = sample.read()
-    result: Segmentation = predictor(image)
+    result = predictor(image)
     write_bytes(folder / f"{sample.name}_image.png", png(image))
     result.save(folder / sample.name, ("mask", "overlay"))
-    right = float((result.mask == label).mean())
+    correct = float((result.mask == label).mean())
     pictures = [
         ("image", image),
         ("label", colorize(label, source.palette)),
         ("prediction", result.colors()),
         ("overlay", result.overlay()),
     ]
-    return f"{sample.name}: {100 * right:.1f} % of the pixels are right", pictures
+    return f"{sample.name}: {100 * correct:.1f} % of the pixels are correct", pictures
 
 
-def demo_page(recipe: str, run_dir: Path, scores: Scores, untrained: Scores, rows: list[Any], minutes: float) -> str:
-    """Return the report: headline figures, curves, classes, pictures."""
+def demo_page(recipe: str, run_dir: Path, model: Segmenter, scores: DemoScores, rows: list[PictureRow]) -> str:
+    """Return the report: main figures, pictures, classes, curves."""
     metrics = read_metrics(run_dir)
-    card = load(run_dir / "best").card
-    curve = {name: [(m["step"], m[name]) for m in metrics if name in m] for name in ("loss", "val/mIoU")}
-    headline = {
-        "mIoU": f"{scores.miou:.3f}",
-        "mIoU untrained": f"{untrained.miou:.3f}",
-        "pixel accuracy": f"{scores.aacc:.3f}",
-        "unseen scenes": str(len(open_data(RECIPES["toytown_b0"].data).samples("test"))),
-        "minutes": f"{minutes:.1f}",
+    loss, miou = ([(line["step"], line[name]) for line in metrics if name in line] for name in ("loss", "val/mIoU"))
+    card = model.card
+    trained = scores.trained
+    figures = {
+        "mIoU": f"{trained.miou:.3f}",
+        "mIoU untrained": f"{scores.untrained.miou:.3f}",
+        "pixel accuracy": f"{trained.aacc:.3f}",
+        "unseen scenes": str(scores.num_scenes),
+        "minutes": f"{scores.minutes:.1f}",
     }
-    columns = {"IoU": scores.iou.tolist(), "accuracy": scores.accuracy.tolist(), "pixels": scores.frequency.tolist()}
+    columns = {
+        "IoU": trained.iou.tolist(),
+        "accuracy": trained.accuracy.tolist(),
+        "pixels": trained.frequency.tolist(),
+    }
     return report.page(
         "SegFormer on toytown",
-        f"{card.model.encoder} trained from random weights by the recipe {recipe}, tested on streets it has never seen",
-        report.section("At a glance", report.facts(headline)),
+        f"{card.model.encoder}, trained from random weights with the recipe {recipe} and tested on unseen streets",
+        report.section("At a glance", report.facts(figures)),
         report.section("Pictures", report.legend(card.classes, card.palette), report.pictures(rows)),
         report.section("Classes", report.class_table(card.classes, card.palette, columns)),
         report.section(
             "Training",
-            report.line_chart({"loss": curve["loss"]}, x_label="step", y_label="loss", smooth=True),
-            report.line_chart({"mIoU (val)": curve["val/mIoU"]}, x_label="step", y_label="mIoU"),
+            report.line_chart({"loss": loss}, x_label="step", y_label="loss", smooth=True),
+            report.line_chart({"mIoU (val)": miou}, x_label="step", y_label="mIoU"),
         ),
     )
 
 
-def summarize(console: Console, out: Path, scores: Scores, untrained: Scores, minutes: float) -> None:
-    """Say what came out and where it lies."""
-    for name, iou in zip(scores.classes, scores.iou, strict=True):
-        console.print(f"  {name:<10} IoU {iou:.3f}")
-    console.print(f"mIoU {scores.miou:.4f} on unseen scenes, {untrained.miou:.4f} untrained; {minutes:.1f} minutes")
+def print_outcome(out: Path, scores: DemoScores) -> None:
+    """Print the scores and where the results are."""
+    trained = scores.trained
+    best = out / "run" / "best"
+    print_table(
+        ("class", "IoU"), [(name, f"{iou:.3f}") for name, iou in zip(trained.classes, trained.iou, strict=True)]
+    )
+    print(
+        f"mIoU {trained.miou:.4f} on unseen scenes, {scores.untrained.miou:.4f} untrained; {scores.minutes:.1f} minutes"
+    )
     for what, where in (
         ("report", out / "report.html"),
-        ("model", out / "run" / "best"),
+        ("model", best),
         ("masks and overlays", out / "predictions"),
     ):
-        console.print(f"  {what:<18} {where}", soft_wrap=True)
-    console.print(f"try it: segformer predict IMAGE.jpg --model {out / 'run' / 'best'} --out results", soft_wrap=True)
+        print(f"  {what:<18} {where}")
+    print(f"try it: segformer predict IMAGE.jpg --model {best} --out results")
