@@ -6,11 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
+from networks import FakeNetwork
 from segformer.config import Preprocessing, default_palette
 from segformer.data.label_table import LabelTable
-from segformer.data.sources import ade20k, cityscapes
+from segformer.data.sources import SOURCES, ade20k, cityscapes
 from segformer.errors import UserError
-from segformer.evaluation.submission import write_submission
+from segformer.evaluation.submission import SERVERS, write_submission
 from segformer.inference.predictor import Predictor
 from segformer.models.build import build_model
 from segformer.models.segmenter import Segmenter
@@ -59,6 +60,15 @@ def test_ade20k_gets_index_plus_1(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ade20k.TABLE.apply(written, "mask"), written - 1)
 
 
+@pytest.mark.parametrize("kind", ["fused", "fake"])
+def test_any_network(tmp_path: Path, kind: str) -> None:
+    model, images = model_of(ade20k.CLASSES), write_images(tmp_path / "testing", "a.jpg")
+    network = model.fuse() if kind == "fused" else FakeNetwork(ade20k.CLASSES)
+    write_submission(network, images, "ade20k", tmp_path / "out")
+    written = np.asarray(Image.open(tmp_path / "out/a.png"))
+    np.testing.assert_array_equal(written, Predictor(network)(images / "a.jpg").mask + 1)
+
+
 def test_what_is_there_already_is_kept(tmp_path: Path) -> None:
     model, images = model_of(ade20k.CLASSES), write_images(tmp_path / "testing", "a.jpg", "b.jpg")
     write_images(tmp_path / "out", "a.png")
@@ -81,3 +91,10 @@ def test_bad_input(tmp_path: Path) -> None:
         write_submission(model, tmp_path / "empty", "ade20k", tmp_path / "out")
     with pytest.raises(ValueError, match=r"--to must be one of cityscapes, ade20k"):
         write_submission(model, images, "camvid", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_every_server_has_an_id_for_each_class(name: str) -> None:
+    classes = SOURCES[name].classes
+    assert classes is not None
+    assert len(SERVERS[name].ids) == len(set(SERVERS[name].ids)) == len(classes)

@@ -11,10 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 import segformer
+from networks import FakeNetwork
+from segformer.arrays import to_tensor
 from segformer.config import EvalConfig, ModelCard, Preprocessing
 from segformer.errors import UserError
 from segformer.inference.predictor import Predictor
-from segformer.inference.windows import predict_mask
+from segformer.inference.windows import predict_mask, predict_scores, predict_with_scores
 from segformer.models.build import build_from_card, model_config
 from segformer.models.segmenter import Segmenter
 
@@ -56,6 +58,31 @@ def test_a_path_an_image_and_an_array_give_the_same(model: Segmenter, pixels: np
         np.testing.assert_array_equal(result.image, pixels)
         assert (result.classes, result.palette) == (model.card.classes, model.card.palette)
         assert result.scores is None
+
+
+@pytest.mark.parametrize("kind", ["segmenter", "fused", "fake"])
+@pytest.mark.parametrize(
+    "config", [EvalConfig(), EvalConfig(crop=(32, 32), windows=2), EvalConfig(scales=(0.75, 1.0), flip=True)]
+)
+def test_any_network_by_every_protocol(model: Segmenter, pixels: np.ndarray, kind: str, config: EvalConfig) -> None:
+    torch.nn.init.normal_(model.decoder.classifier.weight, std=1.0)
+    fused = model.fuse()
+    fake = FakeNetwork(4, model.card.preprocessing)
+    network = {"segmenter": model, "fused": fused, "fake": fake}[kind]
+    used = fake if kind == "fake" else fused
+    predictor = Predictor(network, config=config)
+    image = to_tensor(pixels)
+    expected = predict_mask(used, image, config)
+    assert len(expected.unique()) > 1
+    assert torch.equal(predictor.mask(image), expected)
+    np.testing.assert_array_equal(predictor(pixels).mask, expected.numpy())
+    points = torch.tensor([0, 70, 71, 50 * 71 - 1])
+    for ours, theirs in zip(
+        predictor.mask_with_scores(image, points), predict_with_scores(used, image, config, points), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    scored = Predictor(network, config=config, scores=True)(pixels)
+    np.testing.assert_array_equal(scored.scores, predict_scores(used, image, config).numpy())
 
 
 def test_grey_rgba_and_16_bits(model: Segmenter, pixels: np.ndarray) -> None:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from rasterio.transform import from_origin
 
+from networks import FakeNetwork
 from segformer.config import EvalConfig, Preprocessing
 from segformer.data.images import read_image
 from segformer.errors import UserError
@@ -16,6 +17,7 @@ from segformer.inference import windows as inference
 from segformer.inference.raster import segment_raster
 from segformer.inference.windows import predict_mask
 from segformer.models.build import build_model
+from segformer.models.interfaces import Network
 from segformer.models.segmenter import Segmenter
 
 CONFIG = EvalConfig(crop=(96, 96), blend="gaussian")
@@ -47,7 +49,7 @@ def write(path: Path, height: int = 260, width: int = 300, **profile: object) ->
     return path
 
 
-def expected(model: Segmenter, path: Path, config: EvalConfig = CONFIG) -> np.ndarray:
+def expected(model: Network, path: Path, config: EvalConfig = CONFIG) -> np.ndarray:
     return predict_mask(model, torch.from_numpy(read_image(path).transpose(2, 0, 1).copy()), config).numpy()
 
 
@@ -68,6 +70,14 @@ def test_the_way_over_the_disk_is_the_way_through_memory(
     np.testing.assert_array_equal(mask, expected(model, path, config))
     assert len(np.unique(mask)) > 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "out.png"]
+
+
+@pytest.mark.parametrize("kind", ["fused", "fake"])
+def test_any_network(model: Segmenter, tmp_path: Path, kind: str) -> None:
+    network = model.fuse() if kind == "fused" else FakeNetwork(5, model.card.preprocessing)
+    path = write(tmp_path / "in.tif")
+    segment_raster(network, path, tmp_path / "out.tif", CONFIG)
+    np.testing.assert_array_equal(read(tmp_path / "out.tif"), expected(network, path))
 
 
 def test_2000_by_2000_pixels(model: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from conftest import CLASSES, PALETTE, write_folder
+from networks import FakeNetwork
 from segformer.config import Preprocessing
 from segformer.data.dataset import DataSource
 from segformer.data.images import Decoding
@@ -13,7 +14,7 @@ from segformer.data.sources.catalog import open_data
 from segformer.inference.predictor import Predictor
 from segformer.models.build import build_model
 from segformer.models.segmenter import Segmenter
-from segformer.report.predictions import WRONG, draw_errors, picture_grid, prediction_rows
+from segformer.report.predictions import WRONG, draw_errors, gallery, picture_grid, prediction_rows
 
 
 @pytest.fixture
@@ -48,6 +49,24 @@ def test_predictions_are_those_of_the_predictor(model: Segmenter, source: DataSo
         assert (shown["label"][label == 2] == PALETTE[2]).all()
         right = (result.mask == label)[label != 255].mean()
         assert caption.endswith(f": {100 * right:.1f} % of the labelled pixels are right")
+
+
+@pytest.mark.parametrize("kind", ["fused", "fake"])
+def test_any_network_is_drawn(model: Segmenter, source: DataSource, kind: str) -> None:
+    network = model.fuse() if kind == "fused" else FakeNetwork(CLASSES, model.card.preprocessing)
+    ((_, pictures),) = prediction_rows(network, source, "val", count=1)
+    image, _ = source.samples("val")[0].read()
+    assert np.array_equal(dict(pictures)["prediction"], Predictor(network)(image).colors())
+
+
+def test_a_gallery_lists_the_colors_that_occur(source: DataSource) -> None:
+    network = FakeNetwork(CLASSES)
+    flat = np.full((4, 4, 3), network.card.palette[1], dtype=np.uint8)
+    intro, legend, shown = gallery([("a", [("image", flat[:, :, ::-1]), ("prediction", flat)])], network.card, "Intro.")
+    assert intro == "<p>Intro.</p>"
+    assert legend.count("<li>") == 1
+    assert "disc</li>" in legend
+    assert shown.count("<img") == 2
 
 
 @pytest.mark.parametrize(("count", "names"), [(1, ["000"]), (9, [f"00{k}" for k in range(9)]), (99, None)])

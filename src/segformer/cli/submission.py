@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from segformer.cli.arguments import ANY_MODEL, DeviceArgument, Protocol, ThreadsArgument, call, load_model, protocol_of
+from segformer.validation import OneOf
+
+SERVER_NAMES = OneOf("evaluation.submission.SERVERS")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -19,7 +22,7 @@ def submission(
     images: Annotated[Positional[Path], arg(metavar="IMAGES", help="Folder of the test images.")],
     /,
     *,
-    to: Annotated[Literal["cityscapes", "ade20k"], arg(help="Test server that the files are for.")],
+    to: Annotated[str, arg(metavar="NAME", help="Data set whose test server the files are for."), SERVER_NAMES],
     out: Annotated[Path, arg(metavar="DIR", help="Folder for the files; masks that are there already are kept.")],
     protocol: Annotated[Protocol, arg(help="Test protocol; own: the one in the model's config.json.")] = "own",
     device: DeviceArgument = "auto",

@@ -9,7 +9,7 @@ from PIL import Image
 
 from segformer.config import EvalConfig, check_choice
 from segformer.data.image_paths import list_images
-from segformer.data.sources import ade20k, cityscapes
+from segformer.data.sources import SOURCES, cityscapes
 from segformer.errors import UserError
 from segformer.files import write_bytes
 from segformer.inference.predictor import Predictor
@@ -22,19 +22,17 @@ from segformer.segmentation import png
 class Server:
     """What a test server expects."""
 
-    classes: Sequence[str]
-    """Classes of a model, in this order."""
     ids: Sequence[int]
-    """Id of each class in the PNGs."""
+    """Id in the PNGs of each class of the data set."""
     image_ending: str
     """End of the names of the test images."""
 
 
 SERVERS = {
-    "cityscapes": Server(classes=cityscapes.CLASSES, ids=cityscapes.CLASS_IDS, image_ending=cityscapes.IMAGE_ENDING),
-    "ade20k": Server(classes=ade20k.CLASSES, ids=range(1, 151), image_ending=".jpg"),
+    "cityscapes": Server(ids=cityscapes.CLASS_IDS, image_ending=cityscapes.IMAGE_ENDING),
+    "ade20k": Server(ids=range(1, 151), image_ending=".jpg"),
 }
-"""The test servers by the name that ``--to`` takes."""
+"""The test servers by the name of their data set, which is also what ``--to`` takes."""
 
 
 def write_submission(
@@ -54,7 +52,7 @@ def write_submission(
     """
     check_choice("--to", to, SERVERS)
     server = SERVERS[to]
-    check_server_classes(model, to, server)
+    check_server_classes(model, to)
     targets = plan_masks(images, out, server)
     predictor = Predictor(model, config=config)
     ids = np.asarray(server.ids, dtype=np.uint8)
@@ -67,10 +65,11 @@ def write_submission(
     return len(targets)
 
 
-def check_server_classes(model: Network, to: str, server: Server) -> None:
+def check_server_classes(model: Network, to: str) -> None:
     """Raise a UserError where the model's classes are not those of the server."""
-    ours, theirs = model.card.classes, server.classes
-    if tuple(ours) != tuple(theirs):
+    ours, theirs = model.card.classes, SOURCES[to].classes
+    assert theirs is not None
+    if ours != theirs:
         raise UserError(
             f"a submission to {to} needs a model of its {len(theirs)} classes in their order ({', '.join(theirs[:3])}, "
             f"...), got {len(ours)} ({', '.join(ours[:3])}, ...); train on {to}"
