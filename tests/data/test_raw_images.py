@@ -16,7 +16,7 @@ from conftest import draw_pair
 from segformer.checkpoints.model_folder import load
 from segformer.cli.main import main
 from segformer.config import Preprocessing
-from segformer.data.doctor.diagnosis import inspect
+from segformer.data.doctor.diagnosis import diagnose
 from segformer.data.doctor.sheets import contact_sheet
 from segformer.data.images import Decoding, read_image
 from segformer.data.raw_images import read_raw
@@ -121,7 +121,7 @@ def bands(tmp_path: Path) -> Path:
 
 
 def test_the_doctor_counts_channels_and_gives_the_options(bands: Path) -> None:
-    diagnosis = inspect(bands)
+    diagnosis = diagnose(bands)
     assert diagnosis.ready
     assert diagnosis.splits["train"].channels == {"5 x uint16": 8}
     pixels = np.concatenate([tifffile.imread(p).reshape(-1, 5) for p in (bands / "images/train").iterdir()])
@@ -129,19 +129,19 @@ def test_the_doctor_counts_channels_and_gives_the_options(bands: Path) -> None:
     assert diagnosis.std == pytest.approx(pixels.std(0))
     option = diagnosis.suggestions[-1]
     assert option.startswith("--model.in-channels 5 --preprocessing.pixels raw --preprocessing.mean ")
-    assert inspect(bands, cheap=True).findings == ()
+    assert diagnose(bands, cheap=True).findings == ()
     assert contact_sheet(str(bands)).shape[2] == 3
 
 
 def test_unlike_channels_have_no_statistics(bands: Path) -> None:
     tifffile.imwrite(bands / "images/train/0.tif", np.zeros((48, 64, 4), dtype=np.uint16))
-    diagnosis = inspect(bands)
+    diagnosis = diagnose(bands)
     assert diagnosis.mean == ()
     assert "mixed_channels" in {finding.kind for finding in diagnosis.findings}
 
 
 def test_the_options_train_a_model_that_sees_every_band(bands: Path, tmp_path: Path) -> None:
-    options = inspect(bands).suggestions[-1].split()
+    options = diagnose(bands).suggestions[-1].split()
     run = tmp_path / "run"
     small = ["--data.resize", "64", "48", "--data.crop", "48", "64", "--train.steps", "60", "--train.workers", "0"]
     main(["train", "--data", str(bands), "--run-dir", str(run), *options, *small, "--train.eval-every", "60"])

@@ -1,14 +1,26 @@
-"""``segformer inspect``: look at a data set before any training."""
+"""``segformer inspect``: diagnose a data set before any training."""
 
+import math
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from segformer.cli.arguments import DeviceArgument, call, choose_device
+from segformer.cli.arguments import DATA_NAMES, DeviceArgument, choose_device
+from segformer.cli.parsing import call
+from segformer.cli.table import available_width, print_table
 from segformer.recipes import find_recipe
+
+if TYPE_CHECKING:
+    from segformer.config import Recipe
+    from segformer.data.doctor.contents import Split
+    from segformer.data.doctor.diagnosis import Diagnosis
+    from segformer.data.doctor.findings import Finding
+
+COMMAND = "    "  # starts a line that is to be copied
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -17,36 +29,147 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def inspect(
-    data: Annotated[Positional[str], arg(metavar="DATA", help="As --data: a folder, NAME=FOLDER, or toytown.")],
+    data: Annotated[Positional[str], arg(metavar="DATA", help="Data set, as --data takes it."), DATA_NAMES],
     /,
     *,
     out: Annotated[
-        Path | None, arg(metavar="DIR", help="Write diagnosis.json and two sheets of pictures there.")
+        Path | None, arg(metavar="DIR", help="Folder for diagnosis.json and two sheets of pictures; None: no files.")
     ] = None,
-    cheap: Annotated[bool, arg(help="Only what needs no decoding: files, sizes, kinds.")] = False,
-    recipe: Annotated[str, arg(metavar="RECIPE", help="Whose step is measured.")] = "folder_b0",
+    cheap: Annotated[bool, arg(help="Whether to check only file names and headers, without decoding.")] = False,
+    recipe: Annotated[str, arg(metavar="RECIPE", help="Recipe whose training step is measured.")] = "folder_b0",
     device: DeviceArgument = "auto",
 ) -> None:
-    """Look at a data set before any training: what is wrong, how to mend it, what is in it, what a step will take.
+    """Check a data set before any training: its contents, its faults with their fixes, and the cost of a step.
 
-    Ends with ready, or with exit status 2 where training would fail.
+    Ends with "ready", or with exit status 2 if training would fail.
     """
-    from rich.console import Console
-
-    from segformer.cli.terminal import costs, progress_of
-    from segformer.data.doctor.diagnosis import inspect as run
-    from segformer.data.doctor.diagnosis import show
+    from segformer.cli.terminal import progress_of
+    from segformer.data.doctor.diagnosis import diagnose
     from segformer.data.doctor.sheets import recipe_for, write_sheets
     from segformer.files import write_json
 
-    base, place = find_recipe(recipe), choose_device(device)
+    base = find_recipe(recipe)
+    device = choose_device(device)
     with progress_of("inspect") as progress:
-        diagnosis = run(data, cheap=cheap, progress=progress)
+        diagnosis = diagnose(data, cheap=cheap, progress=progress)
     fitting = recipe_for(base, data, diagnosis)
     if out:
         write_json(out / "diagnosis.json", diagnosis.to_json())
         for path in write_sheets(fitting, out, augmented=diagnosis.ready):
             print(f"wrote {path}")
-    show(diagnosis, Console(), costs(fitting, place) if diagnosis.ready and not cheap else ())
+    print_diagnosis(diagnosis, step_costs(fitting, device) if diagnosis.ready and not cheap else ())
     if not diagnosis.ready:
         sys.exit(2)
+
+
+def step_costs(recipe: "Recipe", device: str) -> tuple[str, str]:
+    """Measure a training step of a recipe and the loading of its data, and describe both."""
+    from segformer.data.sources.catalog import open_data
+    from segformer.training.cost import step_cost
+
+    cost = step_cost(recipe, open_data(recipe.data), device)
+    needed = recipe.train.batch_size / cost.seconds
+    height, width = recipe.data.crop
+    workers = max(1, math.ceil(1.25 * needed / cost.loader_rate))
+    return (
+        f"a step of {recipe.name} ({recipe.train.batch_size} crops of {height} x {width}) on {cost.device}: "
+        f"{cost.seconds:.2f} s, {cost.bytes / 2**30:.1f} GiB; all {recipe.train.steps} steps: "
+        f"{recipe.train.steps * cost.seconds / 60:.0f} min and the evaluations",
+        f"one loading process gives {cost.loader_rate:.0f} images/s, the steps take {needed:.1f}: "
+        f"--train.workers {workers} is enough",
+    )
+
+
+def print_diagnosis(diagnosis: "Diagnosis", costs: Sequence[str] = ()) -> None:
+    """Print the contents of the data, the costs of training, and every fault with its fix.
+
+    The last line is ``ready`` if nothing stops a training.
+    """
+    print_splits(diagnosis)
+    if any(split.class_pixels for split in diagnosis.splits.values()):
+        print_classes(diagnosis)
+    for line in (*costs, *report_lines(diagnosis)):
+        print_line(line)
+
+
+def print_line(line: str) -> None:
+    """Print a line, wrapped to the terminal unless it is to be copied."""
+    width = available_width()
+    if width is not None and not line.startswith(COMMAND):
+        indent = " " * (len(line) - len(line.lstrip()))
+        line = textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    print(line)
+
+
+def print_splits(diagnosis: "Diagnosis") -> None:
+    """Print a table of the splits."""
+    rows = []
+    for name, split in diagnosis.splits.items():
+        pixels = sum(split.class_pixels) + split.ignored_pixels
+        ignored = f"{100 * split.ignored_pixels / pixels:.1f} %" if pixels else "-"
+        rows.append([name, str(split.num_images), ignored, ", ".join(split.channels), sizes_text(split)])
+    headings = ["split", "images", "ignored", "channels", "size (height x width)"]
+    print_table(headings, rows, title=diagnosis.name)
+
+
+def sizes_text(split: "Split") -> str:
+    """List the three most frequent sizes of a split, and count the others."""
+    sizes = [(f"{height} x {width}", times) for (height, width), times in split.sizes.items()]
+    listed = ", ".join(size if len(sizes) == 1 else f"{size} ({times})" for size, times in sizes[:3])
+    return listed + (f", {len(sizes) - 3} more sizes" if len(sizes) > 3 else "")
+
+
+def print_classes(diagnosis: "Diagnosis") -> None:
+    """Print a table of the classes: share of the labelled pixels in each split, and the suggested weight."""
+    splits = {name: split.shares() for name, split in diagnosis.splits.items() if split.class_pixels}
+    rows = []
+    for k, name in enumerate(diagnosis.classes):
+        weight = "-" if diagnosis.class_weights is None else f"{diagnosis.class_weights[k]:.2f}"
+        shares = [f"{100 * values[k]:.2f}" if values[k] else "-" for values in splits.values()]
+        rows.append([name, *shares, weight, "rare" if name in diagnosis.rare else ""])
+    print_table(["class", *splits, "weight", ""], rows, title="\nshare of the labelled pixels, %")
+    print()
+
+
+def report_lines(diagnosis: "Diagnosis") -> Iterator[str]:
+    """Notes, suggestions, every finding with its files and its fix, and the verdict."""
+    from segformer.data.doctor.contents import five_digits
+
+    yield from (f"note: {note}" for note in diagnosis.notes)
+    if diagnosis.mean:
+        yield f"channels: mean {five_digits(diagnosis.mean)}, standard deviation {five_digits(diagnosis.std)}"
+    if diagnosis.suggestions:
+        yield "suggested options of segformer train (class weights are 1 / sqrt(share)):"
+        yield from (f"{COMMAND}{option}" for option in diagnosis.suggestions)
+    for finding in diagnosis.findings:
+        yield ""
+        yield from finding_lines(finding, diagnosis.name)
+    yield ""
+    yield verdict(diagnosis)
+
+
+def finding_lines(finding: "Finding", root: str) -> Iterator[str]:
+    """Problem, files, fix and command of a finding, with paths relative to the data folder."""
+    yield f"{finding.severity}: {relative(finding.problem, root)}"
+    if finding.files:
+        more = f" and {len(finding.files) - 3} more" if len(finding.files) > 3 else ""
+        yield f"  in: {relative(', '.join(finding.files[:3]), root)}{more}"
+    yield f"  fix: {finding.fix}"
+    if finding.command:
+        yield f"{COMMAND}{finding.command}"
+
+
+def verdict(diagnosis: "Diagnosis") -> str:
+    """Last line of the report."""
+    from segformer.data.doctor.findings import count
+
+    if diagnosis.ready:
+        return "ready"
+    warnings = [finding for finding in diagnosis.findings if finding.severity == "warning"]
+    also = f" and look at {count(warnings, 'warning')}" if warnings else ""
+    return f"not ready: fix {count(diagnosis.errors, 'error')}{also}, then inspect again"
+
+
+def relative(text: str, root: str) -> str:
+    """Remove the data folder from the paths in a text."""
+    return text.replace(f"{root.rstrip('/')}/", "")

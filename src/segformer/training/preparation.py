@@ -16,7 +16,8 @@ from segformer.checkpoints.model_folder import CONFIG, read_card, read_weights
 from segformer.config import ModelCard, Recipe
 from segformer.data.cache import cached
 from segformer.data.dataset import DataSource, Pair, Sample, fingerprint, mask_name
-from segformer.data.doctor.diagnosis import balanced_weights, inspect
+from segformer.data.doctor.contents import balanced_weights
+from segformer.data.doctor.diagnosis import diagnose
 from segformer.data.images import Decoding
 from segformer.data.loading import SegmentationDataset
 from segformer.data.masks import read_mask
@@ -52,7 +53,7 @@ def check_data(recipe: Recipe, source: DataSource) -> None:
     """Raise a UserError for the first fault that the doctor finds without decoding a file."""
     used = {recipe.data.train_split, recipe.data.val_split}
     splits = {name: samples for name, samples in source.splits.items() if name in used}
-    errors = inspect(replace(source, splits=splits), cheap=True).errors
+    errors = diagnose(replace(source, splits=splits), cheap=True).errors
     if errors:
         first, also = errors[0], f"; and {len(errors) - 1} more faults" if len(errors) > 1 else ""
         where = f"{first.files[0]}: " if first.files else ""

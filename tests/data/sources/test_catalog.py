@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from conftest import CLASSES, PALETTE, write_folder
+from segformer.cli.main import main
 from segformer.config import DataConfig
 from segformer.data.dataset import DataSource
-from segformer.data.doctor.diagnosis import inspect
+from segformer.data.doctor.diagnosis import diagnose
 from segformer.data.label_table import LabelTable
 from segformer.data.sources import SOURCES, Source
-from segformer.data.sources.catalog import data_help, open_data, recognise, with_data
+from segformer.data.sources.catalog import open_data, recognise, with_data
 from segformer.data.sources.pairing import check_root, read_split_lists
 from segformer.errors import UserError
 
@@ -141,13 +142,19 @@ def test_a_new_row_is_opened_and_recognised(voc_like: Path) -> None:
 
 
 def test_a_new_row_is_inspected(voc_like: Path) -> None:
-    diagnosis = inspect(str(voc_like))
+    diagnosis = diagnose(str(voc_like))
     assert diagnosis.classes == tuple(CLASSES)
-    assert {name: split.images for name, split in diagnosis.splits.items()} == {"train": 4, "val": 2}
+    assert {name: split.num_images for name, split in diagnosis.splits.items()} == {"train": 4, "val": 2}
 
 
-def test_a_new_row_is_named_in_help_and_errors(voc_like: Path) -> None:
-    assert "voc_like" in data_help()
+def test_a_new_row_is_named_in_help(voc_like: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("inspect", "evaluate", "train"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "voc_like" in capsys.readouterr().out, command
+
+
+def test_a_new_row_is_named_in_errors(voc_like: Path) -> None:
     with pytest.raises(UserError, match=r"--data must be one of .*voc_like"):
         with_data(CONFIG, "nosuch=/x")
     with pytest.raises(UserError, match=r"data\.masks applies only to folder; voc_like has its own masks"):
@@ -177,8 +184,6 @@ def test_a_name_alone_and_a_name_elsewhere(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(SOURCES, "registry", replace(SOURCES["hub"], description="elsewhere"))
     assert with_data(CONFIG, "drawn").dataset == "drawn"
     assert with_data(CONFIG, "registry:owner/name").root == "owner/name"
-    assert "toytown or drawn" in data_help()
-    assert "registry:OWNER/NAME" in data_help()
 
 
 def test_every_row_agrees_with_its_source() -> None:

@@ -64,11 +64,3 @@ def recognise(folder: str) -> str:
     if len(found) > 1:
         raise UserError(f"{folder} looks like {' and '.join(found)}; choose one: --data {found[0]}={folder}")
     return found[0] if found else GENERIC
-
-
-def data_help() -> str:
-    """Help of ``--data``: its spellings and the known names."""
-    bare = " or ".join(name for name, row in SOURCES.items() if not row.needs_root)
-    remote = "".join(f", {name}:OWNER/NAME" for name, row in SOURCES.items() if row.remote)
-    names = ", ".join(SOURCES)
-    return f"Data set: a folder whose layout is recognised, {bare}{remote}, or NAME=ROOT with a NAME of {names}."

@@ -1,0 +1,67 @@
+"""Checks for copies: the same image twice in a split, or nearly the same image in two splits."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from segformer.data.doctor.facts import SampleFacts
+from segformer.data.doctor.findings import Finding, count, removal
+from segformer.data.doctor.labels import Labels
+
+# Copies scaled by 5 % and compressed differ in up to 9 of 64 bits (all of them noise on flat ground), and in their
+# thumbnails by 0.06 of the contrast; frames of CamVid's standing camera by 0.02-0.1, of its drives by 0.16 and more.
+HASH_DISTANCE = 12
+THUMBNAIL_DISTANCE = 0.12
+NOISE = 5  # grey levels, so that a flat image has a contrast
+ROWS = 1024  # rows of the distance matrix computed at once
+
+
+def check_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
+    """Find images of one split with the same pixels."""
+    groups: dict[tuple[str, bytes], list[SampleFacts]] = {}
+    for sample in samples:
+        if sample.digest:
+            groups.setdefault((sample.split, sample.digest), []).append(sample)
+    same = [group for group in groups.values() if len(group) > 1]
+    if same:
+        files = tuple(sample.image for group in same for sample in group)
+        names = ", ".join(f"{group[1].image} = {group[0].image}" for group in same[:3])
+        problem = f"{count(files, 'image')} that are copies of one another within a split: {names}"
+        command = removal([name for group in same for sample in group[1:] for name in sample.files])
+        yield Finding("duplicate", "warning", files, problem, "remove the copies with their masks", command)
+
+
+def check_near_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
+    """Find images that are in two splits, exactly or almost."""
+    pairs = close_pairs([sample for sample in samples if sample.bits is not None])
+    if pairs:
+        files = tuple(dict.fromkeys(sample.image for pair in pairs for sample in pair))
+        names = ", ".join(f"{a.image} ~ {b.image}" for a, b in pairs[:3])
+        problem = f"{count(pairs, 'pair')} of nearly the same image in two splits: {names}; scores will be too good"
+        fix = "keep each in one split; divide videos and places by sequence, not by frame"
+        command = removal(list(dict.fromkeys(name for a, _ in pairs for name in a.files)))
+        yield Finding("near_duplicate", "warning", files, problem, fix, command)
+
+
+def close_pairs(samples: Sequence[SampleFacts]) -> list[tuple[SampleFacts, SampleFacts]]:
+    """Pairs from different splits whose difference hashes are near and whose thumbnails agree.
+
+    The distances of all hashes are a matrix product of +-1.  Flat images may share a hash by chance, which is why the
+    thumbnails are compared as well.
+    """
+    if not samples:
+        return []
+    signs = np.stack([s.bits for s in samples if s.bits is not None]).astype(np.float32) * 2 - 1
+    thumbnails = np.stack([s.thumbnail for s in samples if s.thumbnail is not None]).astype(np.float32)
+    contrast = np.abs(thumbnails - thumbnails.mean((1, 2), keepdims=True)).mean((1, 2))
+    splits = np.unique([s.split for s in samples], return_inverse=True)[1]
+    pairs = []
+    for start in range(0, len(samples), ROWS):
+        near = signs[start : start + ROWS] @ signs.T >= 64 - 2 * HASH_DISTANCE
+        near &= splits[start : start + ROWS, None] < splits[None]
+        for i in np.flatnonzero(near.any(1)).tolist():
+            others = np.flatnonzero(near[i])
+            distance = np.abs(thumbnails[start + i] - thumbnails[others]).mean((1, 2))
+            alike = others[distance <= THUMBNAIL_DISTANCE * (contrast[start + i] + NOISE)]
+            pairs += [(samples[start + i], samples[j]) for j in alike.tolist()]
+    return pairs

@@ -1,0 +1,86 @@
+"""Findings: what is wrong with a data set, in words, with the fix and where possible a command for it."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from segformer.config import Size
+
+Severity = Literal["error", "warning"]
+Kind = Literal[
+    "layout",
+    "unreadable_image",
+    "unreadable_mask",
+    "image_without_mask",
+    "mask_without_image",
+    "size_mismatch",
+    "exif_rotation",
+    "color_mask",
+    "jpeg_mask",
+    "binary_mask",
+    "off_by_one",
+    "out_of_range",
+    "ignored_mask",
+    "absent_class",
+    "duplicate",
+    "near_duplicate",
+    "mixed_channels",
+]
+
+MAX_NAMED = 6  # files in a command; the finding itself names all of them
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of fault with all of its files.
+
+    An error would stop the training or make it learn from wrong labels; a warning is for the owner of the data to
+    judge.
+    """
+
+    kind: Kind
+    severity: Severity
+    files: tuple[str, ...]
+    problem: str
+    """What is wrong, in one sentence."""
+    fix: str
+    """How to fix it."""
+    command: str = ""
+    """Shell command that fixes it; empty if there is none."""
+
+
+def count(things: Sequence[Any], noun: str) -> str:
+    """Number of things with their noun in the singular or plural.
+
+    >>> count([1], "mask"), count([1, 2], "class")
+    ('1 mask', '2 classes')
+    """
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{len(things)} {noun if len(things) == 1 else plural}"
+
+
+def size_text(size: Size | None) -> str:
+    """Write (height, width).
+
+    >>> size_text((480, 640))
+    '480 x 640'
+    """
+    return "-" if size is None else f"{size[0]} x {size[1]}"
+
+
+def removal(files: Sequence[str]) -> str:
+    """Return the command that deletes files, or nothing if there are too many to name."""
+    return f"rm {shlex.join(files)}" if 0 < len(files) <= 2 * MAX_NAMED else ""
+
+
+def rewriting(expression: str, files: Sequence[str]) -> str:
+    """Return the command that replaces each mask, an array ``a``, by an expression; many masks become folders/*.png."""
+    folders = dict.fromkeys(name.rpartition("/")[0] for name in files)
+    patterns = " ".join(f"{shlex.quote(name)}/*.png" for name in folders)
+    arguments = shlex.join(files) if len(files) <= MAX_NAMED else patterns
+    code = (
+        "import sys, numpy as np; from PIL import Image; "
+        f"[Image.fromarray((lambda a: {expression})(np.array(Image.open(f)))).save(f) for f in sys.argv[1:]]"
+    )
+    return f'python -c "{code}" {arguments}'

@@ -1,0 +1,141 @@
+"""Survey of a generic folder, file by file, so that one fault does not hide the others."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from segformer.data.dataset import Pair
+from segformer.data.doctor.findings import Finding, count
+from segformer.data.doctor.items import Item, Survey
+from segformer.data.image_paths import list_images
+from segformer.data.sources.description import DESCRIPTION, read_description
+from segformer.data.sources.folder_pairs import IMAGES, LISTED, MASK_SUFFIXES, MASKS, hash_splits, list_splits
+from segformer.data.sources.split_lists import find_listed, read_lines, shared_name
+from segformer.errors import UserError
+
+Listing = tuple[list[Item], list[Finding]]
+
+
+def survey_folder(root: str) -> Survey:
+    """List the files of the generic layout; everything out of place becomes a finding."""
+    folder = Path(root)
+    if not root or not folder.is_dir():
+        raise UserError(f"no data folder at '{root}'; expected one with {IMAGES}/ and {MASKS}/")
+    missing = [part for part in (IMAGES, MASKS) if not (folder / part).is_dir()]
+    if missing:
+        problem = f"expected the folders {IMAGES}/ and {MASKS}/, found no {' and no '.join(f'{m}/' for m in missing)}"
+        fix = f"put the images into {IMAGES}/train and {IMAGES}/val, the masks into {MASKS}/train and {MASKS}/val"
+        return Survey(root, [], findings=(layout_error([root], problem, fix),))
+    items, findings, notes = find_items(folder)
+    if not any(item.image for item in items):
+        problem = f"no images found in {folder / IMAGES}"
+        findings.append(layout_error([str(folder / IMAGES)], problem, "add images, with masks of the same names"))
+    found = Survey(root, items, findings=tuple(findings), notes=tuple(notes))
+    return described(found, folder / DESCRIPTION)
+
+
+def described(found: Survey, path: Path) -> Survey:
+    """Add the classes of dataset.json, or a finding that says what is wrong with it."""
+    if not path.is_file():
+        note = f"no {DESCRIPTION} found: the classes are counted in the masks"
+        return replace(found, notes=(*found.notes, note))
+    try:
+        classes, palette, table = read_description(path)
+    except UserError as error:
+        problem = str(error).removeprefix(f"{path}: ")
+        fault = layout_error([str(path)], problem, f"correct {DESCRIPTION}")
+        return replace(found, findings=(*found.findings, fault))
+    return replace(found, classes=classes, palette=palette, table=table)
+
+
+def layout_error(files: Sequence[str], problem: str, fix: str) -> Finding:
+    """One fault of the layout."""
+    return Finding("layout", "error", tuple(files), problem, fix)
+
+
+def find_items(folder: Path) -> tuple[list[Item], list[Finding], list[str]]:
+    """Pair the files of each split, and return notes: by folders, by lists or by a hash, as ``find_splits`` does."""
+    images, masks = folder / IMAGES, folder / MASKS
+    splits = list_splits(images)
+    lists = [name for name in LISTED if (folder / f"{name}.txt").is_file()]
+    if splits:
+        return *pair_folders(folder, splits), []
+    if lists:
+        return *pair_lists(folder, lists), []
+    found, findings = pair_files("", images, masks, None)
+    pairs = [Pair(item.name, item.image, item.image) for item in found if item.image]
+    made, notes = hash_splits(pairs)
+    split_of = {pair.name: name for name, part in made.items() for pair in part}
+    return [replace(item, split=split_of.get(item.name, "train")) for item in found], findings, notes
+
+
+def pair_folders(folder: Path, splits: Sequence[str]) -> Listing:
+    """Pair the files of splits that are folders."""
+    images, masks = folder / IMAGES, folder / MASKS
+    items: list[Item] = []
+    findings: list[Finding] = []
+    loose = [str(path) for path in list_images(images) if path.parent == images]
+    if loose:
+        problem = f"{count(loose, 'image')} beside the folders of the splits ({', '.join(splits)})"
+        findings.append(layout_error(loose, problem, "move them into one of these folders"))
+    for name in dict.fromkeys([*splits, *list_splits(masks)]):
+        found, faults = pair_files(name, images / name, masks / name, folder / f"{name}.txt")
+        items += found
+        findings += faults
+    return items, findings
+
+
+def pair_lists(folder: Path, lists: Sequence[str]) -> Listing:
+    """Pair the files of splits that are lists; a mask without an image is named once."""
+    items: list[Item] = []
+    findings: list[Finding] = []
+    for name in lists:
+        found, faults = pair_files(name, folder / IMAGES, folder / MASKS, folder / f"{name}.txt")
+        orphans = {item.mask for item in items if item.image is None}
+        items += [item for item in found if item.image or item.mask not in orphans]
+        findings += faults
+    return items, findings
+
+
+def pair_files(split: str, images: Path, masks: Path, split_list: Path | None) -> Listing:
+    """Pair images and masks of the same name, and keep those that have no partner."""
+    found, clashes = images_by_name(images)
+    drawn, _ = images_by_name(masks)
+    findings = []
+    if clashes:
+        problem = f"{count(clashes, 'image')} with the name of another but for the ending: both would share a mask"
+        findings.append(layout_error(clashes, problem, "rename one of each, and its mask"))
+    names = list(found)
+    if split_list is not None and split_list.is_file():
+        meant = {line: find_listed(line, found, images) for line in read_lines(split_list)}
+        names = [name for name in meant.values() if name]
+        unknown = [line for line, name in meant.items() if not name]
+        if unknown:
+            listed = f"{split_list.name} names {count(unknown, 'image')} that {images} does not have"
+            problem = f"{listed}: {', '.join(unknown[:3])}"
+            findings.append(layout_error([str(split_list)], problem, "correct the list, or add the images"))
+    items = []
+    for name in names:
+        mask = drawn.get(name)
+        unfit = mask is not None and mask.suffix.lower() not in MASK_SUFFIXES
+        items.append(Item(split, name, found[name], mask, masks / f"{name}.png" if unfit else None))
+    items += [Item(split, name, None, path) for name, path in drawn.items() if name not in found]
+    return items, findings
+
+
+def images_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Images below a folder by name, preferring the endings of masks, and those whose name is already taken."""
+    found: dict[str, Path] = {}
+    clashes = []
+    for path in sorted(list_images(folder) if folder.is_dir() else [], key=_rank):
+        name = shared_name(path, folder)
+        if name in found:
+            clashes.append(str(path))
+        found.setdefault(name, path)
+    return dict(sorted(found.items())), clashes
+
+
+def _rank(path: Path) -> tuple[int, bool, Path]:
+    suffix = path.suffix.lower()
+    rank = MASK_SUFFIXES.index(suffix) if suffix in MASK_SUFFIXES else len(MASK_SUFFIXES)
+    return rank, path.suffix != suffix, path
