@@ -116,7 +116,7 @@ def sizes_text(split: "Split") -> str:
     """List the three most frequent sizes of a split, and count the others."""
     sizes = [(f"{height} x {width}", times) for (height, width), times in split.sizes.items()]
     listed = ", ".join(size if len(sizes) == 1 else f"{size} ({times})" for size, times in sizes[:3])
-    return listed + (f", {len(sizes) - 3} more sizes" if len(sizes) > 3 else "")
+    return listed + (f", {len(sizes) - 3} more" if len(sizes) > 3 else "")
 
 
 def print_classes(diagnosis: "Diagnosis") -> None:
