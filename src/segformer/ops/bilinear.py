@@ -1,4 +1,4 @@
-"""Bilinear upsampling piece by piece: neighbours and weights of each coordinate, and rows without the other rows."""
+"""Bilinear upsampling in pieces: the neighbours and weights of each coordinate, and single rows or points."""
 
 from functools import lru_cache
 from importlib.util import find_spec
@@ -6,16 +6,16 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-COLUMNS = 64  # of the target in a tile: what is computed there stays in the cache
+COLUMNS = 64  # target columns of a tile, few enough to stay in the cache
 
 
 def use_triton(tensor: Tensor) -> bool:
-    """Whether the Triton kernels take a tensor: on a CUDA device, where Triton is installed."""
+    """Whether the Triton kernels process a tensor: on a CUDA device where Triton is installed, not in float64."""
     return tensor.is_cuda and tensor.dtype != torch.float64 and find_spec("triton") is not None
 
 
 def positions(source: int, target: int, align_corners: bool) -> Tensor:
-    """Where target coordinates lie in the source, which may be outside by up to half a step.  (target,) float64"""
+    """Return target coordinates in units of the source; they may lie up to half a step outside.  (target,) float64"""
     targets = torch.arange(target, dtype=torch.float64, device="cpu")
     if align_corners:
         return targets * ((source - 1) / max(target - 1, 1))
@@ -23,31 +23,32 @@ def positions(source: int, target: int, align_corners: bool) -> Tensor:
 
 
 def axis(source: int, target: int, align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Two neighbours in the source of every target coordinate, and the weight of the second.  3 x (target,)
+    """Return the two source neighbours of every target coordinate and the weight of the second.  3 x (target,)
 
-    Positions are computed in float64 on the CPU (not every device has it), and rounded once, to ``like``'s type.
+    Positions are computed in float64 on the CPU, since not every device has it, and rounded once to the type of
+    ``like``.
     """
     return _axis(source, target, align_corners, like.dtype, like.device)
 
 
-@lru_cache(maxsize=64)  # else they would travel to a GPU at each call
+@lru_cache(maxsize=64)  # saves copying them to a GPU at each call
 def _axis(
     source: int, target: int, align_corners: bool, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    with torch.inference_mode(False):  # kept, and wanted in training, too
-        where = positions(source, target, align_corners).clamp(min=0.0)
-        first = where.floor().long().clamp(max=source - 1)
+    with torch.inference_mode(False):  # training may use the cached tensors, too
+        places = positions(source, target, align_corners).clamp(min=0.0)
+        first = places.floor().long().clamp(max=source - 1)
         second = (first + 1).clamp(max=source - 1)
-        return first.to(device), second.to(device), (where - first).to(device, dtype)
+        return first.to(device), second.to(device), (places - first).to(device, dtype)
 
 
 def tiles(
     source: int, target: int, align_corners: bool, like: Tensor, step: int = COLUMNS
 ) -> list[tuple[slice, slice, Tensor]]:
-    """Divide an axis of the target: (place in the source, place in the target, matrix (sources, targets)) of each tile.
+    """Divide an axis of the target into tiles: (range of sources, range of targets, matrix (sources, targets)) of each.
 
-    A matrix holds the weights of the bilinear interpolation along the axis, two a target; tiles are so narrow that a
-    product with it, and with its transpose on the way back, costs less than torch's own upsampling.
+    The matrix holds the interpolation weights, two for each target.  Tiles are so narrow that a product with the
+    matrix, and with its transpose in the backward pass, is faster than torch's own upsampling.
     """
     return _tiles(source, target, align_corners, step, like.dtype, like.device)
 
@@ -57,30 +58,31 @@ def _tiles(
     source: int, target: int, align_corners: bool, step: int, dtype: torch.dtype, device: torch.device
 ) -> list[tuple[slice, slice, Tensor]]:
     divided = []
-    with torch.inference_mode(False):  # kept, and wanted in training, too
+    with torch.inference_mode(False):  # training may use the cached tensors, too
         like = torch.empty(0, dtype=dtype, device=device)
         left, right, u = axis(source, target, align_corners, like)
         for start in range(0, target, step):
             targets = slice(start, min(start + step, target))
-            first, last = int(left[targets][0]), int(right[targets][-1])
+            first = int(left[targets][0])
+            last = int(right[targets][-1])
             matrix = like.new_zeros(last + 1 - first, targets.stop - start)
-            place = torch.arange(targets.stop - start, device=device)
-            matrix[left[targets] - first, place] += 1 - u[targets]
-            matrix[right[targets] - first, place] += u[targets]
+            column = torch.arange(targets.stop - start, device=device)
+            matrix[left[targets] - first, column] += 1 - u[targets]
+            matrix[right[targets] - first, column] += u[targets]
             divided.append((slice(first, last + 1), targets, matrix))
     return divided
 
 
 def source_rows(height: int, target: int, rows: slice, align_corners: bool) -> slice:
-    """Return the rows of a map of ``height`` that given rows of its upsampling are made of."""
+    """Return the rows of a map of ``height`` that the given rows of its upsampling depend on."""
     top, bottom, _ = axis(height, target, align_corners, torch.empty(0))
     return slice(int(top[rows][0]), int(bottom[rows][-1]) + 1)
 
 
 def upsample_rows(maps: Tensor, height: int, size: tuple[int, int], rows: slice, align_corners: bool = False) -> Tensor:
-    """Some rows of ``F.interpolate(maps, size, mode="bilinear")``.  (B, K, n, w) -> (B, K, len(rows), W) float
+    """Compute some rows of ``F.interpolate(maps, size, mode="bilinear")``.  (B, K, n, w) -> (B, K, len(rows), W) float
 
-    ``maps`` holds the n rows of a map of ``height`` that ``source_rows`` asks for, or all of them.
+    ``maps`` holds all rows of a map of ``height``, or only those that ``source_rows`` returns.
     """
     maps = maps if maps.dtype == torch.float64 else maps.float()
     top, bottom, down = (part[rows] for part in axis(height, size[0], align_corners, maps))
@@ -93,7 +95,7 @@ def upsample_rows(maps: Tensor, height: int, size: tuple[int, int], rows: slice,
 
 
 def upsample_points(maps: Tensor, size: tuple[int, int], ys: Tensor, xs: Tensor, align_corners: bool = False) -> Tensor:
-    """Some pixels of the upsampled map.  (K, h, w), 2 x (N,) -> (N, K) float"""
+    """Compute some pixels of the upsampled map.  (K, h, w), 2 x (N,) -> (N, K) float"""
     maps = maps if maps.dtype == torch.float64 else maps.float()
     top, bottom, down = (part[ys] for part in axis(maps.shape[1], size[0], align_corners, maps))
     left, right, across = (part[xs] for part in axis(maps.shape[2], size[1], align_corners, maps))

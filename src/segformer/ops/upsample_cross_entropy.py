@@ -1,4 +1,4 @@
-"""Cross-entropy of bilinearly upsampled logits, without the upsampled logits."""
+"""Cross-entropy of bilinearly upsampled logits, computed without keeping the upsampled logits."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from segformer.errors import UserError
 from segformer.ops.bilinear import COLUMNS, axis, tiles, use_triton
 from segformer.ops.upsample_argmax import check_size
 
-TILE = 1 << 19  # scores held at a time, in elements: they stay in the cache
+TILE = 1 << 19  # scores in memory at a time, few enough to stay in the cache
 Average = Literal["all", "valid", "sum"]
 
 
@@ -22,12 +22,12 @@ def upsample_cross_entropy(
     average: Average = "valid",
     align_corners: bool = False,
 ) -> Tensor:
-    """Loss of logits (B, K, h, w), upsampled bilinearly to the labels (B, H, W); a scalar with a gradient.
+    """Return the loss of logits (B, K, h, w) upsampled bilinearly to labels (B, H, W): a scalar with a gradient.
 
-    ``average``: "valid" divides by the (class-weighted) number of pixels that are not ignored, as torch does; "all"
-    by B * H * W, as the released recipes do; "sum" not at all.  Loss and gradient are computed together in tiles, so
-    that B x K x H x W scores never exist.  A batch with every label ignored has loss 0.  Reduced-precision logits are
-    upcast tile by tile.
+    ``average`` "valid" divides the sum by the class-weighted number of pixels that are not ignored, as torch does;
+    "all" divides it by B * H * W, as the released recipes do; "sum" does not divide it.  Loss and gradient are computed
+    together in tiles, so that B x K x H x W scores never exist.  A batch with every label ignored has loss 0.  Logits
+    of a reduced precision are converted to float32 tile by tile.
     """
     check_size(logits, (target.shape[-2], target.shape[-1]))
     if target.ndim != 3 or target.shape[0] != logits.shape[0]:
@@ -53,7 +53,7 @@ def upsample_cross_entropy_reference(
 
 
 def denominator(target: Tensor, ignore_index: int, class_weights: Tensor | None, average: Average) -> Tensor:
-    """Number that the summed loss is divided by; at least a tiny one, so that nothing valid gives loss 0, not NaN."""
+    """Return the divisor of the summed loss; it is positive, so that a batch without valid pixels has loss 0."""
     if average == "sum":
         return torch.ones((), device=target.device)
     if average == "all":
@@ -65,7 +65,7 @@ def denominator(target: Tensor, ignore_index: int, class_weights: Tensor | None,
 
 
 class _TiledCrossEntropy(torch.autograd.Function):
-    """Summed loss; the gradient is computed on the way forward, while a tile is at hand."""
+    """The summed loss, with the gradient computed in the forward pass, while the scores of a tile are in the cache."""
 
     @staticmethod
     def forward(
@@ -118,7 +118,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
 def _cross_entropy(
     scores: Tensor, target: Tensor, ignore_index: int, weights: Tensor | None, needs_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Summed loss of scores (B, K, H, W), and its gradient; both take the scores' memory."""
+    """Return the summed loss of scores (B, K, H, W) and its gradient; both overwrite the memory of the scores."""
     valid = target != ignore_index
     labels = torch.where(valid, target, 0).long().unsqueeze(1)
     factor = (valid if weights is None else weights[labels.squeeze(1)] * valid).to(scores.dtype).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""``upsample_argmax`` as one Triton kernel: scores are read from the small map, and nothing but the mask is written."""
+"""``upsample_argmax`` as one Triton kernel, which reads the small map and writes nothing but the mask."""
 
 import torch
 import triton
@@ -10,10 +10,10 @@ from segformer.ops.triton.bilinear import CLASSES, PIXELS, interpolated, pixels_
 
 
 def upsample_argmax_triton(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
-    """Class of every pixel after bilinear upsampling.  (B, K, h, w) -> (B, H, W) int64 for ``size`` = (H, W)"""
+    """Return the class of every pixel after upsampling to ``size`` = (H, W).  (B, K, h, w) -> (B, H, W) int64"""
     batch, num_classes, height, width = logits.shape
     like = torch.empty(0, device=logits.device)
-    scores = logits.permute(0, 2, 3, 1).contiguous()  # a pixel's scores lie together
+    scores = logits.permute(0, 2, 3, 1).contiguous()  # the scores of a pixel are neighbours in memory
     top, bottom, down = axis(height, size[0], align_corners, like)
     left, right, across = axis(width, size[1], align_corners, like)
     mask = torch.empty(batch, *size, dtype=torch.int64, device=logits.device)

@@ -1,16 +1,17 @@
-"""Bilinear interpolation inside the Triton kernels: where the pixels of a block lie, and their scores."""
+"""Bilinear interpolation inside the Triton kernels: the pixels of a block and their scores."""
 
 import triton
 import triton.language as tl
 
-PIXELS, CLASSES = 32, 32  # of a block
+PIXELS = 32  # pixels of a block
+CLASSES = 32  # classes that a block processes at a time
 
 
 @triton.jit
 def pixels_of_a_block(
     scores, top, bottom, down, left, right, across, height, width, rows, columns, num_classes, PIXELS: tl.constexpr
 ):
-    """Some pixels of one row of the target: their places, which are inside, and what ``interpolated`` takes."""
+    """Return the indices of pixels of a target row, whether they are inside, and the arguments of ``interpolated``."""
     y, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
     x = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     inside = x < columns
@@ -24,9 +25,9 @@ def pixels_of_a_block(
 
 @triton.jit
 def interpolated(upper, lower, west, east, v, u, there):
-    """Scores between four corners, in float32: rows ``upper`` and ``lower``, at the offsets ``west`` and ``east``.
+    """Return scores between four corners in float32: rows ``upper`` and ``lower`` at the offsets ``west`` and ``east``.
 
-    ``v`` and ``u`` are the weights of the lower and the eastern ones; what is not ``there`` is 0.
+    ``v`` and ``u`` are the weights of the lower row and of the eastern column.  Scores that are not ``there`` are 0.
     """
     a = tl.load(upper + west, mask=there, other=0.0).to(tl.float32)
     c = tl.load(upper + east, mask=there, other=0.0).to(tl.float32)

@@ -1,8 +1,8 @@
-"""``upsample_cross_entropy``'s sum and gradient as two Triton kernels that read the small map only.
+"""The sum and the gradient of ``upsample_cross_entropy`` as two Triton kernels, which read only the small map.
 
-The first goes over the labels' pixels and keeps one number of each, the logarithm of its normaliser.  The second goes
-over the small map's pixels and gathers the gradient from the labels' pixels around each: no atomic additions, so that
-the result is the same every time.
+The first kernel runs over the pixels of the labels and keeps one number for each, the logarithm of its normaliser.  The
+second one runs over the pixels of the small map and gathers the gradient from the labels around each.  It needs no
+atomic additions, so that the result is the same every time.
 """
 
 import torch
@@ -17,12 +17,16 @@ from segformer.ops.triton.bilinear import CLASSES, PIXELS, interpolated, pixels_
 def cross_entropy_sums(
     logits: Tensor, target: Tensor, ignore_index: int, weights: Tensor | None, align_corners: bool, gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Summed loss of logits (B, K, h, w) upsampled to labels (B, H, W), and its gradient (B, K, h, w) where asked."""
+    """Return the summed loss of logits (B, K, h, w) upsampled to labels (B, H, W), and its gradient (B, K, h, w).
+
+    Without ``gradient`` the second is None.
+    """
     batch, num_classes, height, width = logits.shape
     rows, columns = target.shape[1:]
     like = torch.empty(0, device=logits.device)
     scores = logits.permute(0, 2, 3, 1).contiguous()
-    vertical, horizontal = axis(height, rows, align_corners, like), axis(width, columns, align_corners, like)
+    vertical = axis(height, rows, align_corners, like)
+    horizontal = axis(width, columns, align_corners, like)
     factors = torch.ones(num_classes, device=logits.device) if weights is None else weights.float()
     losses = torch.empty(batch, rows, columns, device=logits.device)
     normalizers = torch.empty_like(losses)
@@ -46,7 +50,7 @@ def cross_entropy_sums(
 
 
 def _span(neighbours: tuple[Tensor, Tensor, Tensor], source: int) -> tuple[Tensor, Tensor]:
-    """First and one past the last target that each source position is a neighbour of."""
+    """Return the first target, and one past the last, that each source position is a neighbour of."""
     first, second, _ = neighbours
     places = torch.arange(source, device=first.device)
     return torch.searchsorted(second, places), torch.searchsorted(first, places, right=True)
@@ -93,10 +97,8 @@ def _gradient_kernel(
     for y in range(tl.load(first_row + i), tl.load(last_row + i)):
         v, north, south = tl.load(down + y), tl.load(top + y), tl.load(bottom + y)
         share_y = tl.where(north == i, 1.0 - v, 0.0) + tl.where(south == i, v, 0.0)
-        upper, lower = (
-            scores + (b * height + north) * width * num_classes,
-            scores + (b * height + south) * width * num_classes,
-        )
+        upper = scores + (b * height + north) * width * num_classes
+        lower = scores + (b * height + south) * width * num_classes
         for x in range(tl.load(first_column + j), tl.load(last_column + j)):
             u, west, east = tl.load(across + x), tl.load(left + x), tl.load(right + x)
             share = share_y * (tl.where(west == j, 1.0 - u, 0.0) + tl.where(east == j, u, 0.0))
