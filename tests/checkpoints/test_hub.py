@@ -15,7 +15,7 @@ from PIL import Image
 
 import segformer
 from segformer.checkpoints.hub import is_id
-from segformer.checkpoints.model_folder import from_pretrained, push_to_hub, save
+from segformer.checkpoints.model_folder import push_to_hub, save
 from segformer.cli.main import main
 from segformer.errors import UserError
 from segformer.models.build import build_model
@@ -49,6 +49,7 @@ class FakeHub:
         self.asked: list[tuple[str, str | None]] = []
         self.patterns: list[str] = []
         self.list_error: Exception | None = None
+        self.options: dict[str, object] = {}
 
     def list_repo_files(self, repo_id: str, *, revision: str | None = None, **_: object) -> list[str]:
         self.asked.append((repo_id, revision))
@@ -57,9 +58,10 @@ class FakeHub:
         return [path.name for path in self.folder.iterdir()]
 
     def snapshot_download(
-        self, repo_id: str, *, revision: str | None = None, allow_patterns: list[str], **_: object
+        self, repo_id: str, *, revision: str | None = None, allow_patterns: list[str], **options: object
     ) -> str:
         self.asked.append((repo_id, revision))
+        self.options = options
         self.patterns = allow_patterns
         return str(self.folder)
 
@@ -255,12 +257,20 @@ def test_logits_of_smp() -> None:
     torch.testing.assert_close(logits[0, 0, 256, :6], expected, rtol=0, atol=1e-2)
 
 
-def test_from_pretrained_passes_the_hubs_options_on(
-    model: Segmenter, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("door", [segformer.load, segformer.from_pretrained])
+def test_the_options_of_the_hub_are_passed_on(door: Any, model: Segmenter, fake: FakeHub) -> None:
     save(model, fake.folder)
-    config = str(fake.folder / "config.json")
-    monkeypatch.setattr(huggingface_hub.hub_mixin, "hf_hub_download", lambda *_, **__: config)
-    loaded = from_pretrained("someone/model", revision="v2")
+    options = {"token": "secret", "cache_dir": "elsewhere", "local_files_only": True, "force_download": False}
+    loaded = door("someone/model", revision="v2", **options)
     assert loaded.card == model.card
     assert fake.asked == [("someone/model", "v2"), ("someone/model", "v2")]
+    assert fake.options == options
+
+
+def test_an_error_of_ours_is_not_taken_for_one_of_the_hub(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
+    with pytest.raises(AssertionError, match="a bug"):
+        segformer.load("someone/model")

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from segformer.errors import UserError
 from segformer.models.build import build_from_card, model_config
 from segformer.models.segmenter import Segmenter
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 CARD = ModelCard(
     model=model_config("mit_b0", drop_path=0.2, align_corners=True),
     preprocessing=Preprocessing(resize="squash", long_side=96, short_side=64, multiple=1, std=(58.4, 57.1, 57.4)),
@@ -322,3 +324,23 @@ def test_a_saved_folder_needs_no_code_to_be_read(saved: Path) -> None:
     state = load_file(saved / checkpoint.WEIGHTS)
     assert state["encoder.stages.0.embed.project.weight"].shape == (32, 3, 7, 7)
     assert "mean" not in state  # it is in config.json, once
+
+
+def test_a_folder_of_version_0_1_0_opens(tmp_path: Path) -> None:
+    with tarfile.open(FIXTURES / "model_folder.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder = tmp_path / "model_folder"
+    assert json.loads((folder / "config.json").read_text())["licence"] == "Apache-2.0"
+    loaded = load(folder)
+    assert loaded.card.license == "Apache-2.0"
+    assert loaded.card.provenance["recipe"] == "toytown_b0"
+    assert loaded.predict_mask(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).shape == (1, 64, 96)
+    save(loaded, tmp_path / "again")
+    values = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert values["license"] == "Apache-2.0"
+    assert "licence" not in values
+
+
+def test_a_number_of_classes_needs_its_option_spelled_right(saved: Path) -> None:
+    with pytest.raises(TypeError, match="num_clases"):
+        load(saved, num_clases=3)  # type: ignore[call-arg]

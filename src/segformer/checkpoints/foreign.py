@@ -107,5 +107,6 @@ def _are_same_classes(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
 
 def _is_same_class(ours: str, theirs: str) -> bool:
     """Whether two class names differ in no more than case, synonyms ("sofa; couch") and a longer form."""
+    name = ours.lower()
     words = [word.strip().lower() for word in re.split("[;,]", theirs)]
-    return any(word.startswith(ours) or ours.startswith(word) for word in words if word)
+    return any(word.startswith(name) or name.startswith(word) for word in words if word)
