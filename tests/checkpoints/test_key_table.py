@@ -77,7 +77,7 @@ def test_a_checkpoint_that_does_not_fit(change: Callable[[dict[str, Tensor]], No
 
 
 def test_a_tensor_without_a_row_is_not_dropped() -> None:
-    with pytest.raises(UserError, match="a checkpoint of a test has no place for the tensor 'new.weight'"):
+    with pytest.raises(UserError, match=r"a checkpoint of a test has no place for the tensor 'new\.weight'"):
         write(TABLE, OURS | {"new.weight": torch.zeros(1)})
 
 
