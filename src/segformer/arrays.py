@@ -1,4 +1,4 @@
-"""NumPy arrays of pixels: the type that annotates them, and their two orders of axes."""
+"""Arrays of pixels: their type, and the conversion between the axis orders of files and of models."""
 
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,10 @@ Array = NDArray[Any]
 
 
 def to_tensor(pixels: Array) -> "Tensor":
-    """Copy an image as files hold it into the order that models take.  (H, W, C) -> (C, H, W)"""
+    """Copy a decoded image to a tensor with its channels first.  (H, W, C) -> (C, H, W)
+
+    The memory order stays: the channels of a pixel still lie together.
+    """
     import torch
 
     return torch.from_numpy(np.array(pixels.transpose(2, 0, 1)))
@@ -35,5 +38,5 @@ def to_tensor_view(pixels: Array) -> "Tensor":
 
 
 def to_pixels(image: "Tensor") -> Array:
-    """View an image in the order of files.  (C, H, W) -> (H, W, C)"""
+    """Return a view of an image with its channels last.  (C, H, W) -> (H, W, C)"""
     return image.numpy().transpose(1, 2, 0)

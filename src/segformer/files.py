@@ -1,4 +1,4 @@
-"""Writing so that a crash, a kill or a full disk leaves the old file or the new one, never half of one."""
+"""Writing files so that a crash, a kill or a full disk leaves the old file or the new one, never a part of one."""
 
 import errno
 import json
@@ -46,7 +46,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary folder, then put that in the place of ``path``."""
+    """Call ``write`` to fill a temporary folder, then rename that folder to ``path``; an old folder is replaced."""
     recover_folder(path)
     partial = path.with_name(f".{path.name}.partial")
     old = _previous(path)
@@ -66,7 +66,7 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def recover_folder(path: Path) -> None:
-    """Put the previous version back where a kill hit ``write_folder`` between its two renames."""
+    """Restore the previous version if ``write_folder`` was killed between its two renames."""
     if not path.exists() and _previous(path).exists():
         with disk_errors(path):
             _previous(path).rename(path)
@@ -78,7 +78,7 @@ def _previous(path: Path) -> Path:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the disk (no space, no permission, no such folder ...) into UserErrors that name ``path``."""
+    """Turn errors of the file system, such as a full disk, into UserErrors that name ``path`` and the reason."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Work in many pieces: how its progress is reported, and how it is kept so that it can be interrupted and resumed."""
+"""Long work in many pieces: how its progress is reported, and how it survives an interruption."""
 
 import io
 import json
@@ -23,33 +23,33 @@ OnProgress = Callable[[int, int], None]
 """Called with (pieces done, pieces in all)."""
 
 IDENTITY = "identity.json"
-SAVE_EVERY = 30.0  # seconds between two saves of a long work
+SAVE_EVERY = 30.0  # seconds between two saves of running sums
 SHOWN = 80  # characters of a value in an error message
 REMEDY = "give another folder (--out), or remove this one"
 
 
 class Store:
-    """A folder that keeps the finished pieces of one work, and knows which work that is.
+    """A folder of the finished pieces of one long work, such as the cells of a robustness measurement.
 
-    ``identity`` is everything that the result depends on, as JSON values: only a work of the same identity uses the
-    pieces.  A ``folder`` of None keeps nothing.  A folder belongs to its store alone.
+    ``identity`` holds everything that the results depend on, as JSON values; pieces are used again only by work of the
+    same identity.  With a ``folder`` of None nothing is kept.  The folder should hold nothing else.
 
         store = Store(out / "cells", identity, work="robustness measurement")
         for name in names:
             if not store.has(name):
                 store.save_json(name, measure(name))
 
-    Raises a UserError for a folder of another work that is not finished, and names the first difference.
+    Raises a UserError if the folder holds unfinished work of another identity, and names the first difference.
     """
 
     def __init__(self, folder: Path | None, identity: Mapping[str, Any], *, work: str, remedy: str = REMEDY) -> None:
-        """``work`` is what messages call the work, such as "evaluation"; ``remedy`` says what the user can do."""
+        """``work`` names the work in error messages, and ``remedy`` ends them with what the user can do."""
         self.folder = folder
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))  # as it is read back: tuples become lists
         self.work = work
         self.remedy = remedy
-        self._is_ours = False  # whether the pieces in the folder are those of this work
-        self._is_replaceable = False  # whether they are those of another work that is finished
+        self._is_ours = False  # whether the folder holds pieces of this work
+        self._is_replaceable = False  # whether it holds finished work of another identity
         if folder is not None and folder.is_dir():
             self._open(folder)
 
@@ -75,13 +75,13 @@ class Store:
             pair = [_shown(values[name]) if name in values else "missing" for values in (kept, ours)]
             if name not in kept or name not in ours or kept[name] != ours[name]:
                 return f"{name} is {pair[0]} there and {pair[1]} here"
-        return f"it is not that of this {self.work}"
+        return f"it was not written by this {self.work}"
 
     def _damaged(self, path: Path) -> UserError:
         return UserError(f"{path}: damaged, expected what an interrupted {self.work} left; {self.remedy}")
 
     def path(self, name: str) -> Path:
-        """Return where a piece lies, in a folder that is ready for it."""
+        """Return the path of a piece, and prepare the folder so that it can be written."""
         assert self.folder is not None
         if not self._is_ours:
             if self._is_replaceable:
@@ -97,7 +97,7 @@ class Store:
         self._is_ours = True
 
     def has(self, name: str) -> bool:
-        """Whether a piece of this work is there."""
+        """Return whether the folder holds a piece of this work."""
         return self.folder is not None and self._is_ours and (self.folder / name).is_file()
 
     def save_json(self, name: str, values: Any) -> None:
@@ -133,10 +133,10 @@ class Store:
 
     @contextmanager
     def saving(self, name: str, arrays: Callable[[], Mapping[str, Array]]) -> Iterator[Callable[[], None]]:
-        """Keep a state that grows: every 30 seconds, and when the block ends, also by an interruption.
+        """Save running sums every 30 seconds, and when the block ends or is interrupted.
 
-        The block calls what it is given after each piece.  ``arrays`` returns the state and may be called at any
-        moment, so a state has to change in one step (a new object, or one ``dict.update``).
+        The context manager yields a function to call after each piece.  ``arrays`` returns the sums; an interruption
+        may call it at any moment, so the sums must change in one step (a new object, or one ``dict.update``).
         """
         saved_at = time.monotonic()
         changed = False
@@ -156,7 +156,7 @@ class Store:
                 self.save_arrays(name, arrays())
 
     def finish(self) -> None:
-        """Note that the work is finished: its pieces stay, and another work may replace them."""
+        """Mark the work as finished: its pieces are kept until work of another identity replaces them."""
         if self.folder is not None:
             self.path(IDENTITY)
             self._write_identity(finished=True)

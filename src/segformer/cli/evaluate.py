@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from segformer.evaluation.statistics import Comparison
     from segformer.models.interfaces import Network
 
-SIGNIFICANT = 0.05  # p below which a change is marked
+SIGNIFICANT = 0.05  # a change is marked if its p is below this
 RelabelArgument = Annotated[
     tuple[tuple[str, str], ...], arg(help="Classes to rename, merge or ignore, as data.relabel in training.")
 ]

@@ -1,6 +1,6 @@
 """How far probabilities can be trusted: the expected calibration error, and the temperature that lowers it.
 
-Guo et al. 2017.  Counts are additive over images and processes, so that nothing else has to be kept.
+Guo et al. 2017.  Counts are additive over images and processes, so no scores have to be kept.
 """
 
 from collections.abc import Mapping

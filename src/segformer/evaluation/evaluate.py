@@ -1,4 +1,4 @@
-"""Evaluate a model on a split, every label at its original size."""
+"""Evaluation of a model on a split of a data set, with every label at its original size."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from segformer.models.interfaces import Network
 from segformer.resumable import OnProgress, Store
 
 COUNTS = "counts.npz"
-MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the paper's multi-scale tests
+MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # scales of the paper's multi-scale tests
 
 
 def evaluate(
@@ -30,11 +30,11 @@ def evaluate(
     progress: OnProgress | None = None,
     keep: Path | None = None,
 ) -> Evaluation:
-    """Evaluate a model on a split, or on its first ``limit`` images: scores, borders, calibration, each image.
+    """Evaluate a model on a split, or on its first ``limit`` images.
 
-    ``config`` defaults to the model's own test protocol; ``progress`` counts images.  An evaluation that was
-    interrupted is resumed from the folder ``keep``.  Raises a UserError where the model's classes are not those of the
-    data, and where the folder holds an unfinished evaluation of something else.
+    ``config`` replaces the model's own test protocol; ``progress`` counts images.  ``keep`` is a folder from which an
+    interrupted evaluation is resumed.  Raises a UserError if the model has other classes than the data set, or if the
+    folder holds another unfinished evaluation.
     """
     predictor = Predictor(model, config=config)
     samples = samples_of(model, source, split, limit)
@@ -72,11 +72,10 @@ def score(
     progress: OnProgress | None = None,
     part: tuple[int, int] = (0, 1),
 ) -> Scores:
-    """Return the scores alone, faster than ``evaluate``: for validation while training.
+    """Return the scores alone, faster than ``evaluate``; training validates with it.
 
-    ``part`` (k, n) is for n processes of one torch.distributed group: process k takes every n-th image, and all return
-    the scores of the whole split, in which each image counts once.  Errors and other arguments are those of
-    ``evaluate``.
+    ``part`` is (rank, number of processes) of a torch.distributed group, whose processes share the images; each returns
+    the scores of the whole split.  The other arguments and the errors are those of ``evaluate``.
     """
     predictor = Predictor(model, config=config)
     samples = samples_of(model, source, split, limit)
@@ -107,9 +106,9 @@ def identity_of(model: Network, source: DataSource, split: str, num_images: int,
 
 
 def with_protocol(config: EvalConfig, protocol: str, short_side: int) -> EvalConfig:
-    """Change a test protocol to whole, slide or multiscale (with flip).
+    """Return a test protocol of a kind: whole, slide, or multiscale (with flip).
 
-    What ``config`` says of windows and scales stays; otherwise windows are squares of ``short_side``.
+    Windows and scales are taken from ``config`` where it has them; otherwise windows are squares of ``short_side``.
     """
     check_choice("protocol", protocol, ("whole", "slide", "multiscale"))
     if protocol == "whole":

@@ -20,9 +20,9 @@ from segformer.report.predictions import draw_samples, gallery
 PAGE = "report.html"
 COMPARISON = "comparison.html"
 NUM_WORST = 6
-SIGNIFICANT = 0.05  # p below which a difference is called one
-FEWEST_PIXELS = 20  # in a bin of the reliability diagram for it to be drawn
-FEWEST_SHARE = 1e-4  # the same, as a share of all pixels
+SIGNIFICANT = 0.05  # a change is significant if its p is below this
+FEWEST_PIXELS = 20  # a bin of the reliability diagram with fewer is not drawn
+FEWEST_SHARE = 1e-4  # a bin with a smaller share of all pixels is not drawn
 
 
 def write_evaluation_page(
@@ -58,7 +58,7 @@ def key_figures(evaluation: Evaluation) -> dict[str, str]:
 
 
 def explained(evaluation: Evaluation) -> str:
-    """Return what the interval and the boundary IoU mean."""
+    """Explain the interval and the boundary IoU in words."""
     return (
         f"The interval is a bootstrap over {evaluation.unit}. Boundary IoU counts only pixels whose distance from a "
         f"border is at most 2 % of the image's diagonal."
@@ -78,7 +78,7 @@ def class_figures(evaluation: Evaluation, card: ModelCard) -> str:
 
 
 def calibration_figures(calibration: Calibration) -> list[str]:
-    """Return the reliability diagram, and what a temperature would change."""
+    """Return the reliability diagram, and a text about the effect of a temperature."""
     curves = {
         "measured": reliable_bins(calibration.reliability),
         f"with temperature {calibration.temperature:.2f}": reliable_bins(calibration.reliability_after),
@@ -139,7 +139,7 @@ def write_comparison_page(folder: Path, names: Sequence[str], evaluation: Evalua
 
 
 def verdict(change: float, p: float) -> str:
-    """Return in words whether a change is significant."""
+    """Say in one word or two whether a change is significant."""
     if math.isnan(change) or math.isnan(p):
         return "unknown"
     if p >= SIGNIFICANT:

@@ -1,4 +1,4 @@
-"""What an evaluation found."""
+"""The result of an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from segformer.evaluation.metrics import Scores, or_none
 from segformer.evaluation.statistics import LEVEL, Comparison, compare, interval, iou_of, mean_of
 from segformer.evaluation.tally import Tally
 
-FEWEST_SEQUENCES = 5  # for an interval over sequences to mean something
+FEWEST_SEQUENCES = 5  # an interval over fewer sequences would mean nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Evaluation:
 
     @cached_property
     def image_miou(self) -> Array:
-        """MIoU of each image over the classes in its label or prediction, (N,); NaN where nothing is labelled."""
+        """Mean IoU of each image over the classes in its label or prediction, (N,); NaN if nothing is labelled."""
         return mean_of(iou_of(self.tally.images))
 
     @cached_property
@@ -69,12 +69,12 @@ class Evaluation:
 
     @cached_property
     def drawn(self) -> Sequence[str]:
-        """Group of each image for the bootstrap: its sequence, or the image alone where there are under five."""
+        """What the bootstrap draws each image with: its sequence, or the image alone if there are under 5 sequences."""
         return self.groups if len(set(self.groups)) >= FEWEST_SEQUENCES else self.names
 
     @property
     def unit(self) -> str:
-        """What the bootstrap draws, in words."""
+        """The number of images or sequences that the bootstrap draws from, in words."""
         sequences = len(set(self.groups))
         images = len(self.names)
         if sequences == images:

@@ -7,8 +7,8 @@ import numpy as np
 
 from segformer.arrays import Array
 
-SAMPLES = 2000  # of the bootstrap, and permutations
-LEVEL = 0.95  # of all intervals
+SAMPLES = 2000  # number of bootstrap samples, and of permutations
+LEVEL = 0.95  # confidence level of all intervals
 
 
 def iou_of(counts: Array) -> Array:
@@ -29,7 +29,7 @@ def mean_of(values: Array) -> Array:
 
 
 def by_group(counts: Array, groups: Sequence[str]) -> Array:
-    """Sum the counts (N, 3, K) of the images of each group; ``groups`` names that of each image.  -> (G, 3, K)"""
+    """Sum counts (N, 3, K) over the images of each group; ``groups`` (N names) assigns them.  -> (G, 3, K)"""
     indices = {name: index for index, name in enumerate(dict.fromkeys(groups))}
     total = np.zeros((len(indices), *counts.shape[1:]))
     np.add.at(total, [indices[name] for name in groups], counts)
@@ -39,7 +39,7 @@ def by_group(counts: Array, groups: Sequence[str]) -> Array:
 def interval(counts: Array, groups: Sequence[str], seed: int = 0) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of the mIoU; groups of images are drawn with replacement.
 
-    ``counts`` (N, 3, K) are those of each image, and ``groups`` names its group.  NaN for fewer than two groups.
+    ``counts`` (N, 3, K) has one entry for each image, and ``groups`` its group.  NaN for fewer than two groups.
     """
     summed = by_group(counts, groups)
     if len(summed) < 2:
@@ -51,9 +51,9 @@ def interval(counts: Array, groups: Sequence[str], seed: int = 0) -> tuple[float
 class Comparison:
     """IoU of two models on the same images, (K + 1,): one value for each class, and their mean last.
 
-    ``low`` and ``high`` are the 95 % bootstrap interval of the difference.  ``p`` is the probability of a difference at
-    least as large if the two models were exchangeable (the models are permuted within images); the values of the
-    classes are corrected after Holm.
+    ``low`` and ``high`` are the 95 % bootstrap interval of the difference.  ``p`` comes from a permutation test: it is
+    the probability of a difference at least as large if the two models were equally good.  The values of the classes
+    are corrected after Holm.
     """
 
     first: Array
@@ -89,7 +89,7 @@ def compare(first: Array, second: Array, groups: Sequence[str], seed: int = 0) -
 
 
 def holm(p: Array) -> Array:
-    """Correct the p-values of several tests after Holm; NaN stands for no test, and stays.
+    """Correct the p-values of several tests after Holm; NaN, for a test that was not made, stays NaN.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
     [0.03, 0.06, 0.06]
@@ -104,7 +104,7 @@ def holm(p: Array) -> Array:
 
 
 def _resampled(summed: Array, seed: int) -> Array:
-    """Draw as many groups as there are, with replacement, many times.  (G, 3, K) -> (SAMPLES, 3, K)"""
+    """Return the summed counts of bootstrap samples of the groups.  (G, 3, K) -> (SAMPLES, 3, K)"""
     count = len(summed)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=SAMPLES)
     return np.tensordot(drawn.astype(np.float64), summed, axes=1)

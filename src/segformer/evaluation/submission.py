@@ -44,11 +44,10 @@ def write_submission(
     config: EvalConfig | None = None,
     progress: OnProgress | None = None,
 ) -> int:
-    """Segment every image below a folder into a PNG of the server's ids, with the image's name, in the folder ``out``.
+    """Segment every image below a folder, and write a PNG of the server's ids for each into the folder ``out``.
 
-    Masks that are there already are kept, so an interrupted submission is resumed.  Returns the number of images.
-    Raises a UserError where the model's classes are not those of the server, there are no images, or two images have
-    the same name.
+    Masks that exist already are kept, so an interrupted submission is resumed.  Returns the number of images.  Raises a
+    UserError if the model has other classes than the data set, or if there are no images or two of the same name.
     """
     check_choice("--to", to, SERVERS)
     server = SERVERS[to]
@@ -66,7 +65,7 @@ def write_submission(
 
 
 def check_server_classes(model: Network, to: str) -> None:
-    """Raise a UserError where the model's classes are not those of the server."""
+    """Raise a UserError if the model has other classes than the server's data set."""
     ours, theirs = model.card.classes, SOURCES[to].classes
     assert theirs is not None
     if ours != theirs:
@@ -83,7 +82,7 @@ def plan_masks(images: Path, out: Path, server: Server) -> dict[Path, Path]:
     found = [path for path in list_images(images) if path.name.endswith(server.image_ending)]
     if not found:
         raise UserError(
-            f"{images}: no images named *{server.image_ending} in this folder; give that of the test images"
+            f"{images}: no images named *{server.image_ending} in this folder; give the folder of the test images"
         )
     targets = {path: out / f"{path.stem}.png" for path in found}
     if len(set(targets.values())) < len(targets):

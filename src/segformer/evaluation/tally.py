@@ -1,4 +1,4 @@
-"""What is counted during an evaluation: sums over images, in any order, in several processes or after interruptions."""
+"""Counts of an evaluation: sums over images, independent of their order, of processes and of interruptions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class Tally:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], path: Path, like: "Tally") -> "Tally":
-        """Return the tally that ``to_arrays`` gave; raises a UserError that names ``path`` where it is not ``like``."""
+        """Undo ``to_arrays``; raises a UserError that names ``path`` unless all arrays have the shapes of ``like``."""
         for name, expected in like.to_arrays().items():
             if name not in arrays or arrays[name].shape != expected.shape:
                 raise UserError(f"{path}: damaged, expected the counts of an evaluation; remove its folder")
@@ -64,7 +64,7 @@ class Tally:
     def add(self, index: int, prediction: Tensor, label: Tensor, sampled: tuple[Tensor, Tensor] | None = None) -> None:
         """Count one image: class indices (H, W) against labels (H, W) uint8.
 
-        ``sampled`` is for the calibration: logits (n, K) and labels (n,) of some of its pixels.
+        ``sampled`` holds logits (n, K) and labels (n,) of some pixels, for the calibration.
         """
         num_classes = len(self.confusion)
         counts = count_pixels(prediction, label, num_classes).cpu().numpy()
@@ -84,7 +84,7 @@ class Tally:
         vars(self).update(confusion=self.confusion + counts, nll=nll, bins=bins, done=done)
 
     def sum_over_processes(self, device: torch.device) -> None:
-        """Add up what the processes of a torch.distributed group have counted of different images."""
+        """Add up the counts of all processes of a torch.distributed group, each of different images."""
         for field in fields(self):
             total = torch.from_numpy(getattr(self, field.name)).to(device)
             torch.distributed.all_reduce(total)
@@ -120,9 +120,10 @@ def sampled_pixels(label: Tensor, num_images: int, generator: torch.Generator) -
 
 
 def group_names(names: Sequence[str], pattern: str) -> list[str]:
-    """Return the sequence that each image belongs to: what ``pattern`` matches at the start of its name, or the name.
+    """Return the name of each image's sequence: the part of the image's name that ``pattern`` matches at its start.
 
-    Raises a UserError where ``pattern`` is not a regular expression.
+    An image whose name does not match is a sequence of its own.  Raises a UserError if ``pattern`` is not a regular
+    expression.
     """
     try:
         found = [re.match(pattern, name) if pattern else None for name in names]

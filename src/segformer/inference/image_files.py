@@ -1,4 +1,4 @@
-"""Many image files: where their results go, and their segmentation while others are read and written."""
+"""Segmenting many image files: the paths of their results, and decoding and writing in the background."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,17 +16,17 @@ from segformer.inference.raster import segment_raster
 from segformer.models.interfaces import Network
 from segformer.segmentation import target_of
 
-AHEAD = 2  # images that are decoded ahead, and results that wait to be written
+AHEAD = 2  # images that are decoded in advance, and results that may wait to be written
 
 Planned = tuple[Path, Path]
-"""An image, and the path of its results without their endings."""
+"""An image, and the path of its results without an ending."""
 
 
 def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]) -> list[Planned]:
-    """Return each image among files and folders with the path below ``out`` that its results get.
+    """Return every image of some files and folders, with the path below ``out`` for its results.
 
-    a.jpg becomes a; images whose results would be the same file keep their ending (a_jpg, a_png).  Raises a UserError
-    where two images still share a result, or a result would replace an input.
+    The results of a.jpg are named after a.  Where a.jpg and a.png would then share a result, they are named after a_jpg
+    and a_png.  Raises a UserError if two images still share a result, or if a result would replace an input.
     """
     images = _images(inputs, out)
     bases = [relative.with_suffix("") for _, relative in images]
@@ -45,7 +45,7 @@ def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]
 
 
 def _images(inputs: Sequence[str | Path], out: Path) -> list[tuple[Path, Path]]:
-    """Return each image once, with its relative path; results of an earlier run among the inputs are left out."""
+    """Return each image once, with its relative path, without results of an earlier run among the inputs."""
     results = out.resolve()
     folders = [Path(given).resolve() for given in inputs if Path(given).is_dir()]
     found = {path.resolve(): (path, relative) for path, relative in expand_inputs(inputs)}
@@ -69,10 +69,10 @@ def _replacing(target: Path) -> UserError:
 
 
 def segment_files(predictor: Predictor, planned: Sequence[Planned], outputs: Sequence[Output]) -> Iterator[str | None]:
-    """Segment files, while the next ones are decoded and finished results are written.
+    """Segment files, while the next files are decoded and finished results are written.
 
-    Yields for each file, in order, None or what is wrong with the image.  Raises a UserError where a result cannot be
-    written.
+    Yields one outcome for each file, in order: None, or the error message of a damaged image.  Raises a UserError if a
+    result cannot be written.
     """
     with ThreadPoolExecutor(AHEAD) as readers, ThreadPoolExecutor(AHEAD) as writers:
         waiting = deque(readers.submit(predictor.read, path) for path, _ in planned[:AHEAD])
@@ -107,8 +107,8 @@ def segment_rasters(
 ) -> Iterator[str | None]:
     """Segment image files of any size from disk to disk: a TIFF becomes a TIFF, any other image a PNG.
 
-    Yields for each file, in order, None or what is wrong with the image.  ``progress`` is called with an image, its
-    finished rows, and all its rows.
+    Yields one outcome for each file, in order: None, or an error message.  ``progress`` is called with the path of the
+    image, the number of rows that are done, and the number of all its rows.
     """
     for path, base in planned:
         target = base.with_name(base.name + (".tif" if path.suffix.lower() in TIFF_SUFFIXES else ".png"))

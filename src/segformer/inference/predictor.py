@@ -22,18 +22,19 @@ from segformer.models.interfaces import Network
 from segformer.models.segmenter import for_inference
 from segformer.segmentation import Segmentation
 
-WARM_UP = 3  # calls: the first compiles, the second records a CUDA graph
+WARM_UP = 3  # calls for each size: the first one compiles, the second one records a CUDA graph
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Predictor:
-    """Segments images with any Network, by the network's own preprocessing and test protocol (or by ``config``).
+    """Segments images with any network, by the network's own preprocessing and test protocol.
 
         Predictor("runs/camvid_b0/best")("photo.jpg").save("out/photo", ["mask", "overlay"])
 
-    ``model`` may also be a folder, a checkpoint or a name on the hub: whatever ``load`` takes.  A Segmenter stays as it
-    is; its inference form does the work, in ``precision``, and compiled for the first few sizes of images where
-    ``compile`` is set.  ``scores`` adds class probabilities at the image's size, which take K times its memory.
+    ``model`` is a Network, or anything that ``load`` takes: a folder, a checkpoint, a name on the hub.  A Segmenter is
+    left unchanged; a fused copy does the work.  ``config`` replaces the network's test protocol.  ``scores`` adds class
+    probabilities (K, H, W) to each result.  ``precision`` is the number format of the computation; ``compile`` compiles
+    the network for the first eight image sizes.
     """
 
     def __init__(
@@ -53,9 +54,9 @@ class Predictor:
         self.decoding = Decoding.from_model(self.model.card.model, self.model.card.preprocessing)
 
     def __call__(self, image: str | Path | NDArray[Any] | Image.Image) -> Segmentation:
-        """Segment one image: a path, a Pillow image, or an array (H, W) or (H, W, 3 | 4) of uint8 or uint16.
+        """Segment one image: a path, a Pillow image, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16.
 
-        For a model of raw pixels, an array holds its channels (H, W, C) as numbers in the units of its training.
+        A model of raw pixels takes arrays (H, W, C) of any numbers, in the units that it was trained on.
         """
         if isinstance(image, str | Path):
             pixels = self.read(image)
@@ -93,14 +94,14 @@ class Predictor:
         return predict_mask(self.model, image, self.config)
 
     def mask_with_scores(self, image: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mask (H, W), and the logits (N, K) of some pixels (N,), which are numbered row by row.
+        """Return the mask (H, W), and the logits (N, K) at N pixels; ``points`` (N,) numbers pixels row by row.
 
-        With several scales the logits are logarithms of mean probabilities; softmax gives probabilities in any case.
+        With several scales, logarithms of the mean probabilities take the place of logits.
         """
         return predict_with_scores(self.model, image, self.config, points)
 
     def warm_up(self, *sizes: Size) -> None:
-        """Segment black images of some sizes (height, width), so that the first real image is not the slow one."""
+        """Segment a black image of each size (height, width), so that compilation does not delay real images."""
         channels = self.model.card.model.in_channels
         for size in sizes:
             if len(size) != 2 or min(size) < 1:

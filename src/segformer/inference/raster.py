@@ -1,7 +1,7 @@
 """Images larger than memory: read by rows, segmented by windows, and written to disk while they are computed.
 
-Pixels keep their own resolution: nothing is resized before the windows are cut.  The rows that are done lie in a folder
-beside the result, so that an interrupted image is resumed.
+Windows are cut from the image at its own resolution; nothing is resized.  Finished rows are kept in a folder beside the
+result, from which an interrupted image is resumed.
 """
 
 import warnings
@@ -37,9 +37,9 @@ def segment_raster(
 ) -> None:
     """Segment an image file of any size from disk to disk, by windows of ``config.crop`` at its own resolution.
 
-    ``target`` ends in .tif (tiled and compressed, with the source's georeference) or .png; both have the palette.
-    Pixels that the source declares to have no data become 255.  ``progress`` counts rows.  An interrupted image is
-    resumed from ``<target>.part``.  Raises a UserError for a file that is not an upright image.
+    ``target`` ends in .tif (tiled and compressed, with the source's georeference) or in .png; both get the palette.
+    Pixels without data, as the source declares them, become 255.  ``progress`` counts rows.  An interrupted image is
+    resumed from the folder ``<target>.part``.  Raises a UserError for a file that is not an upright image.
     """
     check_windows(config)
     predictor = Predictor(model, config=config)
@@ -64,11 +64,11 @@ def segment_raster(
 
 
 def check_windows(config: EvalConfig) -> None:
-    """Raise a UserError for a protocol that does not go through an image window by window."""
+    """Raise a UserError unless a protocol is a sliding window at one scale, without mirroring."""
     if config.crop is None or config.scales != (1.0,) or config.flip:
         raise UserError(
-            "an image is segmented from disk to disk by windows at one scale, not mirrored; give a window size "
-            "(--window 1024), or leave the option out"
+            "an image can be segmented from disk to disk only by a sliding window at one scale, without mirroring; "
+            "give a window size (--window 1024), or leave the option out"
         )
 
 
@@ -95,7 +95,7 @@ def mask_rows(
 
 
 class RowReader:
-    """Reads rows of a raster as the model's pixels; rows that windows share are read from disk once."""
+    """Reads rows of a raster as the pixels that the model takes; a row that two windows share is read once."""
 
     def __init__(self, raster: Any, decoding: Decoding) -> None:
         self.raster = raster
@@ -105,7 +105,7 @@ class RowReader:
         self.kept = torch.empty(0)
 
     def __call__(self, rows: slice) -> Tensor:
-        """Return (C, rows, W) uint8 or float32; each call has to start at or below the row that the last one did."""
+        """Return (C, rows, W) uint8 or float32; the first row must not lie above that of the previous call."""
         if self.kept.numel() and self.first <= rows.start < self.first + self.kept.shape[1]:
             old = self.kept[:, rows.start - self.first :]
             fresh = slice(rows.start + old.shape[1], rows.stop)
@@ -138,7 +138,7 @@ class RowReader:
         return RasterWindow(0, rows.start, self.raster.width, rows.stop - rows.start)
 
     def _colors(self, grey: Array) -> Array:
-        """Return the colors of palette indices; grey values come back as they are."""
+        """Return the colors of palette indices, or grey values unchanged."""
         try:
             table = self.raster.colormap(1)
         except ValueError:
@@ -155,7 +155,7 @@ class RowReader:
 
 
 class MaskRows:
-    """The finished rows of a mask, one after the other in a file: a row in the file is done, even after a kill."""
+    """The finished rows of a mask, in order in one file; the size of the file says how many they are."""
 
     def __init__(self, store: Store, size: Size) -> None:
         self.size = size

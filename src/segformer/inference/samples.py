@@ -1,4 +1,4 @@
-"""The images of a split as a network takes them, with their masks."""
+"""The samples of a split for a network: images as tensors, with their masks."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -14,7 +14,10 @@ from segformer.models.interfaces import Network
 
 
 def samples_of(network: Network, source: DataSource, split: str, limit: int | None) -> Sequence[Sample]:
-    """Return the first ``limit`` samples of a split; raises a UserError for none, and for classes of another model."""
+    """Return the first ``limit`` samples of a split.
+
+    Raises a UserError if there are none, or if the network has other classes than the data set.
+    """
     check_classes(network, source)
     if limit is not None and limit < 1:
         raise UserError(f"limit must be at least 1, got {limit}")

@@ -1,8 +1,8 @@
 """From an image to class scores or a mask: whole image, sliding window, several scales (Sec. 4.1).
 
-All protocols share one procedure.  Each view of the image (a scale, mirrored or not) is cut into windows, and the
-logits of a window are kept at the size that the network returns.  Scores at the image's size are made from them for a
-band of rows at a time, averaged over views, and discarded, so that they never fill the memory.
+All protocols share one procedure.  Each view of the image (one scale, mirrored or not) is cut into windows, and the
+logits of each window are kept at the small size that the network returns.  Scores at the image's size need much memory,
+so they are computed for a band of rows at a time and averaged over the views.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +18,9 @@ from segformer.models.interfaces import Network
 from segformer.ops.bilinear import source_rows, upsample_points, upsample_rows
 from segformer.ops.upsample_argmax import upsample_argmax
 
-BAND = 1 << 23  # scores (classes x pixels) of one band of rows
+BAND = 1 << 23  # scores (classes x pixels) that one band of rows may have
 GAUSSIAN = 1 / 8  # standard deviation of the blending weights, as a share of the window's side
-LEAST = 1e-3  # smallest blending weight: the corners of an image lie in one window only, so it must not be 0
+LEAST = 1e-3  # smallest blending weight; not 0, since the corners of an image lie in one window only
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Window:
 
 @dataclass(frozen=True)
 class View:
-    """An image at one scale of size ``size``, mirrored or not, as windows with logits.
+    """The image at one scale, mirrored or not: its size at that scale, and the logits of its windows.
 
-    Sliding windows are averaged at ``size`` with the weights that ``blend`` names.  A ``blend`` of None means one
-    window over the whole image, whose logits are upsampled to the image in one step.
+    Where sliding windows overlap, they are averaged with the weights of ``blend``.  A ``blend`` of None means a single
+    window over the whole image.
     """
 
     windows: Sequence[Window]
@@ -68,10 +68,10 @@ def predict_scores(model: Network, image: Tensor, config: EvalConfig) -> Tensor:
 
 @torch.inference_mode()
 def predict_with_scores(model: Network, image: Tensor, config: EvalConfig, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mask, and the scores that it was chosen by at some pixels.  (N,) -> (H, W), (N, K)
+    """Return the mask (H, W), and the scores (N, K) at N pixels; ``points`` (N,) numbers pixels row by row.
 
-    ``points`` numbers pixels row by row.  Scores are logits, or with several views the logarithms of the averaged
-    probabilities: softmax turns both into probabilities.
+    Scores are logits, or with several views the logarithms of the averaged probabilities; softmax turns both into
+    probabilities.
     """
     height, width = size_of(image)
     points = points.to(model.device)
@@ -92,7 +92,7 @@ def predict_with_scores(model: Network, image: Tensor, config: EvalConfig, point
 
 
 def is_plain(config: EvalConfig) -> bool:
-    """Whether a protocol is one view of the whole image, whose scores need not be made at the image's size."""
+    """Return whether a protocol sees the whole image once; its mask needs no scores at the image's size."""
     return config.crop is None and config.scales == (1.0,) and not config.flip
 
 
@@ -110,7 +110,7 @@ def views_of(model: Network, image: Tensor, config: EvalConfig) -> Iterator[View
 
 
 def whole_logits(model: Network, image: Tensor, scale: float = 1.0) -> Tensor:
-    """Return the logits of the whole image, preprocessed at a scale.  (C, H, W) uint8 or float32 -> (1, K, h, w)"""
+    """Return the logits of the whole image at one scale.  (C, H, W) uint8 or float32 -> (1, K, h, w)"""
     (view,) = views_of(model, image, EvalConfig(scales=(scale,)))
     return view.windows[0].logits
 
@@ -118,7 +118,7 @@ def whole_logits(model: Network, image: Tensor, scale: float = 1.0) -> Tensor:
 def slide(
     model: Network, read: Callable[[slice], Tensor], size: Size, config: EvalConfig, first: int = 0
 ) -> Iterator[list[Window]]:
-    """Yield the windows of a view of ``size``, one row of windows after the other, starting with row ``first``.
+    """Yield the windows of a view of ``size``, a row of windows at a time, starting with row number ``first``.
 
     ``read`` returns the raw pixels (C, rows, W) of some rows.  ``config.windows`` windows go through the model at once.
     """
@@ -143,7 +143,7 @@ def _rows_of(pixels: Tensor, rows: slice) -> Tensor:
 def score_bands(
     model: Network, views: Sequence[View], size: Size, within: slice | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield bands of rows with their scores (K, rows, W), for rows ``within`` the image or for all rows.
+    """Yield the scores (K, rows, W) of the image, a band of rows at a time, for all rows or for those ``within``.
 
     Scores are the logits of a single view, or the mean probabilities of several views.
     """

@@ -1,4 +1,4 @@
-"""Building blocks of reports: one HTML file without script or request, readable in the dark, on a phone and in print.
+"""Building blocks of reports: HTML in one file, without scripts or requests, for screens, phones and print.
 
 Every block returns an HTML fragment and escapes the text that it is given:
 

@@ -11,17 +11,17 @@ import numpy.typing as npt
 from segformer.arrays import Array
 from segformer.report.html import css_legend
 
-NUM_LINE_COLORS = 6  # --c0 to --c5 in the style
-NUM_BUCKETS = 600  # parts of a chart's width: one for each pixel or two of the page
-MAX_DOTTED = 30  # points up to which each point has a dot
+NUM_LINE_COLORS = 6  # --c0 to --c5 in style.py
+NUM_BUCKETS = 600  # of a chart's width; each is one or two pixels wide on the page
+MAX_DOTTED = 30  # a curve of more points has no dots
 
 
 def line_chart(
     series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str, smooth: bool = False
 ) -> str:
-    """Draw lines through points (x, y), without those that are not finite.
+    """Draw lines through points (x, y); points that are not finite are left out.
 
-    ``smooth`` draws each curve's moving average above the curve itself, which is faint then.
+    ``smooth`` draws the moving average of each curve, over a faint line of the curve itself.
     """
     curves = {name: points for name in series if len(points := _finite(series[name]))}
     if not curves:
@@ -54,7 +54,7 @@ class _Axis(NamedTuple):
 def _axis(values: Array) -> _Axis:
     """Span the values, with about five ticks at multiples of 1, 2 or 5 times a power of ten."""
     low, high = float(values.min()), float(values.max())
-    # A percent of room shows the tick at 100,000 where steps end at 99,999; a constant curve runs through the middle.
+    # With 1 % of margin, steps that end at 99,999 still show the tick at 100,000; a constant curve is in the middle.
     margin = (high - low) / 100 or abs(low) / 10 or 1.0
     low, high = low - margin, high + margin
     least_step = (high - low) / 6

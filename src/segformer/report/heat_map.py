@@ -38,7 +38,7 @@ def log_scaled(values: Array) -> Array:
 
 
 def pooled(values: Array, side: int) -> Array:
-    """Average blocks until the longer side is at most ``side``; unlike sampling, this loses no small peak."""
+    """Shrink by averaging blocks until the longer side is at most ``side``; no small peak is lost."""
     block = -(-max(values.shape) // side)
     height, width = (length // block * block for length in values.shape)
     top, left = (values.shape[0] - height) // 2, (values.shape[1] - width) // 2
@@ -52,7 +52,7 @@ def field_picture(values: Array, side: int = TILE) -> Array:
 
 
 def central(values: Array) -> Array:
-    """Cut out the middle quarter of each side."""
+    """Cut out the center: a quarter of each side."""
     height, width = values.shape
     rows, columns = (slice(side // 2 - side // 8, side // 2 + side // 8) for side in (height, width))
     return values[rows, columns]

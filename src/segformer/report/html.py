@@ -28,7 +28,7 @@ def write_page(path: Path, html: str) -> None:
 
 
 def section(title: str, *fragments: str) -> str:
-    """Put fragments below a heading, on a card."""
+    """Return a card with a heading and fragments below it."""
     return f"<section><h2>{escape(title)}</h2>{''.join(fragments)}</section>\n"
 
 
@@ -44,7 +44,7 @@ def facts(pairs: Mapping[str, str]) -> str:
 
 
 def key_values(pairs: Mapping[str, str], notes: Mapping[str, str] | None = None) -> str:
-    """Return a line for each pair; a pair whose key has a note is marked, and the note follows its value."""
+    """Return a line for each pair; a pair with a note is marked, and the note follows its value."""
     lines = "".join(_pair(key, value, (notes or {}).get(key)) for key, value in pairs.items())
     return f'<dl class="pairs">{lines}</dl>'
 
@@ -67,7 +67,7 @@ def legend(classes: Sequence[str], palette: Sequence[Color]) -> str:
 
 
 def css_legend(names: Sequence[str], colors: Sequence[str]) -> str:
-    """List names, each after its color as CSS writes it."""
+    """List names, each after a CSS color."""
     entries = (f"<li>{swatch(color)}{escape(name)}</li>" for name, color in zip(names, colors, strict=True))
     return f'<ul class="legend">{"".join(entries)}</ul>'
 

@@ -1,4 +1,4 @@
-"""Predictions beside their labels, as pictures and as parts of a page."""
+"""Pictures of predictions beside their labels."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from segformer.segmentation import Segmentation, colorize
 
 GRID_WIDTH = 320  # of a picture in a grid, in pixels
 GAP = 4  # between the pictures of a grid, in pixels
-COLUMN = 158  # least width of a picture on a page, in pixels: five fit side by side, and two on a phone
+COLUMN = 158  # minimum width of a picture on a page, in pixels: five fit side by side, two on a phone
 WRONG = (214, 39, 40)  # color of pixels that are predicted wrongly
 
 

@@ -10,12 +10,12 @@ from segformer.arrays import Array
 from segformer.config import Color
 from segformer.report.html import css_color, paragraph, swatch
 
-MAX_NUMBERED = 30  # classes up to which the cells of a confusion matrix have numbers
-MAX_CONFUSED = 60  # classes up to which a confusion matrix is drawn
+MAX_NUMBERED = 30  # a confusion matrix of more classes has no numbers in its cells
+MAX_CONFUSED = 60  # a confusion matrix of more classes is not drawn
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> str:
-    """Return a table whose columns without text are aligned as numbers; None and NaN become a dash."""
+    """Return a table; columns without text are aligned at the right, and None and NaN become a dash."""
     textual = [any(isinstance(row[i], str) for row in rows) for i in range(len(headers))]
     kinds = ["" if is_text else ' class="number"' for is_text in textual]
     head = "".join(f"<th{kind}>{escape(header)}</th>" for kind, header in zip(kinds, headers, strict=True))
@@ -24,7 +24,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str | float | None]]) 
 
 
 def class_table(classes: Sequence[str], palette: Sequence[Color], columns: Mapping[str, Sequence[float]]) -> str:
-    """Return a row for each class, with each score from 0 to 1 as a bar and a number, and NaN as a dash."""
+    """Return a table with a row for each class; scores from 0 to 1 become a bar and a number, and NaN a dash."""
     head = "<th>class</th>" + "".join(f'<th class="number">{escape(name)}</th>' for name in columns)
     body = [
         f'<td class="name">{swatch(css_color(color))}{escape(name)}</td>' + "".join(_score(score) for score in scores)
