@@ -98,7 +98,7 @@ def their_step(folder: Path, recipe: Recipe, device: Device) -> Step:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
@@ -200,7 +200,7 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
         times = (f"{seconds[OURS]:.3f}", f"{seconds[THEIRS]:.3f}", f"{row['times as fast']:.2f}")
         sizes = (f"{memory[OURS]:.0f}", f"{memory[THEIRS]:.0f}", f"{row['share of their memory']:.0%}")
         table.add_row(row["model"], *times, *sizes)
-    Console().print(table)
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":
