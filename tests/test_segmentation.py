@@ -102,7 +102,7 @@ def test_overlay_of_opacity_0_is_the_image_but_for_borders() -> None:
 
 @pytest.mark.parametrize("opacity", [-0.1, 1.1])
 def test_an_opacity_out_of_bounds(opacity: float) -> None:
-    with pytest.raises(ValueError, match=f"opacity must be within 0 and 1, got {opacity}"):
+    with pytest.raises(ValueError, match=f"opacity must be between 0 and 1, got {opacity}"):
         segmentation().overlay(opacity)
 
 

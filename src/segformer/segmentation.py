@@ -1,4 +1,4 @@
-"""What a prediction is: a mask with its classes, and the pictures and shapes made from it."""
+"""Segmentation: the result of a prediction, and the pictures and polygons made from it."""
 
 import io
 import json
@@ -27,10 +27,10 @@ SUFFIXES: dict[str, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Classes of one image's pixels.
+    """Class of every pixel of one image.
 
-    ``mask`` (H, W) uint8 class indices (uint16 beyond 256 classes); ``image`` (H, W, 3) uint8, what was segmented;
-    ``scores`` (K, H, W) float32 class probabilities, where asked for.
+    ``mask`` is (H, W) uint8 class indices (uint16 beyond 256 classes), ``image`` the (H, W, 3) uint8 image that was
+    segmented, and ``scores`` (K, H, W) float32 class probabilities, if they were requested.
     """
 
     mask: Array
@@ -45,20 +45,20 @@ class Segmentation:
         return f"Segmentation({height} x {width}, {main})"
 
     def shares(self) -> dict[str, float]:
-        """Share of the pixels of each class that occurs, largest first."""
+        """Share of the pixels of each class that occurs, in descending order."""
         counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))[: len(self.classes)] / self.mask.size
         return {self.classes[k]: float(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k] > 0}
 
     def colors(self) -> Array:
-        """Return the mask in the palette's colours, (H, W, 3) uint8."""
+        """Return the mask in the palette's colors, (H, W, 3) uint8."""
         return colorize(self.mask, self.palette)
 
     def overlay(self, opacity: float = 0.55) -> Array:
-        """Return the image with its classes' colours laid over it and their borders drawn, (H, W, 3) uint8."""
+        """Blend the image with the colors of its classes, and draw their borders.  -> (H, W, 3) uint8"""
         if self.image is None:
-            raise UserError("overlay needs the image, and this Segmentation was made without one; pass image=")
+            raise UserError("overlay needs the image, but this Segmentation was made without one; pass image=")
         if not 0.0 <= opacity <= 1.0:
-            raise UserError(f"opacity must be within 0 and 1, got {opacity}")
+            raise UserError(f"opacity must be between 0 and 1, got {opacity}")
         colors = self.colors().astype(np.float32)
         blended = self.image * (1 - opacity) + colors * opacity
         border = np.zeros(self.mask.shape, dtype=bool)
@@ -68,7 +68,7 @@ class Segmentation:
         return blended.round().astype(np.uint8)
 
     def polygons(self, min_area: int = 16) -> list[dict[str, Any]]:
-        """Outlines of each connected region: class, area, polygon (x, y pairs) and holes, in pixels."""
+        """Outline each connected region: class, area, polygon as (x, y) pairs, and holes, all in pixels."""
         import cv2
 
         regions = []
@@ -86,7 +86,7 @@ class Segmentation:
         return regions
 
     def save(self, path: str | Path, outputs: Sequence[Output] = ("mask",)) -> list[Path]:
-        """Write ``<path>.png`` (index PNG with palette), ``<path>_overlay.png`` ... and return their paths."""
+        """Write ``<path>.png`` (index PNG with palette), ``<path>_overlay.png`` ..., and return the paths written."""
         for output in outputs:
             check_choice("output", output, SUFFIXES)
         encoded = {target_of(Path(path), output): self._encode(output) for output in outputs}
@@ -109,7 +109,7 @@ class Segmentation:
 
 
 def target_of(path: Path, output: str) -> Path:
-    """Return the file that an output of ``path`` goes to; a trailing .png of ``path`` does not count.
+    """Return the file for one output of ``path``; a .png at the end of ``path`` is ignored.
 
     >>> target_of(Path("out/photo"), "overlay").as_posix()
     'out/photo_overlay.png'
@@ -119,14 +119,14 @@ def target_of(path: Path, output: str) -> Path:
 
 
 def colorize(mask: Array, palette: Sequence[Sequence[int]]) -> Array:
-    """Colours of class indices; indices beyond the palette (ignored pixels) are black.  (H, W) -> (H, W, 3) uint8"""
+    """Color each class index; indices beyond the palette (ignored pixels) are black.  (H, W) -> (H, W, 3) uint8"""
     table = np.zeros((max(256, len(palette)), 3), dtype=np.uint8)
     table[: len(palette)] = palette
     return table[mask]
 
 
 def index_image(mask: Array, palette: Sequence[Sequence[int]]) -> "Image.Image":
-    """Class indices as an image whose colours are for looking only: 8-bit with palette, or 16-bit grey."""
+    """Return class indices as a Pillow image: 8-bit with a palette to look at, or 16-bit grey."""
     from PIL import Image
 
     if mask.dtype != np.uint8:

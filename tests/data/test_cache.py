@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from conftest import draw_pair, write_folder
-from segformer.data.cache import CachedSample, cached, keep
+from segformer.data.cache import CachedSample, cached, store_array
 from segformer.data.dataset import Pair
 from segformer.data.images import RGB, Decoding
 from segformer.data.joining import join
@@ -81,7 +81,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(np, "save", fail)
     with pytest.raises(UserError, match="no space to write this file"):
-        keep(np.zeros(3), tmp_path / "ab" / "x.npy")
+        store_array(np.zeros(3), tmp_path / "ab" / "x.npy")
     assert not files(tmp_path)
 
 

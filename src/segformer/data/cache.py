@@ -1,6 +1,6 @@
-"""Decoded samples, kept on disk as plain arrays that are mapped into memory: a file is decoded once, not every epoch.
+"""Cache of decoded samples: plain arrays on disk, mapped into memory, so that each file is decoded only once.
 
-All workers and later runs share what is kept; the system holds it in memory as far as there is room.
+All workers and later runs share the cache; the system keeps it in memory as far as there is room.
 """
 
 import hashlib
@@ -21,38 +21,38 @@ from segformer.files import disk_errors
 
 @dataclass(frozen=True)
 class CachedSample:
-    """A sample of files, read through the cache; changed files are decoded anew."""
+    """A sample of files, read through the cache; changed files are decoded again."""
 
     sample: Sample
     folder: Path
 
     @property
     def name(self) -> str:
-        """That of the sample."""
+        """Name of the sample."""
         return self.sample.name
 
     @property
     def image(self) -> Path:
-        """Its image file."""
+        """Image file of the sample."""
         path: Path = self.sample.image  # type: ignore[attr-defined]  # only samples of files are cached
         return path
 
     @property
     def mask(self) -> Path:
-        """The file of its classes."""
+        """File that holds the classes of the sample."""
         path: Path = self.sample.mask  # type: ignore[attr-defined]
         return path
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Return image and mask as the sample does; the files stay as they are whatever is written to the arrays."""
+        """Return image and mask as the sample does; writing to the arrays does not change the cache."""
         key = self._key(decoding)
         paths = [self.folder / key[:2] / f"{key}_{part}.npy" for part in ("image", "mask")]
         try:
             image, mask = (np.load(path, mmap_mode="c", allow_pickle=False) for path in paths)
-        except (OSError, ValueError, EOFError):  # not kept yet, or damaged
+        except (OSError, ValueError, EOFError):  # not cached yet, or damaged
             image, mask = self.sample.read(decoding)
             for path, array in zip(paths, (image, mask), strict=True):
-                keep(array, path)
+                store_array(array, path)
         return image, mask
 
     def _key(self, decoding: Decoding) -> str:
@@ -61,19 +61,19 @@ class CachedSample:
 
 
 def cached(samples: Sequence[Sample], folder: str) -> list[Sample]:
-    """Return the samples, read through the cache in a folder."""
+    """Return the samples, to be read through the cache in a folder."""
     return [cached_sample(sample, Path(folder)) for sample in samples]
 
 
 def cached_sample(sample: Sample, folder: Path) -> Sample:
-    """Wrap a sample of files, also one of a joined data set; another is returned as it is."""
+    """Wrap a sample of files, also inside a joined data set; return any other sample unchanged."""
     if isinstance(sample, Translated):
         return replace(sample, sample=cached_sample(sample.sample, folder))
     return CachedSample(sample, folder) if hasattr(sample, "image") and hasattr(sample, "mask") else sample
 
 
-def keep(array: Array, path: Path) -> None:
-    """Write an array beside its place and rename it; workers that write the same do not meet."""
+def store_array(array: Array, path: Path) -> None:
+    """Write an array under a temporary name and rename it, so that workers can write the same array at once."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")

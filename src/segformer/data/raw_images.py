@@ -90,7 +90,8 @@ def axes_of(page: Any) -> str:
 
     An array (H, W, C) written without metadata is stored as H images of W x C; no image is that narrow.
     """
-    axes, shape = str(page.axes), page.shape
+    axes = str(page.axes)
+    shape = page.shape
     return "YXS" if len(axes) == 3 and axes.endswith("YX") and shape[2] < NARROW <= shape[0] else axes
 
 

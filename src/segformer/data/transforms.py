@@ -1,7 +1,7 @@
 """The paper's augmentation, in the released order, and the test transform (Sec. 4.1).
 
 Images are (C, H, W) uint8 (raw channels also float32), masks (H, W) uint8 class indices.  Every random number comes
-from the given generator.  What is done pixel by pixel is done in place, on copies: nothing given is changed.
+from the given generator.  Pixels are changed in place on copies, never in the arguments.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,16 @@ from torchvision.transforms.v2 import functional as T  # the field's name for it
 from segformer.config import IGNORE_INDEX, DataConfig, Preprocessing
 
 CROP_TRIES = 10
-BRIGHTNESS, CONTRAST, SATURATION, HUE = 32.0, (0.5, 1.5), (0.5, 1.5), 0.1  # of 255, factors, of a full turn
-RAW_BRIGHTNESS = 32.0 / 57.4  # of a channel's standard deviation: what 32 is of ImageNet's
-BAND = 1 << 16  # pixels; what a step leaves is still in the processor's cache when the next one reads it
+BRIGHTNESS = 32.0  # of 255
+CONTRAST = (0.5, 1.5)  # factors
+SATURATION = (0.5, 1.5)  # factors
+HUE = 0.1  # of a full turn
+RAW_BRIGHTNESS = 32.0 / 57.4  # in standard deviations of a channel: 32 in units of ImageNet's
+BAND = 1 << 16  # pixels at once, so that each step finds those of the one before in the processor's cache
 
 
 class SegmentationTransform:
-    """Resize, crop, flip, distort, normalise, pad.  -> image (C, *crop) float, mask (*crop) uint8"""
+    """Resize, crop, flip, distort, normalize, pad.  -> image (C, *crop) float, mask (*crop) uint8"""
 
     def __init__(self, data: DataConfig, preprocessing: Preprocessing) -> None:
         self.data = data
@@ -38,7 +41,7 @@ class SegmentationTransform:
             image, mask = rare_crop(image, mask, self.data.crop, generator)
         else:
             image, mask = random_crop(image, mask, self.data.crop, self.data.max_class_share, generator)
-        image = image.contiguous()  # only now: until here the channels may lie as decoded, (H, W, C)
+        image = image.contiguous()  # until here, the memory may still be in the order of decoding, (H, W, C)
         if uniform(generator) < self.data.flip:
             image, mask = image.flip(-1), mask.flip(-1)
         if self.data.photometric and self.pixels == "rgb":
@@ -57,7 +60,7 @@ def uniform(generator: Generator, low: float = 0.0, high: float = 1.0) -> float:
 def random_resize(
     image: Tensor, mask: Tensor, sides: tuple[int, int], ratio: tuple[float, float], generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Fit into (long, short) ``sides`` times a random factor, keeping the mask's aspect; an image may come reduced."""
+    """Fit into (long, short) ``sides`` times a random factor, keeping the mask's aspect: an image may be reduced."""
     factor = uniform(generator, *ratio)
     size = fitted_size((mask.shape[-2], mask.shape[-1]), sides[0] * factor, sides[1] * factor)
     return resize_image(image, size), resize_mask(mask, size)
@@ -66,7 +69,7 @@ def random_resize(
 def random_crop(
     image: Tensor, mask: Tensor, crop: tuple[int, int], max_class_share: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Cut a random crop, trying again while one class fills more than its share of the labelled pixels."""
+    """Cut a random crop; try again while one class covers more than ``max_class_share`` of the labelled pixels."""
     window = (slice(None), slice(None))
     for _ in range(CROP_TRIES):
         window = random_window((image.shape[-2], image.shape[-1]), crop, generator)
@@ -76,7 +79,7 @@ def random_crop(
 
 
 def rare_crop(image: Tensor, mask: Tensor, crop: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-    """Cut a crop that holds a random pixel of a class, drawn from those in the mask with equal chances."""
+    """Cut a crop that contains a random pixel of a class drawn with equal chances from those in the mask."""
     counts = torch.bincount(mask.flatten(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
     present = counts.nonzero().flatten().tolist()
     if not present:
@@ -84,22 +87,22 @@ def rare_crop(image: Tensor, mask: Tensor, crop: tuple[int, int], generator: Gen
     chosen = present[int(uniform(generator, 0, len(present)))]
     position = (mask == chosen).flatten().nonzero()[int(uniform(generator, 0, int(counts[chosen])))].item()
     window = []
-    for place, side, length in zip(divmod(int(position), mask.shape[1]), mask.shape, crop, strict=True):
-        first, last = max(place - length + 1, 0), max(min(place, side - length), 0)
+    for coordinate, side, length in zip(divmod(int(position), mask.shape[1]), mask.shape, crop, strict=True):
+        first, last = max(coordinate - length + 1, 0), max(min(coordinate, side - length), 0)
         start = int(uniform(generator, min(first, last), last + 1))
         window.append(slice(start, start + length))
     return image[:, window[0], window[1]], mask[window[0], window[1]]
 
 
 def random_window(size: tuple[int, int], crop: tuple[int, int], generator: Generator) -> tuple[slice, slice]:
-    """Place a crop uniformly inside an image; where the image is smaller, its whole side is taken."""
+    """Place a crop uniformly inside an image; a side shorter than the crop is taken whole."""
     tops = [int(uniform(generator, 0, max(side - length, 0) + 1)) for side, length in zip(size, crop, strict=True)]
     rows, columns = (slice(top, top + length) for top, length in zip(tops, crop, strict=True))
     return rows, columns
 
 
 def largest_share(mask: Tensor) -> float:
-    """Share of the most frequent class among the labelled pixels; 1 where fewer than two classes occur."""
+    """Share of the most frequent class in the labelled pixels; 1 if fewer than two classes occur."""
     counts = torch.bincount(mask.flatten(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
     return 1.0 if int((counts > 0).sum()) < 2 else float(counts.max() / counts.sum())
 
@@ -107,8 +110,8 @@ def largest_share(mask: Tensor) -> float:
 def photometric_distortion(image: Tensor, generator: Generator) -> Tensor:
     """Change brightness, contrast, saturation and hue, each with probability 1/2.  (C, H, W) uint8 -> the same
 
-    Contrast comes before or after the saturation and hue, at random.  Values are clipped and rounded after each
-    step, as when every step is an 8-bit image.
+    Contrast comes before or after saturation and hue, at random.  Values are clipped and rounded after each step, as
+    if each step produced an 8-bit image.
     """
     brightness = uniform(generator, -BRIGHTNESS, BRIGHTNESS) if uniform(generator) < 0.5 else 0.0
     contrast_first = uniform(generator) < 0.5
@@ -126,12 +129,12 @@ def photometric_distortion(image: Tensor, generator: Generator) -> Tensor:
             pixels = to_8_bits_(shift_saturation_and_hue(pixels, saturation, hue))
         if not contrast_first and contrast != 1.0:
             to_8_bits_(pixels.mul_(contrast))
-        distorted[:, rows] = pixels.int()  # faster than from float to uint8 at once
+        distorted[:, rows] = pixels.int()  # faster than converting float to uint8 directly
     return distorted
 
 
 def raw_distortion(image: Tensor, std: Tensor, generator: Generator) -> Tensor:
-    """Change brightness and contrast, each with probability 1/2, of channels in any units.  (C, H, W) -> float"""
+    """Change brightness and contrast of channels in any units, each with probability 1/2.  (C, H, W) -> float"""
     pixels = image.float()
     if uniform(generator) < 0.5:
         pixels = pixels + std * uniform(generator, -RAW_BRIGHTNESS, RAW_BRIGHTNESS)
@@ -141,19 +144,19 @@ def raw_distortion(image: Tensor, std: Tensor, generator: Generator) -> Tensor:
 
 
 def bands(image: Tensor) -> Iterator[slice]:
-    """Rows of an image (C, H, W), some at a time: about BAND pixels."""
+    """Yield the rows of an image (C, H, W) in slices of about BAND pixels."""
     height = max(1, BAND // image.shape[-1])
     for top in range(0, image.shape[-2], height):
         yield slice(top, min(top + height, image.shape[-2]))
 
 
 def to_8_bits_(pixels: Tensor) -> Tensor:
-    """Clip to 0-255 and round, in place; the type stays float."""
+    """Clip to 0-255 and round, in place; the result is still float."""
     return pixels.clamp_(0, 255).round_()
 
 
 def shift_saturation_and_hue(pixels: Tensor, saturation: float, hue: float) -> Tensor:
-    """Scale S and shift H (in turns, at most 1/3) of the HSV form.  (3, H, W) float, whole 0-255 -> float
+    """Scale the saturation and shift the hue (in turns, at most 1/3) in HSV.  (3, H, W) float, whole 0-255 -> float
 
     V = max(R, G, B), chroma C = V - min(R, G, B), S = C / V; the hue in sixths of a turn, sectors, is
 
@@ -164,7 +167,7 @@ def shift_saturation_and_hue(pixels: Tensor, saturation: float, hue: float) -> T
     red, green, blue = pixels
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    # Marks of 0.0 and 1.0: a lerp by them takes the one or the other, in a third of torch.where's time.
+    # Masks of 0.0 and 1.0: a lerp by them selects one of two values in a third of torch.where's time.
     most_red = torch.eq(value, red, out=torch.empty_like(value))
     most_green = torch.eq(value, green, out=torch.empty_like(value))
     rise = torch.lerp(red - green, blue - red, most_green).lerp_(green - blue, most_red)
@@ -173,13 +176,13 @@ def shift_saturation_and_hue(pixels: Tensor, saturation: float, hue: float) -> T
     # S = chroma / value is at most 1, so the scaled chroma is at most the value.
     chroma = torch.minimum(chroma.mul_(saturation), value)
     position = sector + torch.tensor([5.0, 3.0, 1.0], device=pixels.device).view(3, 1, 1)
-    # mod 6, of -2 to 12: what is below 0 becomes 4 to 6, and either is clipped to 0.
+    # mod 6 for -2 to 12: values below 0 would become 4 to 6, but both are clipped to 0.
     position.sub_(torch.ge(position, 6, out=torch.empty_like(position)), alpha=6)
     return value - torch.minimum(position, 4 - position).clamp_(0, 1).mul_(chroma)
 
 
 def normalize_and_pad(image: Tensor, mean: Tensor, std: Tensor, size: tuple[int, int]) -> Tensor:
-    """(image - mean) / std, filled up with 0 at the bottom and on the right.  (C, H, W) -> (C, *size) float"""
+    """Compute (image - mean) / std, padded with 0 at the bottom and on the right.  (C, H, W) -> (C, *size) float"""
     normalized = torch.zeros(image.shape[0], *size, dtype=torch.float32)
     for rows in bands(image):
         normalized[:, rows, : image.shape[2]].copy_(image[:, rows]).sub_(mean).div_(std)
@@ -187,7 +190,7 @@ def normalize_and_pad(image: Tensor, mean: Tensor, std: Tensor, size: tuple[int,
 
 
 def pad(tensor: Tensor, size: tuple[int, int], value: float) -> Tensor:
-    """Fill up at the bottom and on the right."""
+    """Pad with a value at the bottom and on the right."""
     bottom, right = size[0] - tensor.shape[-2], size[1] - tensor.shape[-1]
     return F.pad(tensor, (0, right, 0, bottom), value=value) if bottom or right else tensor.contiguous()
 
@@ -205,13 +208,13 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def nearest(side: int, length: int) -> NDArray[np.intp]:
-    """Which of ``side`` places each of ``length`` shows: torch's NEAREST, which counts in float32.
+    """Index, below ``side``, that each of ``length`` resized pixels shows: torch's NEAREST, computed in float32.
 
     >>> nearest(4, 6)
     array([0, 0, 1, 2, 2, 3])
     """
-    places = np.arange(length, dtype=np.float32) * (np.float32(side) / np.float32(length))
-    return places.astype(np.intp)
+    indices = np.arange(length, dtype=np.float32) * (np.float32(side) / np.float32(length))
+    return indices.astype(np.intp)
 
 
 def fitted_size(size: tuple[int, int], long_side: float, short_side: float) -> tuple[int, int]:
@@ -226,7 +229,7 @@ def fitted_size(size: tuple[int, int], long_side: float, short_side: float) -> t
 
 
 def sizes_at_test(size: tuple[int, int], preprocessing: Preprocessing, scale: float = 1.0) -> list[tuple[int, int]]:
-    """(height, width) after each of the test transform's resizes, which come one after the other.
+    """(height, width) after each of the test transform's resizes, in order.
 
     >>> sizes_at_test((480, 640), Preprocessing())
     [(512, 683), (512, 704)]
@@ -251,10 +254,10 @@ def preprocess(image: Tensor, preprocessing: Preprocessing, scale: float = 1.0) 
 
 
 def stack(samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Batch transformed samples: images channels-last, as the encoder wants them."""
+    """Stack transformed samples into a batch; the images are channels-last in memory, as the encoder needs them."""
     images, masks = zip(*samples, strict=True)
     shape = (len(images), *images[0].shape)
     batch = torch.empty(shape, dtype=images[0].dtype, memory_format=torch.channels_last)
-    for place, image in zip(batch, images, strict=True):  # twice as fast as a stack that is then rearranged
-        place.copy_(image)
+    for target, image in zip(batch, images, strict=True):  # twice as fast as stacking and then rearranging
+        target.copy_(image)
     return batch, torch.stack(masks)
