@@ -35,7 +35,7 @@ def test_a_root_is_checked_against_its_layout(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expected a/ and b/; found folder_0/, .*folder_7/ and 2 more"):
         check_root(str(tmp_path), lambda _: False, "a/ and b/")
     for root in ("", str(tmp_path / "nowhere")):
-        with pytest.raises(UserError, match="no data folder at .*; expected a/ and b/"):
+        with pytest.raises(UserError, match=r"no data folder at .*; expected a/ and b/"):
             check_root(root, lambda _: True, "a/ and b/")
 
 
