@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segformer.models.layers import AgainstZero, as_map, as_tokens, linear_of_gelu, sharing_copy
+from segformer.models.layers import AgainstZero, StochasticDepth, as_map, as_tokens, linear_of_gelu, sharing_copy
 
 
 def gradients(function: object, hidden: torch.Tensor, linear: nn.Linear) -> list[torch.Tensor]:
@@ -73,3 +73,13 @@ def test_a_sharing_copy_has_the_parameters_and_its_own_mode() -> None:
     assert module.training
     assert all(a is b for a, b in zip(copied.parameters(), module.parameters(), strict=True))
     assert copied[1].running_mean is not module[1].running_mean
+
+
+def test_stochastic_depth_drops_samples_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    drop = StochasticDepth(0.25).train()
+    kept = drop(torch.ones(20_000, 2, 3))
+    assert kept.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert (kept == kept[:, :1, :1]).all()
+    assert kept.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert torch.equal(drop.eval()(kept), kept)

@@ -87,6 +87,14 @@ def load(
         force_download=force_download,
     )
     weights = source if isinstance(source, Weights) else read_weights(source, hub)
+    return build_from_weights(weights, num_classes).to(device).eval()
+
+
+from_pretrained = load  # the name that the ecosystem expects
+
+
+def build_from_weights(weights: Weights, num_classes: int | None = None) -> Segmenter:
+    """Return a model with these weights, or one for another number of classes that takes over what fits."""
     for note in weights.notes:
         log.info("%s: %s", weights.source, note)
     if num_classes is None and weights.card is None:
@@ -106,10 +114,7 @@ def load(
         model = build_model(weights.config, num_classes=num_classes, preprocessing=preprocessing)
         for note in initialize(model, weights):
             log.warning("%s: %s", weights.source, note)
-    return model.to(device).eval()
-
-
-from_pretrained = load  # the name that the ecosystem expects
+    return model
 
 
 def read_weights(source: str | Path, hub: HubOptions | None = None) -> Weights:

@@ -61,7 +61,8 @@ def build_from_card(card: ModelCard) -> Segmenter:
 
 def check_card(card: ModelCard) -> None:
     """Raise a UserError where the parts of a card do not fit together."""
-    config, pixels = card.model, card.preprocessing
+    config = card.model
+    pixels = card.preprocessing
     check_choice("model.encoder", config.encoder, ENCODERS)
     check_choice("model.decoder", config.decoder, DECODERS)
     if config.binary and len(card.classes) != 2:

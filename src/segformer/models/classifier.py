@@ -6,8 +6,8 @@ from segformer.config import check_choice
 from segformer.errors import UserError
 from segformer.models.build import model_config
 from segformer.models.encoders import ENCODERS
-from segformer.models.encoders.mit import init_weights
 from segformer.models.interfaces import Encoder
+from segformer.models.layers import init_weights
 
 
 class Classifier(nn.Module):

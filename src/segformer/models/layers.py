@@ -1,7 +1,8 @@
-"""Building blocks that several models use: tokens and maps, a GELU that saves memory, copies, digests."""
+"""Building blocks around the paper's: tokens and maps, regularisation, initialisation, copies, digests."""
 
 import copy
 import hashlib
+import math
 from typing import TypeVar
 
 import torch
@@ -42,6 +43,21 @@ def linear_of_gelu(hidden: Tensor, linear: nn.Module) -> Tensor:
         return linear(active)  # type: ignore[no-any-return]
 
 
+class StochasticDepth(nn.Module):
+    """Drop a residual branch of random samples during training, at the given rate.  (B, N, C) -> (B, N, C)"""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """Scale up the samples that are kept, so that the expectation stays the same."""
+        if not self.training or self.rate == 0.0:
+            return branch
+        kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.rate
+        return branch * (kept.to(branch.dtype) / (1.0 - self.rate))
+
+
 class AgainstZero(nn.Module):
     """Turn the one logit of a binary head into those of two classes: 0 and itself.  (B, 1, h, w) -> (B, 2, h, w)
 
@@ -51,6 +67,19 @@ class AgainstZero(nn.Module):
     def forward(self, logit: Tensor) -> Tensor:
         """Put zeros before the logit."""
         return torch.cat([torch.zeros_like(logit), logit], dim=1)
+
+
+def init_weights(module: nn.Module) -> None:
+    """Initialise a layer as the authors do: linear by a truncated N(0, 0.02^2), convolution by N(0, 2 / fan_out)."""
+    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return  # nothing to initialise
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 def sharing_copy(module: Module) -> Module:

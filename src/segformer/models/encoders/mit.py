@@ -1,6 +1,5 @@
 """Mix Transformer encoders MiT-B0 ... B5 (Sec. 3.1; sizes in Table 6 of the appendix)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -11,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from segformer.config import ModelConfig
 from segformer.models.interfaces import Encoder
-from segformer.models.layers import as_map, as_tokens, linear_of_gelu
+from segformer.models.layers import StochasticDepth, as_map, as_tokens, init_weights, linear_of_gelu
 from segformer.published import MiTSize
 
 NUM_HEADS = (1, 2, 5, 8)
@@ -72,10 +71,7 @@ class OverlapPatchEmbed(nn.Module):
 
 
 class MixFFN(nn.Module):
-    """Feed-forward layer that learns positions from the zero padding of a 3x3 convolution (Eq. 3), without the sum.
-
-    (B, N, C) -> (B, N, C)
-    """
+    """Feed-forward layer that learns positions from the padding of its convolution (Eq. 3).  (B, N, C) -> (B, N, C)"""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -88,21 +84,6 @@ class MixFFN(nn.Module):
         """Compute the layer; ``size`` is the (height, width) of the token grid."""
         hidden = self.depthwise(as_map(self.expand(tokens), size))
         return linear_of_gelu(as_tokens(hidden), self.contract)
-
-
-class StochasticDepth(nn.Module):
-    """Drop a residual branch of random samples during training, at the given rate.  (B, N, C) -> (B, N, C)"""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, branch: Tensor) -> Tensor:
-        """Scale up the samples that are kept, so that the expectation stays the same."""
-        if not self.training or self.rate == 0.0:
-            return branch
-        kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.rate
-        return branch * (kept.to(branch.dtype) / (1.0 - self.rate))
 
 
 class Block(nn.Module):
@@ -209,16 +190,3 @@ def build_mit(size: MiTSize, config: ModelConfig) -> MixTransformer:
         norm_eps=config.norm_eps,
         embed_norm_eps=config.embed_norm_eps,
     )
-
-
-def init_weights(module: nn.Module) -> None:
-    """Initialise a layer as the authors do: linear by a truncated N(0, 0.02^2), convolution by N(0, 2 / fan_out)."""
-    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-        return  # nothing to initialise
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-    elif isinstance(module, nn.Conv2d):
-        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
-    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
-        nn.init.zeros_(module.bias)

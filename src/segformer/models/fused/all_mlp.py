@@ -53,7 +53,8 @@ class FusedAllMLPDecoder(Decoder):
         small matrix interpolates between them and adds the result to the band.
         """
         height, width, num_classes = logits.shape
-        first, channels = maps[0].permute(0, 2, 3, 1)[0], self.bias.shape[0]
+        first = maps[0].permute(0, 2, 3, 1)[0]
+        channels = self.bias.shape[0]
         coarse = [linear(m, weight) for m, weight in zip(maps[1:], self.weights[1:], strict=True)]
         rows = max(1, BAND // (width * channels * first.element_size()))
         mixes = zip(*(tiles(m.shape[2], height, False, m, rows) for m in coarse), strict=True)

@@ -44,7 +44,8 @@ class BandedBlock(nn.Module):
 def block_by_bands(block: Block, tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """Compute a block in evaluation mode, up to rounding.  (B, N, C) -> (B, N, C)"""
     maps = tokens.view(tokens.shape[0], *size, -1)
-    attended, result = torch.empty_like(maps), torch.empty_like(maps)
+    attended = torch.empty_like(maps)
+    result = torch.empty_like(maps)
     for k in range(len(maps)):
         _attend(maps[k], block.norm1, block.attention, attended[k])
         _mix(attended[k], block.norm2, block.ffn, result[k])
