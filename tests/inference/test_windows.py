@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segformer.config import Blend, EvalConfig, ModelCard, Preprocessing
@@ -27,6 +27,7 @@ from segformer.inference.windows import (
     window_weight,
 )
 from segformer.models.build import build_model, model_config
+from segformer.models.interfaces import Decoder, Encoder
 from segformer.models.segmenter import Segmenter
 
 NUM_CLASSES = 4
@@ -34,8 +35,11 @@ FIT = Preprocessing(long_side=256, short_side=64)
 NONE = Preprocessing(resize="none", multiple=1)
 
 
-class Recorder(nn.Module):
+class Recorder(Encoder):
     """An encoder that keeps what it is given."""
+
+    channels = (3,)
+    strides = (32,)
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +50,7 @@ class Recorder(nn.Module):
         return [images]
 
 
-class Ramp(nn.Module):
+class Ramp(Decoder):
     """A decoder whose logits depend on the pixels and on the place inside the window, at a quarter of its size."""
 
     def __init__(self) -> None:
