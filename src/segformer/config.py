@@ -50,6 +50,16 @@ class ModelConfig:
     align_corners: bool = False
     """Align the corner pixels when logits are upsampled to the size of the image."""
 
+    def __post_init__(self) -> None:
+        check_fields(self, MODEL_RULES, "model")
+
+
+MODEL_RULES = (
+    Rule(("decoder_channels", "in_channels"), lambda n: n >= 1, "at least 1"),
+    Rule(("drop_path", "dropout"), lambda p: 0 <= p < 1, "0 or more and below 1"),
+    Rule(("norm_eps", "embed_norm_eps"), lambda x: x >= 0, "0 or more"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
@@ -73,6 +83,9 @@ class Preprocessing:
     std: tuple[float, ...] = IMAGENET_STD
     """Standard deviation of each channel, in pixel values (0-255 for rgb)."""
 
+    def __post_init__(self) -> None:
+        check_fields(self, PREPROCESSING_RULES, "preprocessing")
+
     @classmethod
     def for_channels(cls, in_channels: int, **options: Any) -> "Preprocessing":
         """Return ImageNet's statistics for three channels; for another count, raw pixels and the averages of those."""
@@ -81,6 +94,12 @@ class Preprocessing:
         mean = sum(IMAGENET_MEAN) / 3
         std = sum(IMAGENET_STD) / 3
         return cls(**{"pixels": "raw", "mean": (mean,) * in_channels, "std": (std,) * in_channels} | options)
+
+
+PREPROCESSING_RULES = (
+    Rule(("long_side", "short_side", "multiple"), lambda n: n >= 1, "at least 1"),
+    Rule(("std",), lambda values: all(value > 0 for value in values), "positive"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +257,8 @@ TRAIN_RULES = (
     Rule(("lr",), lambda x: x > 0, "positive"),
     Rule(("ema",), optional(lambda p: 0 < p < 1), "between 0 and 1, or None"),
     Rule(("micro_batch_size", "patience"), optional(lambda n: n >= 1), "at least 1 or None"),
-    Rule(("frozen_stages", "workers", "seed", "dice"), lambda x: x >= 0, "0 or more"),
+    Rule(("frozen_stages", "workers", "seed", "dice", "power", "decoder_lr_factor"), lambda x: x >= 0, "0 or more"),
+    Rule(("weight_decay", "warmup_steps", "warmup_ratio"), lambda x: x >= 0, "0 or more"),
 )
 
 
