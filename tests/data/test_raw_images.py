@@ -20,6 +20,7 @@ from segformer.data.doctor.diagnosis import diagnose
 from segformer.data.doctor.sheets import contact_sheet
 from segformer.data.images import Decoding, read_image
 from segformer.data.raw_images import read_raw
+from segformer.errors import UserError
 from segformer.inference.predictor import Predictor
 
 Array = NDArray[Any]
@@ -172,3 +173,21 @@ def test_statistics_for_other_counts_mean_raw_pixels() -> None:
     assert Preprocessing.for_channels(4).pixels == "raw"
     assert Preprocessing.for_channels(3).pixels == "rgb"
     assert torch.tensor(Preprocessing.for_channels(4).mean).shape == (4,)
+
+
+def test_any_damage_is_a_user_error(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "bands.tif"
+    tifffile.imwrite(path, rng.integers(0, 9999, (24, 32, 5)).astype(np.uint16), compression="zlib")
+    whole = path.read_bytes()
+    failed = 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, 300, 3):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            read_raw(path)
+        except UserError:
+            failed += 1
+    assert failed > 10

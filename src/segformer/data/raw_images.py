@@ -1,6 +1,7 @@
 """Images in their own channels and units: TIFFs of any number of channels, PNGs of 16 bits, and all other kinds."""
 
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,10 @@ from segformer.data.decoding import check_is_file, open_image
 from segformer.data.image_paths import TIFF_SUFFIXES
 from segformer.errors import UserError
 
+# Exceptions that a damaged file makes tifffile and its decoders raise.
+DAMAGE = (
+    ValueError, LookupError, TypeError, ArithmeticError, OSError, RuntimeError, AssertionError, struct.error,
+)  # fmt: skip
 NARROW = 32  # pixels; no model takes images narrower than that
 
 
@@ -63,7 +68,7 @@ def read_deep_png(path: str | Path) -> Array:
 
     try:
         return np.asarray(imagecodecs.png_decode(Path(path).read_bytes()))
-    except imagecodecs.PngError as error:
+    except (imagecodecs.PngError, ValueError) as error:
         raise UserError(f"{path}: damaged image ({error}); replace or remove it") from error
 
 
@@ -72,9 +77,10 @@ def read_tiff(path: str | Path) -> Array:
     with tiff_pages(path) as pages:
         pixels = np.stack([page.asarray() for page in pages])
         axes = "P" + axes_of(pages[0])
-    rows, columns = axes.index("Y"), axes.index("X")
-    others = [axis for axis in range(len(axes)) if axis not in (rows, columns)]
-    return pixels.transpose(rows, columns, *others).reshape(pixels.shape[rows], pixels.shape[columns], -1)
+        rows = axes.index("Y")
+        columns = axes.index("X")
+        others = [axis for axis in range(len(axes)) if axis not in (rows, columns)]
+        return pixels.transpose(rows, columns, *others).reshape(pixels.shape[rows], pixels.shape[columns], -1)
 
 
 def tiff_header(path: str | Path) -> tuple[Size, int, str]:
@@ -103,5 +109,5 @@ def tiff_pages(path: str | Path) -> Iterator[list[Any]]:
     try:
         with TiffFile(path) as file:
             yield [series for series in file.series if series.shape == file.series[0].shape]
-    except (TiffFileError, ValueError, IndexError, KeyError, OSError, RuntimeError) as error:
+    except (TiffFileError, *DAMAGE) as error:
         raise UserError(f"{path}: damaged image ({error}); replace or remove it") from error
