@@ -101,82 +101,82 @@ def test_recognising_shared_data(shared_data: Path) -> None:
     assert found == {"camvid11": "folder", "cityscapes_mini": "cityscapes"}
 
 
-def recognises_voc(root: Path) -> bool:
-    return (root / "ImageSets/Segmentation").is_dir() and (root / "JPEGImages").is_dir()
+def recognises_lists(root: Path) -> bool:
+    return (root / "Lists").is_dir() and (root / "Photos").is_dir()
 
 
-def open_voc(root: str) -> DataSource:
-    home = check_root(root, recognises_voc, "ImageSets/Segmentation/, JPEGImages/ and SegmentationClass/")
-    splits = read_split_lists(home / "ImageSets/Segmentation", home / "JPEGImages", home / "SegmentationClass")
+def open_lists(root: str) -> DataSource:
+    home = check_root(root, recognises_lists, "Lists/, Photos/ and Labels/")
+    splits = read_split_lists(home / "Lists", home / "Photos", home / "Labels")
     palette = tuple((r, g, b) for r, g, b in PALETTE)
-    return DataSource("voc_like", tuple(CLASSES), palette, LabelTable.identity(len(CLASSES)), splits)
+    return DataSource("listed", tuple(CLASSES), palette, LabelTable.identity(len(CLASSES)), splits)
 
 
 @pytest.fixture
-def voc_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in the layout of PASCAL VOC, whose row is in the table as long as the test runs."""
-    row = Source(open=open_voc, description="split lists", recognises=recognises_voc, classes=tuple(CLASSES))
-    monkeypatch.setitem(SOURCES, "voc_like", row)
+    row = Source(open=open_lists, description="split lists", recognises=recognises_lists, classes=tuple(CLASSES))
+    monkeypatch.setitem(SOURCES, "listed", row)
     data = write_folder(tmp_path / "plain", {"train": 4, "val": 2})
-    home = tmp_path / "voc"
-    lists = home / "ImageSets/Segmentation"
+    home = tmp_path / "listed"
+    lists = home / "Lists"
     lists.mkdir(parents=True)
     for split in ("train", "val"):
         names = sorted(path.stem for path in (data / "masks" / split).iterdir())
         (lists / f"{split}.txt").write_text("".join(f"{split}_{name}\n" for name in names))
         for name in names:
-            for part, below in (("images", "JPEGImages"), ("masks", "SegmentationClass")):
+            for part, below in (("images", "Photos"), ("masks", "Labels")):
                 target = home / below / f"{split}_{name}.png"
                 target.parent.mkdir(exist_ok=True)
                 (data / part / split / f"{name}.png").rename(target)
     return home
 
 
-def test_a_new_row_is_opened_and_recognised(voc_like: Path) -> None:
-    assert recognise(str(voc_like)) == "voc_like"
-    for spec in (str(voc_like), f"voc_like={voc_like}"):
+def test_a_new_row_is_opened_and_recognised(listed: Path) -> None:
+    assert recognise(str(listed)) == "listed"
+    for spec in (str(listed), f"listed={listed}"):
         source = open_data(spec)
         assert {split: len(samples) for split, samples in source.splits.items()} == {"train": 4, "val": 2}
     _, raw = source.samples("val")[0].read()
     assert set(np.unique(source.table.apply(raw, "mask"))) <= {0, 1, 2, 255}
 
 
-def test_a_new_row_is_inspected(voc_like: Path) -> None:
-    diagnosis = diagnose(str(voc_like))
+def test_a_new_row_is_inspected(listed: Path) -> None:
+    diagnosis = diagnose(str(listed))
     assert diagnosis.classes == tuple(CLASSES)
     assert {name: split.num_images for name, split in diagnosis.splits.items()} == {"train": 4, "val": 2}
 
 
-def test_a_new_row_is_named_in_help(voc_like: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_new_row_is_named_in_help(listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("inspect", "evaluate", "train"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
-        assert "voc_like" in capsys.readouterr().out, command
+        assert "listed" in capsys.readouterr().out, command
 
 
-def test_a_new_row_is_named_in_errors(voc_like: Path) -> None:
-    with pytest.raises(UserError, match=r"--data must be one of .*voc_like"):
+def test_a_new_row_is_named_in_errors(listed: Path) -> None:
+    with pytest.raises(UserError, match=r"--data must be one of .*listed"):
         with_data(CONFIG, "nosuch=/x")
-    with pytest.raises(UserError, match=r"data\.masks applies only to folder; voc_like has its own masks"):
-        open_data(DataConfig(dataset="voc_like", root=str(voc_like), masks="x"))
-    (voc_like / "images").mkdir()
-    (voc_like / "masks").mkdir()
-    with pytest.raises(UserError, match="looks like folder and voc_like; choose one: --data folder="):
-        with_data(CONFIG, str(voc_like))
+    with pytest.raises(UserError, match=r"data\.masks applies only to folder; listed has its own masks"):
+        open_data(DataConfig(dataset="listed", root=str(listed), masks="x"))
+    (listed / "images").mkdir()
+    (listed / "masks").mkdir()
+    with pytest.raises(UserError, match="looks like folder and listed; choose one: --data folder="):
+        with_data(CONFIG, str(listed))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda home: (home / "ImageSets/Segmentation/train.txt").write_text("no_such"), "names 'no_such', but there"),
-        (lambda home: next((home / "SegmentationClass").iterdir()).unlink(), r"\.png: no mask for the image"),
-        (lambda home: [path.unlink() for path in (home / "ImageSets/Segmentation").iterdir()], "expected lists of"),
+        (lambda home: (home / "Lists/train.txt").write_text("no_such"), "names 'no_such', but there"),
+        (lambda home: next((home / "Labels").iterdir()).unlink(), r"\.png: no mask for the image"),
+        (lambda home: [path.unlink() for path in (home / "Lists").iterdir()], "expected lists of"),
     ],
 )
-def test_what_split_lists_miss_is_named(change: Callable[[Path], object], message: str, voc_like: Path) -> None:
-    change(voc_like)
+def test_what_split_lists_miss_is_named(change: Callable[[Path], object], message: str, listed: Path) -> None:
+    change(listed)
     with pytest.raises(UserError, match=message):
-        open_data(str(voc_like))
+        open_data(str(listed))
 
 
 def test_a_name_alone_and_a_name_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
