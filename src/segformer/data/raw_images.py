@@ -18,7 +18,8 @@ from segformer.errors import UserError
 
 # Exceptions that a damaged file makes tifffile and its decoders raise.
 DAMAGE = (
-    ValueError, LookupError, TypeError, ArithmeticError, OSError, RuntimeError, MemoryError, AssertionError, struct.error,
+    ValueError, TypeError, LookupError, ArithmeticError, OSError, RuntimeError, MemoryError, AssertionError,
+    struct.error,
 )  # fmt: skip
 NARROW = 32  # pixels; no model takes images narrower than that
 
