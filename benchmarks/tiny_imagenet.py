@@ -20,7 +20,7 @@ from tyro.conf import Positional, arg
 from benchmarks.machine import run_command_line
 from segformer.errors import UserError
 from segformer.files import write_folder
-from segformer.pretraining.imagenet import NAMES
+from segformer.pretraining.imagenet import CLASS_NAMES
 
 SUFFIXES = {b"\xff\xd8\xff": ".JPEG", b"\x89PNG\r\n\x1a\n": ".png"}  # of files that begin with these bytes
 
@@ -67,7 +67,7 @@ def unpack(source: Path, target: Path, limit: int | None) -> Counter[str]:
             name = list(classes)[image.label]
             file = f"{name}_{image.number}{find_suffix(image.data, shard)}"
             (target / image.split / name / file).write_bytes(image.data)
-    (target / NAMES).write_text("".join(f"{name} {words}\n" for name, words in classes.items()))
+    (target / CLASS_NAMES).write_text("".join(f"{name} {words}\n" for name, words in classes.items()))
     counts: Counter[str] = Counter()
     for (split, _), number in taken.items():
         counts[split] += number

@@ -40,10 +40,12 @@ from benchmarks.machine import (
     run_command_line,
 )
 from segformer.config import IGNORE_INDEX, Recipe
+from segformer.data.dataset import DataSource
+from segformer.data.label_table import LabelTable
 from segformer.files import write_json
 from segformer.recipes import RECIPES
-from segformer.training.optim import build_optimizer
 from segformer.training.processes import PRECISIONS
+from segformer.training.segmentation import SegmentationTask
 from segformer.training.step import optimizer_step
 
 Step = Callable[[], float]
@@ -75,11 +77,13 @@ def make_batch(recipe: Recipe) -> tuple[Tensor, Tensor]:
 def our_step(folder: Path, recipe: Recipe, device: Device) -> Step:
     """Return a function that takes one step of our training loop and returns its loss."""
     fabric = Fabric(accelerator=device, devices=1, precision=PRECISIONS[recipe.train.precision])
-    model = segformer.load(folder / OURS).train()
-    wrapped, optimizer = fabric.setup(model, build_optimizer(model, recipe.train))
+    model = segformer.load(folder / OURS)
+    card = model.card
+    task = SegmentationTask(recipe, DataSource("noise", card.classes, card.palette, LabelTable.identity(CLASSES), {}))
+    module, optimizer = fabric.setup(task.prepare(model, fabric), task.build_optimizer(model))
     images, masks = make_batch(recipe)
     batch = fabric.to_device((images.contiguous(memory_format=torch.channels_last), masks))
-    return lambda: optimizer_step(fabric, wrapped, optimizer, batch, recipe, None).item()
+    return lambda: optimizer_step(fabric, module, optimizer, batch, task).item()
 
 
 def their_step(folder: Path, recipe: Recipe, device: Device) -> Step:

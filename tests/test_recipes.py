@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
 from segformer.checkpoints.model_folder import load
 from segformer.config import EvalConfig, Recipe, from_json, to_json
@@ -17,8 +16,9 @@ from segformer.data.transforms import sizes_at_test
 from segformer.errors import UserError
 from segformer.models.build import build_model
 from segformer.recipes import GROUPS, RECIPES, find_recipe
-from segformer.training.run import train
 from segformer.training.run_folder import read_metrics
+from segformer.training.segmentation import train
+from small_runs import QUIET
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -84,7 +84,7 @@ def test_every_recipe_takes_two_steps_on_a_tree_of_its_data_set(name: str, tmp_p
         recipe = replace(recipe, data=replace(recipe.data, val_split="tiny"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(toytown.SPLITS, "tiny", range(3, 4))
-        result = train(recipe, tmp_path / "run", console=Console(quiet=True))
+        result = train(recipe, tmp_path / "run", reporter=QUIET)
     assert result.step == 2
     lines = read_metrics(tmp_path / "run")
     assert all(math.isfinite(line["loss"]) for line in lines if "loss" in line)

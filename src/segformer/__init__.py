@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from segformer.models.segmenter import Segmenter as Segmenter
     from segformer.recipes import RECIPES as RECIPES
     from segformer.segmentation import Segmentation as Segmentation
-    from segformer.training.run import train as train
+    from segformer.training.segmentation import train as train
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _HOMES = {
     "list_models": "models.build",
     "RECIPES": "recipes",
     "Segmentation": "segmentation",
-    "train": "training.run",
+    "train": "training.segmentation",
 }
 __all__ = ["__version__", *_HOMES]  # the table is the list
 

@@ -297,7 +297,7 @@ def test_a_bad_mask_in_a_worker_is_one_line(
 
 
 def test_what_a_newcomer_may_ask_for(small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--resume needs the run to go on with" in refused(capsys, "train", "--resume")
+    assert "--resume needs to know the run" in refused(capsys, "train", "--resume")
     channels = ["--model.in-channels", "4", "--preprocessing.mean", *"1234", "--preprocessing.std", *"1234"]
     line = refused(capsys, "train", "--data", small_data, *SMALL, *channels, "--run-dir", tmp_path / "run")
     assert "model.in_channels must be 3 for preprocessing.pixels rgb, got 4; set preprocessing.pixels raw" in line

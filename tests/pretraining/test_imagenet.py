@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segformer.errors import UserError
-from segformer.pretraining.imagenet import ClassificationDataset, fits, open_images
+from segformer.pretraining.imagenet import ClassificationDataset, is_class_folders, open_images
 
 OFFICIAL = "ILSVRC/Data/CLS-LOC"
 
@@ -39,7 +39,7 @@ def test_class_folders(tmp_path: Path) -> None:
     (tmp_path / "train/tench/notes.txt").write_text("no image")
     write_images(tmp_path, "train/tench/._b.JPEG", "train/.hidden/a.JPEG")
     images = open_images(str(tmp_path))
-    assert fits(tmp_path)
+    assert is_class_folders(tmp_path)
     assert images.name == str(tmp_path)
     assert images.classes == ("cock", "tench")
     assert places(tmp_path, "train") == [("train/cock/c.png", 0), ("train/tench/a.jpg", 1), ("train/tench/b.JPEG", 1)]
@@ -81,18 +81,21 @@ def test_readable_names(tmp_path: Path) -> None:
     names.write_text("n01 tench, Tinca tinca\nn03 great white shark, white shark\n\n")
     assert open_images(str(tmp_path)).classes == ("n02", "great white shark, white shark")
     names.write_text("n01 tench\nn03\n")
-    with pytest.raises(ValueError, match=r"LOC_synset_mapping\.txt: expected lines of .*, got 'n03'"):
+    with pytest.raises(ValueError, match=r"LOC_synset_mapping\.txt: expected lines with .*, got 'n03'"):
         open_images(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("a,n03 1 2 3 4\n", r"val/b\.JPEG: has no class by .*LOC_val_solution\.csv"),
-        ("a,n03 1\nb,n09 1\n", r"val/b\.JPEG: is of the class n09, which has no folder in train/"),
-        ("a,n03 1\nb,n02 1\nc,n02 1\n", r"LOC_val_solution\.csv: names 'c', but there is no such image in .*val"),
-        ("a\nb\n", r"LOC_val_solution\.csv: expected a table with the columns ImageId and PredictionString"),
-        ("a, \nb,n02\n", r"LOC_val_solution\.csv: expected a table with the columns ImageId and PredictionString"),
+        ("a,n03 1 2 3 4\n", r"val/b\.JPEG: .*LOC_val_solution\.csv gives it no class"),
+        (
+            "a,n03 1\nb,n09 1\n",
+            r"val/b\.JPEG: .*LOC_val_solution\.csv gives it the class n09, which has no folder in train/",
+        ),
+        ("a,n03 1\nb,n02 1\nc,n02 1\n", r"LOC_val_solution\.csv names 'c', but .*val has no such image"),
+        ("a\nb\n", r"LOC_val_solution\.csv: expected the columns ImageId and PredictionString"),
+        ("a, \nb,n02\n", r"LOC_val_solution\.csv: expected the columns ImageId and PredictionString"),
     ],
 )
 def test_a_table_that_does_not_match(table: str, message: str, tmp_path: Path) -> None:
@@ -103,21 +106,21 @@ def test_a_table_that_does_not_match(table: str, message: str, tmp_path: Path) -
 @pytest.mark.parametrize("table", ["", "id,class\na,n03\n"])
 def test_a_file_that_is_no_table(table: str, tmp_path: Path) -> None:
     (official(tmp_path) / "LOC_val_solution.csv").write_text(table)
-    with pytest.raises(ValueError, match="expected a table with the columns ImageId and PredictionString"):
+    with pytest.raises(ValueError, match="expected the columns ImageId and PredictionString, got "):
         open_images(str(tmp_path))
 
 
 def test_a_flat_val_without_the_table_says_what_to_do(tmp_path: Path) -> None:
     write_images(tmp_path, "train/a/a.png", "val/b.png")
     with pytest.raises(
-        FileNotFoundError, match=r"LOC_val_solution\.csv: expected a table .* or sort the images into one"
+        UserError, match=r"LOC_val_solution\.csv: this table .* is missing; .* or sort the images into one"
     ):
         open_images(str(tmp_path))
 
 
 def test_a_class_of_val_that_train_lacks_is_named(tmp_path: Path) -> None:
     write_images(tmp_path, "train/a/a.png", "val/a/a.png", "val/b/b.png")
-    with pytest.raises(ValueError, match="val/b: train/ has no folder of this class"):
+    with pytest.raises(ValueError, match="val/b: this class has no folder in train/"):
         open_images(str(tmp_path))
 
 
@@ -125,16 +128,16 @@ def test_a_class_of_val_that_train_lacks_is_named(tmp_path: Path) -> None:
 def test_an_empty_class_folder_is_named(split: str, tmp_path: Path) -> None:
     write_images(tmp_path, "train/a/a.png", "train/b/b.png", "val/a/a.png", "val/b/b.png")
     (tmp_path / split / "b/b.png").unlink()
-    with pytest.raises(ValueError, match=f"{split}/b: no images found in this folder of a class"):
+    with pytest.raises(ValueError, match=f"{split}/b: no images in this class folder"):
         open_images(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (["train/a.png"], r"train: expected one folder per class, found the image a\.png beside them"),
+        (["train/a.png"], r"train: expected one folder per class, found the image a\.png outside of them"),
         (["train/a/a.png", "train/b.png"], r"train: expected one folder per class, found the image b\.png"),
-        (["train/a/a.png", "val/a/a.png", "val/b.png"], r"val: .* found both, e\.g\. a/ and b\.png"),
+        (["train/a/a.png", "val/a/a.png", "val/b.png"], r"val: .* found both, such as a/ and b\.png"),
     ],
 )
 def test_images_out_of_place_are_named(images: list[str], message: str, tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_empty_folders(tmp_path: Path) -> None:
         open_images(str(tmp_path))
     write_images(tmp_path, "train/a/a.png")
     (tmp_path / "val").mkdir()
-    with pytest.raises(ValueError, match="val: expected folders of classes or images, found neither"):
+    with pytest.raises(ValueError, match="val: expected either class folders or images, found neither"):
         open_images(str(tmp_path))
 
 
@@ -157,7 +160,7 @@ def test_a_wrong_root_says_expected_and_found(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"no data folder at '{tmp_path / 'gone'}'; expected train/ and val/"):
         open_images(str(tmp_path / "gone"))
     (tmp_path / "images").mkdir()
-    assert not fits(tmp_path)
+    assert not is_class_folders(tmp_path)
     with pytest.raises(ValueError, match=f"{tmp_path}: expected train/ and val/ .*; found images/$"):
         open_images(str(tmp_path))
 

@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from conftest import write_folder
 from segformer import load, open_data
 from segformer.cli.main import main
-from segformer.config import DataConfig, Preprocessing, TrainConfig
+from segformer.config import DataConfig, Preprocessing
 from segformer.data.dataset import DataSource
 from segformer.data.loading import SegmentationDataset, iterate
-from segformer.data.transforms import SegmentationTransform
+from segformer.data.transforms import SegmentationTransform, stack
 from segformer.inference.samples import load_whole
 from segformer.training.loader import StepBatches, build_loader
 
@@ -112,13 +114,20 @@ def training_set(source: DataSource) -> SegmentationDataset:
     return SegmentationDataset(source.samples("train"), source.table, transform)
 
 
+def loader_of(
+    dataset: SegmentationDataset, number: int, *, steps: int, batch_size: int, num_workers: int
+) -> DataLoader[Any]:
+    batches = StepBatches(number, steps=steps, batch_size=batch_size, seed=0)
+    return build_loader(dataset, workers=num_workers, batch_sampler=batches, collate_fn=stack)
+
+
 @linux
 def test_a_thousand_epochs_in_one_loader_keep_nothing(workers: Workers, tmp_path: Path) -> None:
     dataset = training_set(open_data(str(write_folder(tmp_path / "data", {"train": 4, "val": 1}))))
-    config = TrainConfig(steps=EPOCHS, batch_size=4, eval_every=EPOCHS, workers=2)
+    loader = loader_of(dataset, 4, steps=EPOCHS, batch_size=4, num_workers=2)
     taken = []
     epoch = 0
-    for epoch, _ in enumerate(iterate(build_loader(dataset, StepBatches(4, config))), start=1):
+    for epoch, _ in enumerate(iterate(loader), start=1):
         if epoch in LOOKS:
             taken.append(footprint(workers))
     assert epoch == EPOCHS
@@ -164,8 +173,8 @@ def damage(path: Path) -> bytes:
 
 def half_way(number: int, batch_size: int = 2) -> int:
     """Index of the image that comes in the middle of the first epoch."""
-    config = TrainConfig(steps=number // batch_size, batch_size=batch_size, eval_every=1)
-    return StepBatches(number, config).item(number // 2)[1]
+    batches = StepBatches(number, steps=number // batch_size, batch_size=batch_size, seed=0)
+    return batches.item(number // 2)[1]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -180,8 +189,7 @@ def test_a_damaged_image_amid_an_epoch_is_named(
     old.unlink()
     image.save(path, quality=95)
     damage(path)
-    config = TrainConfig(steps=6, batch_size=2, eval_every=6, workers=num_workers)
-    loader = build_loader(training_set(open_data(str(root))), StepBatches(12, config))
+    loader = loader_of(training_set(open_data(str(root))), 12, steps=6, batch_size=2, num_workers=num_workers)
     batches: list[object] = []
     with pytest.raises(ValueError, match="damaged image") as raised:
         batches.extend(iterate(loader))

@@ -94,7 +94,7 @@ def test_a_killed_process_is_an_error_and_the_run_goes_on_alone(small_data: Path
     _, errors = process.communicate(timeout=60)
     assert time.monotonic() - killed < 60
     assert process.returncode == 2
-    assert "error: process 1 of 2 was killed (SIGKILL), and the others ended with it; go on" in errors
+    assert "error: process 1 of 2 was killed (SIGKILL), and the others ended with it; resume" in errors
     assert "Traceback" not in errors
     alone = run(command(small_data, parts, *steps, "--resume"))
     assert alone.returncode == 0, alone.stderr

@@ -1,10 +1,8 @@
 """Arguments that commands share, and what they mean."""
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
@@ -92,11 +90,3 @@ def protocol_of(model: "Network", protocol: Protocol, blend: Blend | None) -> Ev
     card = model.card
     config = card.eval if protocol == "own" else with_protocol(card.eval, protocol, card.preprocessing.short_side)
     return config if blend is None else replace(config, blend=blend)
-
-
-def resumed_run(arguments: Sequence[str]) -> Path | None:
-    """Return the run folder to resume, if the command line names one: --resume with --run-dir DIR or --run-dir=DIR."""
-    words = [word for argument in arguments for word in re.sub(r"^--run_dir", "--run-dir", argument).split("=", 1)]
-    if "--resume" not in words or "--run-dir" not in words[:-1]:
-        return None
-    return Path(words[words.index("--run-dir") + 1])

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from segformer import report
 from segformer.arrays import Array
 from segformer.checkpoints.model_folder import load
+from segformer.cli.run_progress import RunProgress
 from segformer.cli.table import print_table
 from segformer.data.dataset import DataSource
 from segformer.data.sources.catalog import open_data
@@ -22,8 +22,8 @@ from segformer.models.build import build_from_card
 from segformer.models.segmenter import Segmenter
 from segformer.recipes import RECIPES
 from segformer.segmentation import colorize, png
-from segformer.training.run import train
 from segformer.training.run_folder import read_metrics
+from segformer.training.segmentation import train
 
 NUM_PICTURES = 6
 PictureRow = tuple[str, list[tuple[str, Array]]]
@@ -53,7 +53,7 @@ def run_demo(out: Path, steps: int | None = None) -> Path:
     for folder in (run_dir, pictures):
         shutil.rmtree(folder, ignore_errors=True)
     print(f"1/4  training {recipe.model.encoder} on toytown, {recipe.train.steps} steps")
-    train(recipe, run_dir, console=Console())
+    train(recipe, run_dir, reporter=RunProgress())
     source = open_data(recipe.data)
     print("2/4  evaluating on streets that were not used in training")
     model = load(run_dir / "best")

@@ -15,30 +15,35 @@ from segformer.cli.arguments import (
     ThreadsArgument,
     choose_device,
     parse,
-    resumed_run,
     set_threads,
 )
+from segformer.cli.recipe_arguments import ResumeArgument, RunDirArgument, choose_recipe, launch_devices
 from segformer.config import DataConfig, EvalConfig, ModelConfig, Preprocessing, Recipe, TrainConfig
 from segformer.errors import UserError
 from segformer.recipes import find_recipe
 
+DEFAULT_RECIPE = "folder_b0"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a model as a recipe says; every field of the recipe is an option.
+    """Train a model by a recipe; every field of the recipe is an option.
 
-    Writes runs/RECIPE: recipe.json, metrics.jsonl, TensorBoard events, best/ (the model to use) and last/ (to go on
-    from). Ctrl-C saves before it stops; --resume goes on.
+    Writes runs/RECIPE: recipe.json, metrics.jsonl, TensorBoard events, best/ (the model to use) and last/ (to resume
+    from). Ctrl-C saves before it stops; --resume continues.
     """
 
     recipe: Annotated[Positional[str], arg(metavar="RECIPE", help="Name (see --list) or recipe.json; comes first.")]
-    data: Annotated[str | None, arg(metavar="NAME=ROOT|FOLDER", help="Data to train on; None: the recipe's.")] = None
-    run_dir: Annotated[Path | None, arg(metavar="DIR", help="Run folder; None: runs/RECIPE.")] = None
-    resume: bool = False
-    """Go on with an existing run folder; without RECIPE its own recipe is used."""
+    data: Annotated[
+        str | None, arg(metavar="NAME=ROOT|FOLDER", help="Data to train on; None: those of the recipe.")
+    ] = None
+    run_dir: RunDirArgument = None
+    resume: ResumeArgument = False
     list: bool = False
-    """Show the recipes with the paper's figures and stop."""
-    seeds: Annotated[int, arg(metavar="N", help="Train N times, from train.seed up; mean and deviation.")] = 1
+    """Show the recipes with the figures of the paper, and stop."""
+    seeds: Annotated[
+        int, arg(metavar="N", help="Number of runs with the seeds train.seed, train.seed + 1, ...; shows their mean.")
+    ] = 1
     find: Annotated[
         Literal["lr", "batch"] | None,
         arg(metavar="lr|batch", help="Instead of training, try learning rates or sizes of a micro-batch."),
@@ -54,8 +59,8 @@ class Train:
     eval: EvalConfig
 
     @classmethod
-    def of(cls, recipe: Recipe, name: str) -> "Train":
-        """Return the command whose defaults are a recipe."""
+    def from_recipe(cls, recipe: Recipe, name: str) -> "Train":
+        """Return the command with the defaults of a recipe."""
         return cls(
             recipe=name,
             train_=recipe.train,
@@ -65,67 +70,103 @@ class Train:
             eval=recipe.eval,
         )
 
+    def to_recipe(self, base: Recipe) -> Recipe:
+        """Return the recipe with the options of the command line."""
+        from segformer.data.sources.catalog import with_data
+
+        return replace(
+            base,
+            data=self.data_ if self.data is None else with_data(self.data_, self.data),
+            model=self.model_,
+            preprocessing=self.preprocessing,
+            train=self.train_,
+            eval=self.eval,
+        )
+
 
 def run(arguments: Sequence[str]) -> None:
-    """Train a model as a recipe says."""
-    named = bool(arguments) and not arguments[0].startswith("-")
-    name = arguments[0] if named else "folder_b0"
-    resumed = resumed_run(arguments)
-    base = find_recipe(name) if named or resumed is None else find_recipe(str(resumed / "recipe.json"))
-    command = parse(Train, arguments, "train", default=Train.of(base, name))
+    """Train a model by a recipe."""
+    choice = choose_recipe(arguments)
+    base = find_recipe(choice.recipe_of(DEFAULT_RECIPE))
+    name = choice.name or DEFAULT_RECIPE
+    command = parse(Train, arguments, "train", default=Train.from_recipe(base, name))
     if command.recipe != name:
         raise UserError(f"RECIPE comes first: segformer train {command.recipe} ...")
     if command.list:
         from segformer.cli.recipe_list import print_recipes
 
         print_recipes()
-    elif command.resume and not named and command.run_dir is None:
-        raise UserError("--resume needs the run to go on with: --run-dir DIR, or a RECIPE")
-    elif named or command.data or command.resume:
-        run_training(command, base, arguments)
+    elif command.resume and choice.name is None and command.run_dir is None:
+        raise UserError("--resume needs to know the run: give --run-dir DIR, or a RECIPE")
+    elif choice.name or command.data or command.resume:
+        launch_devices(["train", *arguments], command.devices)
+        set_threads(command.threads)
+        run_training(command, command.to_recipe(base))
     else:
         raise UserError("train needs a RECIPE (see segformer train --list) or --data FOLDER")
 
 
-def run_training(command: Train, base: Recipe, arguments: Sequence[str]) -> None:
-    """Train, and end with a plain line."""
-    from segformer.data.sources.catalog import with_data
-    from segformer.training.finders import find
-    from segformer.training.processes import is_first, launch, started_outside
-    from segformer.training.run import train
-    from segformer.training.seeds import train_seeds
-
+def run_training(command: Train, recipe: Recipe) -> None:
+    """Train once, with several seeds, or search."""
+    device = choose_device(command.device)
     if command.seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {command.seeds}")
-    if command.devices > 1 and not started_outside():
-        sys.exit(launch(["train", *arguments], command.devices))
-    recipe = replace(
-        base,
-        data=command.data_ if command.data is None else with_data(command.data_, command.data),
-        model=command.model_,
-        preprocessing=command.preprocessing,
-        train=command.train_,
-        eval=command.eval,
-    )
-    set_threads(command.threads)
-    device = choose_device(command.device)
     if command.find:
-        find(command.find, recipe, command.run_dir, device)
+        search(command.find, recipe, command.run_dir, device)
         return
+    from segformer.cli.run_progress import RunProgress
+
     options: dict[str, Any] = {
         "resume": command.resume,
         "device": device,
         "devices": command.devices,
         "nodes": command.nodes,
+        "reporter": RunProgress(),
     }
-    if command.seeds > 1:
-        train_seeds(recipe, command.seeds, command.run_dir, **options)
+    train_once = train_series if command.seeds > 1 else train_recipe
+    train_once(recipe, command, options)
+
+
+def search(what: Literal["lr", "batch"], recipe: Recipe, run_dir: Path | None, device: str) -> None:
+    """Find a learning rate or the size of a micro-batch, and print it."""
+    from segformer.cli.findings import print_batches, print_rates, searching
+    from segformer.training.finders import find_batch, find_learning_rate
+
+    if what == "batch":
+        print_batches(find_batch(recipe, device), recipe.train.batch_size)
         return
+    with searching("learning rates") as progress:
+        found = find_learning_rate(recipe, run_dir, device, progress)
+    print_rates(found)
+
+
+def train_series(recipe: Recipe, command: Train, options: dict[str, Any]) -> None:
+    """Train with several seeds, and end with mean and deviation."""
+    from segformer.cli.findings import print_seeds
+    from segformer.training.processes import is_rank_zero
+    from segformer.training.seeds import train_seeds
+
+    found = train_seeds(recipe, command.seeds, command.run_dir, **options)
+    if found.interrupted:
+        if is_rank_zero():
+            print(
+                f"stopped after {len(found.miou)} of {command.seeds} seeds; resume with the same command and --resume"
+            )
+        sys.exit(128 + found.interrupted)
+    if is_rank_zero():
+        print_seeds(found)
+
+
+def train_recipe(recipe: Recipe, command: Train, options: dict[str, Any]) -> None:
+    """Train once, and end with a plain line."""
+    from segformer.training.processes import is_rank_zero
+    from segformer.training.segmentation import train
+
     result = train(recipe, command.run_dir, **options)
-    if not is_first():
+    if not is_rank_zero():
         return
     if result.interrupted:
-        print(f"saved at step {result.step}; go on with: segformer train --run-dir {result.run_dir} --resume")
+        print(f"saved at step {result.step}; resume with: segformer train --run-dir {result.run_dir} --resume")
         sys.exit(128 + result.interrupted)
     print(f"best model: {result.run_dir / 'best'} (step {result.best_step})")
     print(f"mIoU {result.best_miou:.4f}")

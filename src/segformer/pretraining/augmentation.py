@@ -1,4 +1,4 @@
-"""The augmentation of classification pre-training: crops, RandAugment, erasing, mixup and cutmix, with timm's parts."""
+"""Augmentation for classification pre-training, with timm's RandAugment, erasing, Mixup and CutMix."""
 
 import random
 from collections.abc import Iterator
@@ -19,37 +19,36 @@ from segformer.pretraining.recipes import PretrainRecipe
 ASPECTS = (3 / 4, 4 / 3)  # of a training crop
 
 
-class TrainTransform:
-    """Crop, flip, RandAugment, normalise, erase.  (C, H, W) uint8 -> (C, size, size) float"""
+class RandomAugmentation:
+    """Crop, flip, RandAugment, normalization, erasing.  (C, H, W) uint8 -> (C, size, size) float"""
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         from timm.data.auto_augment import rand_augment_transform
         from timm.data.random_erasing import RandomErasing
 
-        area, bicubic = (recipe.min_area, 1.0), v2.InterpolationMode.BICUBIC
+        area = (recipe.min_area, 1.0)
+        bicubic = v2.InterpolationMode.BICUBIC
         self.crop = v2.RandomResizedCrop(recipe.size, area, ASPECTS, interpolation=bicubic, antialias=True)
         self.flip = v2.RandomHorizontalFlip(0.5)
         options = {
             "translate_const": int(0.45 * recipe.size),
-            "img_mean": tuple(round(value) for value in IMAGENET_MEAN),  # what appears at the borders
+            "img_mean": tuple(round(value) for value in IMAGENET_MEAN),  # fills what appears at the borders
             "interpolation": Resampling.BICUBIC,
         }
-        self.augment = None if recipe.randaug is None else rand_augment_transform(recipe.randaug, options)
+        self.rand_augment = None if recipe.randaug is None else rand_augment_transform(recipe.randaug, options)
         self.erase: Any = RandomErasing(recipe.erasing, mode="pixel", device="cpu")  # type: ignore[no-untyped-call]
 
     def __call__(self, image: Tensor, generator: Generator) -> Tensor:
-        """Apply the transform with the random numbers of ``generator``."""
+        """Augment an image with the random numbers of ``generator``."""
         with random_state(int(torch.randint(2**62, (), generator=generator))):
             image = self.flip(self.crop(image))
-            if self.augment is not None:
-                image = T.pil_to_tensor(self.augment(T.to_pil_image(image)))
-            return cast("Tensor", self.erase(normalize(image)))
+            if self.rand_augment is not None:
+                image = T.pil_to_tensor(self.rand_augment(T.to_pil_image(image)))
+            return cast("Tensor", self.erase(normalize_imagenet(image)))
 
 
-class TestTransform:
-    """Resize the short side, cut out the centre, normalise.  (C, H, W) uint8 -> (C, size, size) float"""
-
-    __test__ = False  # pytest takes it for a test
+class CenterCrop:
+    """The transform at test: resize the short side, crop the center, normalize.  (C, H, W) uint8 -> (C, size, size)"""
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         side = int(recipe.size / recipe.resize_ratio)
@@ -57,19 +56,19 @@ class TestTransform:
         self.crop = v2.CenterCrop(recipe.size)
 
     def __call__(self, image: Tensor, _: Generator) -> Tensor:
-        """Apply the transform."""
-        return normalize(self.crop(self.resize(image)))
+        """Transform an image."""
+        return normalize_imagenet(self.crop(self.resize(image)))
 
 
-def normalize(image: Tensor) -> Tensor:
-    """(C, H, W) uint8 -> float by the mean and std of ImageNet."""
+def normalize_imagenet(image: Tensor) -> Tensor:
+    """Normalize by the mean and standard deviation of ImageNet.  (C, H, W) uint8 -> float"""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (image.float() - mean) / std
 
 
 @contextmanager
 def random_state(seed: int) -> Iterator[None]:
-    """Seed the global generators that timm and torchvision draw from, and leave them as they were."""
+    """Seed the global generators that timm and torchvision use, and restore them after the block."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  # timm's
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -83,10 +82,11 @@ def random_state(seed: int) -> Iterator[None]:
 
 
 class Mixing:
-    """Mixup or CutMix of a batch with itself in reverse, and label smoothing; labels (B,) -> targets (B, K)."""
+    """Mixup or CutMix of a batch with the same batch in reverse, and label smoothing; labels (B,) -> targets (B, K)."""
 
     def __init__(self, recipe: PretrainRecipe, num_classes: int) -> None:
-        self.smoothing, self.num_classes = recipe.label_smoothing, num_classes
+        self.smoothing = recipe.label_smoothing
+        self.num_classes = num_classes
         self.mixup: Any = None
         if recipe.mixes:
             from timm.data.mixup import Mixup
@@ -100,7 +100,7 @@ class Mixing:
             )
 
     def __call__(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Mix as the seed has it."""
+        """Mix a batch with the random numbers of a seed."""
         if self.mixup is None:
             targets = F.one_hot(labels, self.num_classes).float()
             return images, targets * (1 - self.smoothing) + self.smoothing / self.num_classes

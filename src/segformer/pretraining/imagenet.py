@@ -1,10 +1,10 @@
-"""ImageNet-1K, or any folder of one folder per class, for the classification pre-training of an encoder (Sec. 4.1).
+"""ImageNet-1K, or any data set with one folder per class, for the pre-training of an encoder (Sec. 4.1).
 
-    train/<class>/*.JPEG                          val/<class>/*.JPEG         as torchvision's ImageFolder has it
+    train/<class>/*.JPEG                          val/<class>/*.JPEG         as for torchvision's ImageFolder
     ILSVRC/Data/CLS-LOC/train/<class>/*.JPEG      ILSVRC/Data/CLS-LOC/val/*.JPEG      LOC_val_solution.csv
 
-The second is the official tree, in which the images of val lie in one folder and a table says their classes.  The class
-folders of train, sorted by name, are the classes; LOC_synset_mapping.txt gives them readable names.
+The second is the official tree, where the images of val lie in one folder and a table names their classes.  The classes
+are the folders of train, sorted by name; LOC_synset_mapping.txt gives them readable names.
 """
 
 import csv
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from segformer.arrays import to_tensor
 from segformer.data.image_paths import IMAGE_SUFFIXES
 from segformer.data.images import read_image
 from segformer.data.loading import generator_of
@@ -28,21 +29,21 @@ from segformer.errors import UserError
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 OFFICIAL = Path("ILSVRC", "Data", "CLS-LOC")
-SOLUTION, NAMES = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
-LAYOUT = f"train/ and val/ of one folder per class, or the official tree {OFFICIAL}/ with {SOLUTION}"
+SOLUTION = "LOC_val_solution.csv"
+CLASS_NAMES = "LOC_synset_mapping.txt"
+LAYOUT = f"train/ and val/ with one folder per class, or the official tree {OFFICIAL}/ with {SOLUTION}"
 
 
 @dataclass(frozen=True)
-class LabelledImages:
-    """A classification data set as found: its classes and the images of each split."""
+class LabeledImages:
+    """Classes of a classification data set and the images of each split."""
 
     name: str
     classes: tuple[str, ...]
-    splits: Mapping[str, Sequence[tuple[Path, int]]] = field(repr=False)
-    """Image files, each with the index of its class."""
+    splits: Mapping[str, "ImageFiles"] = field(repr=False)
 
-    def samples(self, split: str) -> Sequence[tuple[Path, int]]:
-        """Return the samples of a split; raises a UserError that names the splits there are."""
+    def samples(self, split: str) -> "ImageFiles":
+        """Return the samples of a split; raises a UserError that names the existing splits."""
         if split not in self.splits:
             raise UserError(f"{self.name} has no split '{split}'; it has {', '.join(self.splits)}")
         return self.splits[split]
@@ -50,16 +51,16 @@ class LabelledImages:
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles(Sequence[tuple[Path, int]]):
-    """Image files with their classes, as two arrays: a million paths would be half a gigabyte in every worker."""
+    """Image files with their classes, in two arrays: a million paths would take half a gigabyte in every worker."""
 
     folder: Path
     names: NDArray[np.bytes_]
-    """(N,) paths below the folder, as the system writes them."""
+    """(N,) paths below the folder, encoded as in the file system."""
     labels: NDArray[np.int64]
-    """(N,) indices of the classes."""
+    """(N,) class indices."""
 
     @classmethod
-    def of(cls, folder: Path, names: Sequence[str], labels: Sequence[int]) -> "ImageFiles":
+    def from_names(cls, folder: Path, names: Sequence[str], labels: Sequence[int]) -> "ImageFiles":
         """Pack names and class indices."""
         return cls(folder, np.array([os.fsencode(name) for name in names]), np.array(labels, dtype=np.int64))
 
@@ -77,9 +78,10 @@ class ImageFiles(Sequence[tuple[Path, int]]):
 
 
 class ClassificationDataset(Dataset[tuple[Tensor, int]]):
-    """Samples of one split: the image (C, H, W) uint8, transformed, and the index of its class.
+    """Samples of one split: the transformed image and the index of its class.
 
-    An item is asked for by (epoch, index): the transform's random numbers are a function of (seed, epoch, index).
+    The key of an item is (augmentation number, index); the random numbers of the transform, which gets the image
+    (C, H, W) uint8, are a function of (seed, augmentation number, index).
     """
 
     def __init__(self, samples: Sequence[tuple[Path, int]], transform: Transform, seed: int = 0) -> None:
@@ -91,44 +93,41 @@ class ClassificationDataset(Dataset[tuple[Tensor, int]]):
         return len(self.samples)
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
-        epoch, index = item
+        number, index = item
         path, label = self.samples[index]
-        image = torch.from_numpy(np.ascontiguousarray(read_image(path).transpose(2, 0, 1)))
-        return self.transform(image, generator_of(self.seed, epoch, index)), label
+        image = to_tensor(read_image(path)).contiguous()
+        return self.transform(image, generator_of(self.seed, number, index)), label
 
 
-def open_images(root: str) -> LabelledImages:
-    """List the images of train and, where it is there, of val.
-
-    Raises UserError that name what is missing.
-    """
-    path = check_root(root, fits, LAYOUT)
-    train, val = (home_of(path) / split for split in ("train", "val"))
+def open_images(root: str) -> LabeledImages:
+    """List the images of train, and of val if it exists; raises a UserError that names what is missing."""
+    path = check_root(root, is_class_folders, LAYOUT)
+    train, val = (folder_of_splits(path) / split for split in ("train", "val"))
     folders, loose = scan(train)
     if loose or not folders:
-        found = f"the image {loose[0]} beside them; put it into one" if loose else "none; put the images into such"
-        raise UserError(f"{train}: expected one folder per class, found {found}")
+        found = f"the image {loose[0]} outside of them" if loose else "none"
+        raise UserError(f"{train}: expected one folder per class, found {found}; sort the images into class folders")
     splits = {"train": list_folders(train, folders, folders)}
     if val.is_dir():
         splits["val"] = open_val(val, path / SOLUTION, folders)
-    names = read_names(path / NAMES) if (path / NAMES).is_file() else {}
-    return LabelledImages(str(path), tuple(names.get(folder, folder) for folder in folders), splits)
+    names = read_names(path / CLASS_NAMES) if (path / CLASS_NAMES).is_file() else {}
+    return LabeledImages(str(path), tuple(names.get(folder, folder) for folder in folders), splits)
 
 
-def fits(root: Path) -> bool:
-    """Whether a folder looks like it."""
-    return (home_of(root) / "train").is_dir()
+def is_class_folders(root: Path) -> bool:
+    """Whether a folder looks like one of the two layouts."""
+    return (folder_of_splits(root) / "train").is_dir()
 
 
-def home_of(root: Path) -> Path:
-    """Where the splits lie."""
+def folder_of_splits(root: Path) -> Path:
+    """Return the folder that holds train/ and val/."""
     return root / OFFICIAL if (root / OFFICIAL).is_dir() else root
 
 
 def scan(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the images in a folder, sorted; hidden ones left out.
+    """Return the sorted names of the folders and of the images in a folder, without hidden ones.
 
-    No file is asked for more than its name: there are 1.28 million.
+    Files are judged by their names alone, because there are 1.28 million of them.
     """
     folders, images = [], []
     with os.scandir(folder) as entries:
@@ -143,65 +142,74 @@ def scan(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def list_folders(split: Path, folders: Sequence[str], classes: Sequence[str]) -> ImageFiles:
-    """Images of the class folders; raises a UserError that names an empty one."""
+    """List the images in the class folders; raises a UserError that names an empty one."""
     index = {name: k for k, name in enumerate(classes)}
     names: list[str] = []
     labels: list[int] = []
     for folder in folders:
         _, images = scan(split / folder)
         if not images:
-            raise UserError(f"{split / folder}: no images found in this folder of a class; complete it, or remove it")
+            raise UserError(f"{split / folder}: no images in this class folder; add some, or remove it")
         names += [f"{folder}/{image}" for image in images]
         labels += [index[folder]] * len(images)
-    return ImageFiles.of(split, names, labels)
+    return ImageFiles.from_names(split, names, labels)
 
 
 def open_val(val: Path, solution: Path, classes: Sequence[str]) -> ImageFiles:
-    """Images of val, in class folders that train has as well, or in one folder beside the official table."""
+    """List the images of val, which lie in the same class folders as those of train or all in one folder."""
     folders, images = scan(val)
     if bool(folders) == bool(images):
-        found = f"both, e.g. {folders[0]}/ and {images[0]}" if folders else "neither"
-        raise UserError(f"{val}: expected folders of classes or images, found {found}")
+        found = f"both, such as {folders[0]}/ and {images[0]}; remove one kind" if folders else "neither; add them"
+        raise UserError(f"{val}: expected either class folders or images, found {found}")
     if unknown := sorted(set(folders) - set(classes)):
-        raise UserError(f"{val / unknown[0]}: train/ has no folder of this class; add it there, or remove it here")
+        raise UserError(f"{val / unknown[0]}: this class has no folder in train/; add it there, or remove it here")
     if folders:
         return list_folders(val, folders, classes)
-    return ImageFiles.of(val, images, labels_of(images, val, solution, classes))
+    return ImageFiles.from_names(val, images, labels_of(images, val, solution, classes))
 
 
 def labels_of(images: Sequence[str], val: Path, solution: Path, classes: Sequence[str]) -> list[int]:
-    """Class indices by the official table; raises an error where it and the images do not match."""
+    """Return class indices by the official table; raises a UserError if the table does not match the images."""
     if not solution.is_file():
         raise UserError(
-            f"{solution}: expected a table of the classes of the images in {val}, found nothing; put it there "
-            f"(it comes with the download from Kaggle), or sort the images into one folder per class"
+            f"{solution}: this table of the classes of the images in {val} is missing; copy it there from the download "
+            f"(Kaggle), or sort the images into one folder per class"
         )
     rows = read_solution(solution)
     labels = []
     for image in images:
         name = rows.pop(Path(image).stem, None)
         if name not in classes:
-            wrong = "has no class" if name is None else f"is of the class {name}, which has no folder in train/"
-            raise UserError(f"{val / image}: {wrong} by {solution}; correct the table, or remove the image")
+            wrong = "no class" if name is None else f"the class {name}, which has no folder in train/"
+            raise UserError(f"{val / image}: {solution} gives it {wrong}; correct the table, or remove the image")
         labels.append(classes.index(name))
     if rows:
-        raise UserError(f"{solution}: names '{next(iter(rows))}', but there is no such image in {val}")
+        raise UserError(
+            f"{solution} names '{next(iter(rows))}', but {val} has no such image; restore it, or remove its row"
+        )
     return labels
 
 
 def read_solution(path: Path) -> dict[str, str]:
-    """Image -> class, from rows such as ILSVRC2012_val_00048981,n03995372 85 1 499 272 (the class, then boxes)."""
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    """Read {image: class} from rows such as ILSVRC2012_val_00048981,n03995372 85 1 499 272 (class and boxes)."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a table as comma-separated text, got something else ({error})") from error
     if header != ["ImageId", "PredictionString"] or not all(len(row) == 2 and row[1].strip() for row in rows):
-        raise UserError(f"{path}: expected a table with the columns ImageId and PredictionString, got something else")
+        raise UserError(f"{path}: expected the columns ImageId and PredictionString, got {header or 'none'}")
     return {image: prediction.split()[0] for image, prediction in rows}
 
 
 def read_names(path: Path) -> dict[str, str]:
-    """Folder -> readable name of a class, from lines such as n01440764 tench, Tinca tinca."""
-    rows = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    """Read {class folder: readable name} from lines such as n01440764 tench, Tinca tinca."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected UTF-8 text, got something else ({error})") from error
+    rows = [line.split(maxsplit=1) for line in lines if line.strip()]
     for row in rows:
         if len(row) != 2:
-            raise UserError(f"{path}: expected lines of a folder and a name, such as n01440764 tench, got '{row[0]}'")
+            raise UserError(f"{path}: expected lines with a folder and a name, such as n01440764 tench, got '{row[0]}'")
     return {folder: name.strip() for folder, name in rows}

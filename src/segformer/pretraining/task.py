@@ -1,47 +1,53 @@
 """Classification pre-training of an encoder, as PVTv2 and DeiT do it: recipe in, run folder out.
 
-The run folder is that of a training run, but for best/: an encoder that ``train.init_from`` takes, in the authors' own
-layout and with its classifier, and where it comes from.
+``best`` holds an encoder for ``train.init_from``, in the layout of the authors' files and with its classifier, beside
+a file that says where it comes from.
 """
 
-import io
-import math
+import hashlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any
 
-import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
-from rich.console import Console
 from safetensors.torch import save as serialize
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from segformer.checkpoints.formats import nvlabs
 from segformer.checkpoints.key_table import write
-from segformer.data.loading import generator_of, iterate, leave_signals_to_the_parent, seed_of
+from segformer.config import check_choice
+from segformer.data.loading import seed_of
 from segformer.errors import UserError
 from segformer.files import write_bytes, write_folder, write_json
 from segformer.models.classifier import Classifier, build_classifier
-from segformer.pretraining.augmentation import Mixing, TestTransform, TrainTransform
-from segformer.pretraining.imagenet import ClassificationDataset, LabelledImages, open_images
-from segformer.pretraining.journal import PretrainJournal
+from segformer.models.encoders import ENCODERS
+from segformer.pretraining.accuracy import measure_accuracy
+from segformer.pretraining.augmentation import Mixing, RandomAugmentation
+from segformer.pretraining.imagenet import ClassificationDataset, LabeledImages, open_images
+from segformer.pretraining.page import write_pretraining_page
 from segformer.pretraining.recipes import PretrainRecipe, find_pretrain_recipe, read_pretrain_recipe
-from segformer.training.journal import Silence
-from segformer.training.optim import BETAS, averaged
-from segformer.training.processes import agree_to_stop, build_fabric, first, lost_processes, stop_signals
-from segformer.training.run_folder import TRAINER, RunFolder
+from segformer.resumable import OnProgress
+from segformer.training.loader import StepBatches, build_loader
+from segformer.training.optim import build_optimizer, classification_groups, cosine_rate
+from segformer.training.processes import build_fabric
+from segformer.training.reporter import LogReporter, RunReporter
+from segformer.training.run import run_task
+from segformer.training.run_folder import RunFolder
+from segformer.training.task import Batch, BatchLoss, Note, Plan, Task, Validation
 
-ENCODER, PROVENANCE = "encoder.safetensors", "provenance.json"
+ENCODER = "encoder.safetensors"
+PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """What a run came to; ``interrupted`` is the signal that ended it early, if one did."""
+    """Outcome of a run; ``interrupted`` is the signal that ended it early, if one did."""
 
     run_dir: Path
     epoch: int
@@ -57,363 +63,213 @@ def pretrain(
     device: str = "auto",
     devices: int = 1,
     nodes: int = 1,
-    console: Console | None = None,
+    reporter: RunReporter | None = None,
 ) -> PretrainResult:
-    """Train as a recipe (or the name of one, or a recipe.json) says; the run folder is ``runs/<recipe>`` unless given.
+    """Train by a recipe, given itself, by its name or as a recipe.json, into ``run_dir`` or else ``runs/<recipe>``.
 
-    ``devices`` and ``nodes`` are those of :func:`segformer.training.run.train`.  Ctrl-C and SIGTERM save and return
-    after the current step; ``resume`` goes on from the last save, and ends with the weights that an uninterrupted run
-    has.  Needs timm.  Raises UserError for what a user can mend.
+    The other arguments, signals and errors are as in ``train``.  Needs timm.
     """
     recipe = find_pretrain_recipe(recipe) if isinstance(recipe, str) else recipe
     fabric = build_fabric(recipe.precision, device, devices, nodes)
-    console = (console or Console()) if fabric.global_rank == 0 else Console(quiet=True)
     folder = RunFolder(Path(run_dir or Path("runs") / recipe.name))
-    first(fabric, lambda: check(recipe, folder, resume=resume, world=fabric.world_size))
-    images = open_images(recipe.root)
-    console.print(
-        f"{recipe.encoder} on {images.name}: {len(images.samples('train'))} train, {len(images.samples('val'))} val "
-        f"images, {len(images.classes)} classes; {recipe.epochs} epochs in steps of {recipe.batch_size} "
-        f"on {fabric.world_size} x {fabric.device.type}",
-        soft_wrap=True,
-    )
-    with torch.random.fork_rng(), stop_signals() as stop, lost_processes(fabric):
-        torch.manual_seed(recipe.seed)
-        run = Run(fabric, recipe, folder, images, stop)
-        watcher = PretrainJournal(folder, recipe, run.total, start=run.progress["step"], console=console)
-        with watcher if fabric.global_rank == 0 else Silence() as journal:
-            run.steps(journal)
-    return run.result()
+    tasks: list[ImageNetTask] = []
+
+    def open_task() -> ImageNetTask:
+        tasks.append(ImageNetTask(recipe))
+        return tasks[-1]
+
+    outcome = run_task(open_task, fabric, folder, resume=resume, reporter=reporter or LogReporter())
+    _, epoch = tasks[-1].counter(outcome.step)
+    return PretrainResult(outcome.run_dir, epoch, outcome.best, outcome.interrupted)
 
 
-def check(recipe: PretrainRecipe, folder: RunFolder, *, resume: bool, world: int) -> None:
-    """Look at everything that may be wrong before the run, then open its folder."""
-    images = open_images(recipe.root)
-    for split in ("train", "val"):
-        images.samples(split)
-    if recipe.batch_size % (unit := 2 * world if recipe.mixes else world):
-        raise UserError(f"batch_size must be a multiple of {unit} on {world} devices, got {recipe.batch_size}")
-    TrainTransform(recipe)
-    Mixing(recipe, len(images.classes))
-    folder.open(recipe, resume=resume, read=read_pretrain_recipe)
+class ImageNetTask(Task[Classifier]):
+    """Training of a classifier by a recipe on the folders of images that it names."""
 
+    recipe: PretrainRecipe
+    metric = "top1"
+    labels = MappingProxyType({"top1": "top-1", "top5": "top-5"})
 
-class Run:
-    """A classifier on its way: what is trained, how far it has come, and where that is kept."""
+    def __init__(self, recipe: PretrainRecipe) -> None:
+        self.recipe = recipe
+        self.images = open_images(recipe.root)
+        self.steps_per_epoch = count_steps(len(self.images.samples("train")), recipe.batch_size)
+        self.plan = pretraining_plan(recipe, self.steps_per_epoch)
+        self.mixing = Mixing(recipe, len(self.images.classes))
 
-    def __init__(
-        self,
-        fabric: Fabric,
-        recipe: PretrainRecipe,
-        folder: RunFolder,
-        images: LabelledImages,
-        stop: list[signal.Signals],
-    ) -> None:
-        self.fabric, self.recipe, self.folder, self.images, self.stop = fabric, recipe, folder, images, stop
-        self.progress: dict[str, Any] = {"step": 0, "evaluated": 0, "best_top1": -1.0}
-        self.per_epoch = steps_per_epoch(len(images.samples("train")), recipe)
-        self.total = recipe.epochs * self.per_epoch
-        self.mixing = Mixing(recipe, len(images.classes))
-        self.model = build_classifier(recipe.encoder, len(images.classes), recipe.drop_path).train()
-        self.wrapped, self.optimizer = fabric.setup(self.model, build_optimizer(self.model, recipe))
-        self.average = averaged(self.model, recipe.ema)
-        if (state := folder.load_trainer()) is not None:
-            self.restore(state)
-        first(fabric, self.open_records)
+    def check(self, world_size: int, *, resume: bool) -> None:
+        """Raise a UserError for anything that would fail later."""
+        recipe = self.recipe
+        check_choice("encoder", recipe.encoder, ENCODERS)
+        self.images.samples("val")
+        unit = 2 * world_size if recipe.mixes else world_size
+        if recipe.batch_size % unit:
+            raise UserError(
+                f"batch_size must be a multiple of {unit} on {world_size} devices, got {recipe.batch_size}; raise it"
+            )
+        RandomAugmentation(recipe)
+
+    def read_recipe(self, path: Path) -> PretrainRecipe:
+        """Read a recipe.json."""
+        return read_pretrain_recipe(path)
+
+    def announcement(self, fabric: Fabric) -> str:
+        """Return one line about encoder, images, epochs and devices."""
+        images = self.images
+        return (
+            f"{self.recipe.encoder} on {images.name}: {len(images.samples('train'))} train, "
+            f"{len(images.samples('val'))} val images, {len(images.classes)} classes; {self.recipe.epochs} epochs "
+            f"in steps of {self.recipe.batch_size} on {fabric.world_size} x {fabric.device.type}"
+        )
+
+    def build(self, last: Path, note: Note) -> Classifier:
+        """Return a random classifier."""
+        return build_classifier(self.recipe.encoder, len(self.images.classes), self.recipe.drop_path)
+
+    def restore(self, model: Classifier, state: dict[str, Any], last: Path) -> None:
+        """Load the weights; raises a UserError if the images have changed since."""
+        if state["data"] != (now := images_identity(self.images)):
+            raise UserError(
+                f"{last.parent}: the run began with {state['data']}, now there is {now}; "
+                f"restore those images, or start a new run"
+            )
+        model.load_state_dict(state["model"])
+
+    def build_optimizer(self, model: Classifier) -> Optimizer:
+        """Return AdamW that does not decay norms and biases."""
+        return build_optimizer(classification_groups(model, self.recipe.weight_decay), self.recipe.lr)
 
     def facts(self) -> dict[str, Any]:
-        """Return what a run that goes on must find as it was."""
-        splits = {split: len(samples) for split, samples in self.images.splits.items()}
-        return {"name": self.images.name, "images": splits, "classes": len(self.images.classes)}
+        """Return the images and the version of timm, which augments them."""
+        classes = list(self.images.classes)
+        data = images_identity(self.images) | {"classes": classes, "fingerprint": images_fingerprint(self.images)}
+        return {"data": data, "timm": version("timm")}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what was saved; raises a UserError where the data are others by now."""
-        if state["data"] != self.facts():
-            raise UserError(
-                f"{self.folder.path}: the run began with {state['data']}, now there is {self.facts()}; "
-                f"bring those images back, or start a new run"
-            )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.progress = state["progress"]
-
-    def open_records(self) -> None:
-        """Write the manifest, and forget what was logged after the last save."""
-        self.folder.forget_after(self.progress["step"])
-        facts = {"data": self.facts(), "timm": version("timm"), "processes": self.fabric.world_size}
-        self.folder.write_manifest(facts | {"started_at_step": self.progress["step"]})
-
-    @property
-    def judged(self) -> Classifier:
-        """The model that is evaluated and kept: the average of the weights, where there is one."""
-        return cast("Classifier", self.model if self.average is None else self.average.module)
-
-    def steps(self, journal: "PretrainJournal | Silence") -> None:
-        """Take the steps that are left, with an evaluation every so often."""
-        recipe, start = self.recipe, self.progress["step"]
-        self.evaluate_if_due(journal)  # a run that was stopped during an evaluation owes it
-        journal.begin()
-        for step, batch in enumerate(iterate(self.loader(start)), start=start):
-            set_rate(self.optimizer, lr := learning_rate(step, recipe, self.per_epoch))
-            loss = self.step(step, batch)
-            self.progress["step"] = done = step + 1
-            logged = done % recipe.log_every == 0
-            if logged or self.due or self.stop:  # nothing broken is saved
-                check_finite(loss.item(), step, self.folder.last)
-            journal.step(done, loss.item() if logged else None, lr)
-            self.evaluate_if_due(journal)
-            if agree_to_stop(self.fabric, self.stop):
-                self.save()
-                break
-
-    def loader(self, start: int) -> DataLoader[Any]:
-        """Return the loader of (images (b, C, size, size) normalised, labels (b,)), a batch a step."""
-        rank, world, recipe = self.fabric.global_rank, self.fabric.world_size, self.recipe
+    def batches(self, start: int, *, rank: int, world_size: int) -> DataLoader[Batch]:
+        """Return a loader of (images (b, C, size, size) normalized, labels (b,))."""
         samples = self.images.samples("train")
-        batches = RepeatedBatches(len(samples), recipe, steps=self.total, start=start, rank=rank, world=world)
-        dataset = ClassificationDataset(samples, TrainTransform(recipe), recipe.seed)
-        return build_loader(dataset, recipe, batch_sampler=batches)
+        batches = StepBatches(
+            len(samples),
+            steps=self.plan.steps,
+            batch_size=self.plan.batch_size,
+            seed=self.plan.seed,
+            repeats=self.recipe.repeats,
+            start=start,
+            rank=rank,
+            world_size=world_size,
+        )
+        dataset = ClassificationDataset(samples, RandomAugmentation(self.recipe), self.recipe.seed)
+        return build_loader(dataset, workers=self.recipe.workers, batch_sampler=batches)
 
-    def step(self, step: int, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Mix a batch and update the weights and their average; returns the loss."""
-        seed = seed_of(self.recipe.seed, step, self.fabric.global_rank, 0)
-        torch.manual_seed(seed)  # stochastic depth: a function of the step
-        try:
-            images, labels = self.fabric.to_device(batch)
-            images, targets = self.mixing(images, labels, seed)
-            loss = optimizer_step(self.fabric, self.wrapped, self.optimizer, images, targets, self.recipe)
-        except torch.OutOfMemoryError as error:
-            now = self.recipe.micro_batch_size or len(batch[0])
-            raise UserError(f"out of memory; set micro_batch_size below {now}: the step stays the same") from error
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        return loss
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of all weights."""
+        recipe = self.recipe
+        return cosine_rate(
+            step,
+            steps=self.plan.steps,
+            warmup=recipe.warmup_epochs * self.steps_per_epoch,
+            first=recipe.warmup_lr,
+            peak=recipe.lr,
+            last=recipe.min_lr,
+        )
+
+    def seed_of_step(self, step: int, rank: int) -> int:
+        """Return the seed of mixing and stochastic depth."""
+        return seed_of(self.recipe.seed, step, rank, 0)
+
+    def augment(self, batch: Batch, seed: int) -> Batch:
+        """Mix a batch with itself; labels (b,) become targets (b, K)."""
+        return self.mixing(*batch, seed)
+
+    def loss(self, batch: Batch, fabric: Fabric) -> BatchLoss:
+        """Return the cross-entropy with soft targets."""
+        size = len(batch[0])
+        return lambda logits, _, targets: F.cross_entropy(logits, targets, reduction="sum") / size
 
     @property
-    def due(self) -> bool:
-        """Whether it is time for an evaluation."""
-        step = self.progress["step"]
-        at_epoch = step == self.total or step % (self.recipe.eval_every * self.per_epoch) == 0
-        return at_epoch and bool(step != self.progress["evaluated"])
+    def memory_advice(self) -> str:
+        """What the recipe leaves to be saved."""
+        share = self.recipe.micro_batch_size or self.recipe.batch_size
+        return f"set micro_batch_size below {share} (the step stays the same)" if share > 1 else "lower size"
 
-    def evaluate_if_due(self, journal: "PretrainJournal | Silence") -> None:
-        """Evaluate and save where the epoch asks for it, unless the run is to stop; keep the best encoder."""
-        if not self.due:
-            return
-        step, progress = self.progress["step"], self.progress
+    @property
+    def divergence_advice(self) -> str:
+        """Lower the rate, or compute more precisely."""
+        return "lower base_lr, set clip_grad, or set precision fp32"
 
-        def watch(done: int, of: int) -> None:
-            journal.evaluating(done, of)
-            if self.stop and self.fabric.world_size == 1:  # among several, all would have to leave at the same image
-                raise Stopped
+    def evaluate(self, model: Classifier, fabric: Fabric, progress: OnProgress) -> Validation:
+        """Return top-1 and top-5 accuracy on val."""
+        return Validation(measure_accuracy(fabric, model, self.images.samples("val"), self.recipe, progress))
 
-        try:
-            scores = evaluate(self.fabric, self.judged, self.images.samples("val"), self.recipe, watch)
-        except Stopped:
-            return
-        finally:
-            self.model.train()
-        journal.evaluated(step, step // self.per_epoch, scores)
-        progress["evaluated"] = step
-        if scores["top1"] > progress["best_top1"]:
-            progress["best_top1"] = scores["top1"]
-            if self.fabric.global_rank == 0:
-                self.save_best(scores)
-        self.save()
-        journal.begin()
+    def counter(self, step: int) -> tuple[str, int]:
+        """Count epochs."""
+        return "epoch", step // self.steps_per_epoch
 
-    def save_best(self, scores: dict[str, float]) -> None:
-        """Write the encoder, its classifier, and where they come from."""
+    def write_best(self, model: Classifier, folder: Path, step: int, evaluation: Validation) -> None:
+        """Write the encoder with its classifier, and where they come from."""
+        _, epoch = self.counter(step)
         facts = {
             "source": "pre-trained with segformer",
             "recipe": self.recipe.name,
             "data": Path(self.images.name).name,
-            "epoch": self.progress["step"] // self.per_epoch,
-            "val": scores,
+            "epoch": epoch,
+            "val": dict(evaluation.figures),
             "classes": self.images.classes,
         }
 
         def fill(partial: Path) -> None:
-            write_bytes(partial / ENCODER, serialize(encoder_state(self.judged), {"format": "pt"}))
+            write_bytes(partial / ENCODER, serialize(encoder_state(model), {"format": "pt"}))
             write_json(partial / PROVENANCE, facts)
 
-        write_folder(self.folder.best, fill)
+        write_folder(folder, fill)
 
-    def save(self) -> None:
-        """Write everything that going on from here takes, all or nothing."""
-        if self.fabric.global_rank == 0:
-            buffer = io.BytesIO()
-            state = {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "precision": self.fabric.strategy.precision.state_dict(),
-                "average": None if self.average is None else self.average.state_dict(),
-                "progress": self.progress,
-                "data": self.facts(),
-            }
-            torch.save(state, buffer)
-            write_folder(self.folder.last, lambda partial: write_bytes(partial / TRAINER, buffer.getvalue()))
-        self.fabric.barrier()
+    def state(self, model: Classifier) -> dict[str, Any]:
+        """Return the weights, and what tells these images from others."""
+        return {"model": model.state_dict(), "data": images_identity(self.images)}
 
-    def result(self) -> PretrainResult:
-        """Return what the run came to."""
-        return PretrainResult(
-            run_dir=self.folder.path,
-            epoch=self.progress["step"] // self.per_epoch,
-            best_top1=self.progress["best_top1"],
-            interrupted=self.stop[0] if self.stop and self.progress["evaluated"] < self.total else None,
-        )
+    def write_page(self, model: Classifier, run_dir: Path, evaluation: Validation) -> Path:
+        """Write the report."""
+        return write_pretraining_page(run_dir, self.recipe, model, self.plan.steps, self.labels)
 
 
-class Stopped(Exception):  # noqa: N818  # no error
-    """Leaves an evaluation that a signal interrupts."""
+def count_steps(num_samples: int, batch_size: int) -> int:
+    """Return the steps of an epoch: the full batches in as many samples as there are images, at least one."""
+    return max(1, num_samples // batch_size)
 
 
-def encoder_state(model: Classifier) -> dict[str, Tensor]:
-    """Return the tensors of the authors' pre-trained encoders, by their names there."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    return write(nvlabs.ENCODER, state)
-
-
-def optimizer_step(
-    fabric: Fabric, model: Any, optimizer: Any, images: Tensor, targets: Tensor, recipe: PretrainRecipe
-) -> Tensor:
-    """Accumulate the gradient over micro-batches and update; returns the loss, averaged over the global batch."""
-    size = recipe.micro_batch_size or len(images)
-    total = torch.zeros((), device=fabric.device)
-    for start in range(0, len(images), size):
-        part = slice(start, start + size)
-        with fabric.no_backward_sync(model, enabled=start + size < len(images)):
-            loss = F.cross_entropy(model(images[part]), targets[part], reduction="sum") / len(images)
-            fabric.backward(loss)
-        total += loss.detach()
-    if recipe.clip_grad is not None:
-        fabric.clip_gradients(model, optimizer, max_norm=recipe.clip_grad)
-    optimizer.step()
-    optimizer.zero_grad()
-    return cast("Tensor", fabric.all_reduce(total, reduce_op="mean"))
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups, as timm and PVT have them: what has one dimension, that is norms and biases, is not decayed."""
-    parameters = list(model.parameters())
-    return [
-        {"name": "weights", "params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"name": "norms and biases", "params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-    ]
-
-
-def build_optimizer(model: nn.Module, recipe: PretrainRecipe) -> torch.optim.Optimizer:
-    """Return AdamW over the model's parameter groups."""
-    return torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr, betas=BETAS, fused=True)
-
-
-def steps_per_epoch(num_samples: int, recipe: PretrainRecipe) -> int:
-    """Full batches in as many samples as there are images."""
-    return max(1, num_samples // recipe.batch_size)
-
-
-def learning_rate(step: int, recipe: PretrainRecipe, per_epoch: int) -> float:
-    """Learning rate at a step counted from 0: linear warm-up to the peak, then cosine decay.
-
-    The cosine counts from step 0 as well, as in timm's schedule, which PVTv2 and DeiT take (by epochs).
-    """
-    warmup, total = recipe.warmup_epochs * per_epoch, recipe.epochs * per_epoch
-    if step < warmup:
-        return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * step / warmup
-    return recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * step / total)) / 2
-
-
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group the learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
-def check_finite(loss: float, step: int, last: Path) -> None:
-    """Raise a UserError that says what to do where the loss is NaN or infinite."""
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss became {loss} at step {step}; lower base_lr, set clip_grad, or use precision fp32"
-            + (f"; {last} holds the last save before" if last.exists() else "")
-        )
-
-
-class RepeatedBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (turn, index) for the steps ``start`` ... ``steps`` - 1: an image in its so many-eth augmentation.
-
-    The images of an endless sequence of shuffles follow one another, each ``repeats`` times in a row; of each global
-    batch, the process ``rank`` of ``world`` takes every ``world``-th, so that an image's repeats go to several.
-    """
-
-    def __init__(
-        self, num_samples: int, recipe: PretrainRecipe, *, steps: int, start: int = 0, rank: int = 0, world: int = 1
-    ) -> None:
-        self.num_samples, self.recipe = num_samples, recipe
-        self.steps = range(start, steps)
-        self.rank, self.world = rank, world
-        self._shuffle: tuple[int, list[int]] = (-1, [])
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        size = self.recipe.batch_size
-        for step in self.steps:
-            yield [self.item(p) for p in range(step * size + self.rank, (step + 1) * size, self.world)]
-
-    def item(self, position: int) -> tuple[int, int]:
-        """(turn, index) at a position of the endless sequence."""
-        place, repeat = divmod(position, self.recipe.repeats)
-        shuffle, offset = divmod(place, self.num_samples)
-        return shuffle * self.recipe.repeats + repeat, self._order(shuffle)[offset]
-
-    def _order(self, shuffle: int) -> list[int]:
-        if self._shuffle[0] != shuffle:
-            generator = generator_of(self.recipe.seed, shuffle)
-            self._shuffle = shuffle, torch.randperm(self.num_samples, generator=generator).tolist()
-        return self._shuffle[1]
-
-
-def build_loader(dataset: ClassificationDataset, recipe: PretrainRecipe, **which: Any) -> DataLoader[Any]:
-    """Return a loader of what a sampler asks for."""
-    return DataLoader(
-        dataset,
-        num_workers=recipe.workers,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=leave_signals_to_the_parent,
-        prefetch_factor=4 if recipe.workers else None,
-        **which,
+def pretraining_plan(recipe: PretrainRecipe, steps_per_epoch: int) -> Plan:
+    """Return what the training loop reads of a recipe, with epochs counted in steps."""
+    return Plan(
+        steps=recipe.epochs * steps_per_epoch,
+        batch_size=recipe.batch_size,
+        micro_batch_size=recipe.micro_batch_size,
+        eval_every=recipe.eval_every * steps_per_epoch,
+        log_every=recipe.log_every,
+        seed=recipe.seed,
+        precision=recipe.precision,
+        ema=recipe.ema,
+        patience=recipe.patience,
+        clip_grad=recipe.clip_grad,
+        wandb=recipe.wandb,
     )
 
 
-@torch.inference_mode()
-def evaluate(
-    fabric: Fabric,
-    model: Classifier,
-    samples: Sequence[tuple[Path, int]],
-    recipe: PretrainRecipe,
-    progress: Callable[[int, int], None],
-) -> dict[str, float]:
-    """Return {"top1", "top5"} over all samples; each process takes its own, and all return the same."""
-    own = [(0, index) for index in range(fabric.global_rank, len(samples), fabric.world_size)]
-    dataset = ClassificationDataset(samples, TestTransform(recipe))
-    size = recipe.micro_batch_size or recipe.batch_size // fabric.world_size
-    loader = build_loader(dataset, recipe, sampler=own, batch_size=size)
-    hits, done = torch.zeros(2, dtype=torch.int64, device=fabric.device), 0
-    model.eval()
-    for batch in iterate(loader):
-        images, labels = fabric.to_device(batch)
-        hits += top_hits(model(images), labels)
-        progress(done := done + len(labels), len(own))
-    top1, top5 = cast("Tensor", fabric.all_reduce(hits, reduce_op="sum")).tolist()
-    return {"top1": top1 / len(samples), "top5": top5 / len(samples)}
+def images_identity(images: LabeledImages) -> dict[str, Any]:
+    """Return what a resumed run must find unchanged."""
+    splits = {split: len(samples) for split, samples in images.splits.items()}
+    return {"name": images.name, "images": splits, "classes": len(images.classes)}
 
 
-def top_hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many labels have the highest logit, and one of the five highest.  (B, K), (B,) -> (2,)"""
-    found = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-    return torch.stack([found[:, 0].sum(), found.sum()])
+def images_fingerprint(images: LabeledImages) -> str:
+    """Return a digest of the names of classes and images; no file is opened, as there are 1.28 million."""
+    digest = hashlib.blake2b(repr(images.classes).encode(), digest_size=8)
+    for split, files in images.splits.items():
+        digest.update(repr((split, files.names.tolist())).encode())
+        digest.update(files.labels.tobytes())
+    return digest.hexdigest()
+
+
+def encoder_state(model: Classifier) -> dict[str, Tensor]:
+    """Return the tensors of an encoder and its classifier by the names in the authors' files."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return write(nvlabs.ENCODER, state)

@@ -1,76 +1,74 @@
-"""What a training step takes, measured on this machine before any training."""
+"""What a training step costs, measured on this machine before any training."""
 
 import time
 from dataclasses import dataclass, replace
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from segformer.config import IGNORE_INDEX, Recipe
 from segformer.data.dataset import DataSource
-from segformer.models.segmenter import Segmenter
-from segformer.training.loader import StepBatches, build_loader
-from segformer.training.optim import build_optimizer
-from segformer.training.preparation import build_random, prepare_model, training_set
+from segformer.training.preparation import build_random
+from segformer.training.segmentation import SegmentationTask
 from segformer.training.step import optimizer_step
 
-STEPS, SAMPLES = 3, 16  # measured ones
+STEPS = 3  # measured ones
+SAMPLES = 16  # measured ones
 BYTES_PER_PARAMETER = 16  # weight, gradient and AdamW's two moments, in fp32
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """Time and memory of a step, and what the loader gives."""
+    """Time and memory of a training step, and the speed of the loader."""
 
     device: str
     seconds: float
-    """Of a step, data aside."""
+    """Time of a step without loading its data."""
     bytes: int
-    """Weights, gradients, optimizer state and what the backward pass keeps."""
+    """Memory of weights, gradients, optimizer state and the activations kept for the backward pass."""
     loader_rate: float
-    """Images a second that one process decodes and augments."""
+    """Images per second that one process decodes and augments."""
 
 
 def step_cost(recipe: Recipe, source: DataSource, device: str = "cpu") -> StepCost:
-    """Take a few steps and load a few samples, and say what they took; the data may not be changed by that.
-
-    Raises what training on these data would raise.
-    """
+    """Measure a few steps and load a few samples; raises what training on these data would raise."""
+    recipe = replace(recipe, train=replace(recipe.train, balanced=False))
     seconds, size = model_cost(recipe, source, device)
     return StepCost(device, seconds, size, loader_rate(recipe, source))
 
 
 def model_cost(recipe: Recipe, source: DataSource, device: str) -> tuple[float, int]:
-    """Seconds of a step on random pixels (median of a few), and bytes."""
+    """Return the median seconds of a few steps on random pixels, and their bytes of memory."""
     fabric = Fabric(accelerator=device.partition(":")[0], devices=1)
-    model = prepare_model(build_random(recipe, source), recipe, fabric)
+    task = SegmentationTask(recipe, source)
+    model = build_random(recipe, source)
+    module = task.prepare(model, fabric)
     batch = random_batch(recipe, len(source.classes))
-    kept = kept_bytes(model, batch[0][: recipe.train.micro_batch_size or len(batch[0])])
-    wrapped, optimizer = fabric.setup(model, build_optimizer(model, recipe.train))
+    kept = kept_bytes(module, batch[0][: recipe.train.micro_batch_size or len(batch[0])])
+    wrapped, optimizer = fabric.setup(module, task.build_optimizer(model))
     batch = fabric.to_device(batch)
-    weights = None if recipe.train.class_weights is None else torch.ones(len(source.classes), device=fabric.device)
     times = []
     for _ in range(1 + STEPS):
         started = time.perf_counter()
-        optimizer_step(fabric, wrapped, optimizer, batch, recipe, weights).item()
+        optimizer_step(fabric, wrapped, optimizer, batch, task).item()
         times.append(time.perf_counter() - started)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return sorted(times[1:])[STEPS // 2], kept + BYTES_PER_PARAMETER * parameters
 
 
 def random_batch(recipe: Recipe, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Return noise of the shape of a batch."""
-    batch, crop = recipe.train.batch_size, recipe.data.crop
-    images = torch.randn(batch, recipe.model.in_channels, *crop).contiguous(memory_format=torch.channels_last)
-    masks = torch.randint(num_classes, (batch, *crop), dtype=torch.uint8)
+    """Return noise in the shape of a batch."""
+    size = (recipe.train.batch_size, recipe.model.in_channels, *recipe.data.crop)
+    images = torch.randn(size).contiguous(memory_format=torch.channels_last)
+    masks = torch.randint(num_classes, (size[0], *recipe.data.crop), dtype=torch.uint8)
     masks[:, :1] = IGNORE_INDEX
     return images, masks
 
 
-def kept_bytes(model: Segmenter, images: Tensor) -> int:
-    """Bytes that a forward pass keeps for the backward pass, each storage counted once."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+def kept_bytes(module: nn.Module, images: Tensor) -> int:
+    """Return the bytes that a forward pass keeps for the backward pass, each storage counted once."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     sizes: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -80,19 +78,19 @@ def kept_bytes(model: Segmenter, images: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        logits = model(images)  # alive, so that no storage is used twice
-    del logits
+        outputs = module(images)  # kept alive, so that no storage is counted twice
+    del outputs
     return sum(sizes.values())
 
 
 def loader_rate(recipe: Recipe, source: DataSource) -> float:
-    """Images a second of one process, after one sample to warm up."""
-    alone = replace(recipe, train=replace(recipe.train, steps=1 + SAMPLES, batch_size=1, workers=0))
-    dataset = training_set(alone, source)
-    batches = iter(build_loader(dataset, StepBatches(len(dataset), alone.train)))
+    """Return the images per second of one loading process, after one sample to warm up."""
+    alone = replace(recipe.train, steps=1 + SAMPLES, batch_size=1, workers=0)
+    batches = iter(SegmentationTask(replace(recipe, train=alone), source).batches(0, rank=0, world_size=1))
     next(batches)
-    started, threads = time.perf_counter(), torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
+    started = time.perf_counter()
     try:
         for _ in batches:
             pass

@@ -1,113 +1,105 @@
-"""What a run tells while it goes: a progress bar or plain lines, metrics.jsonl, TensorBoard."""
+"""The records of a run: metrics.jsonl, TensorBoard, Weights & Biases, and what its reporter shows."""
 
 import time
 from types import TracebackType
+from typing import Any
 
 from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from segformer.config import TrainConfig
-from segformer.data.dataset import DataSource
-from segformer.evaluation.metrics import Scores
 from segformer.files import read_json
-from segformer.models.segmenter import Segmenter
-from segformer.report.predictions import picture_grid, prediction_rows
-from segformer.training.page import write_run_page
+from segformer.training.reporter import RunReporter, StepReport
 from segformer.training.run_folder import RECIPE, TENSORBOARD, RunFolder, read_metrics
+from segformer.training.task import Task, Validation
 from segformer.training.wandb_logger import WandbLogger
 
-LINE_SECONDS = 30.0  # between lines where the output is no terminal
+MEMORY = 0.95  # per step, of the average time of a step
+WARM_UP = 5  # steps whose time the average forgets
 
 
 class Journal:
-    """Reports a run's steps and evaluations; a context manager that owns the progress bar."""
+    """Writes down the steps and evaluations of a run; a context manager that opens and closes what it writes to."""
 
-    def __init__(self, folder: RunFolder, config: TrainConfig, *, start: int, console: Console) -> None:
+    def __init__(self, folder: RunFolder, task: Task[Any], reporter: RunReporter, *, start: int) -> None:
         self.folder = folder
-        self.config = config
-        self.console = console
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task("train", total=config.steps, completed=start, figures="", left="")
-        self.evaluation: TaskID | None = None
+        self.task = task
+        self.plan = task.plan
+        self.reporter = reporter
+        self.start = start
         self.tensorboard = TensorBoardLogger(root_dir=folder.path, name=TENSORBOARD, version="")
-        self.wandb = WandbLogger(config.wandb, folder.path, read_json(folder.path / RECIPE)) if config.wandb else None
-        self.figures = {"loss": "", "mIoU": "", "img/s": ""}
+        project = self.plan.wandb
+        self.wandb = WandbLogger(project, folder.path, read_json(folder.path / RECIPE)) if project else None
         self.seconds_per_step: float | None = None
         self.seconds_before = max((line.get("seconds", 0.0) for line in read_metrics(folder.path)), default=0.0)
-        self.opened = self.started = self.printed = time.perf_counter()
+        self.opened = time.perf_counter()
+        self.begin(start)
 
     def __enter__(self) -> "Journal":
-        self.bar.start()
+        self.reporter.start(self.plan.steps, self.start)
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.bar.stop()
+        self.reporter.stop()
         for logger in self._loggers():
             logger.finalize("")
 
-    def begin(self) -> None:
-        """Start the clock of a step."""
-        self.started = time.perf_counter()
+    def begin(self, step: int) -> None:
+        """Start the clock of the steps after this one."""
+        self.timed_from = step
+        self.clock_started = time.perf_counter()
 
     def step(self, step: int, loss: float | None, lr: float) -> None:
-        """Take note of a finished step; ``loss`` is given where it is to be logged."""
-        seconds = time.perf_counter() - self.started
-        # The first step also pays for warming up: it must not weigh on the time left for long.
-        old = self.seconds_per_step
-        self.seconds_per_step = seconds if old is None or step < 5 else 0.95 * old + 0.05 * seconds
-        rate = self.config.batch_size / self.seconds_per_step
-        left = self.seconds_per_step * (self.config.steps - step)
-        if loss is not None:
-            self._log(step, {"loss": loss, "lr": lr, "images_per_second": rate})
-            self._show({"loss": f"loss {loss:.3f}", "img/s": f"{rate:.1f} img/s"})
-            self._print_now_and_then(f"step {step}/{self.config.steps}  {self._figures()}  {clock(left)} left")
-        self.bar.update(self.task, completed=step, left=f"{clock(left)} left")
+        """Record a finished step; ``loss`` is None if the step is not logged."""
+        self.reporter.advance(step)
+        if loss is None:
+            return
+        seconds = self._time_of_step(step)
+        rate = self.plan.batch_size / seconds
+        self._log(step, {"loss": loss, "lr": lr, "images_per_second": rate})
+        self.reporter.report(StepReport(step, self.plan.steps, loss, rate, seconds * (self.plan.steps - step)))
+
+    def _time_of_step(self, step: int) -> float:
+        """Average seconds of a step; the last ones count most, and the first ones of a run, which are slow, not."""
+        passed = max(step - self.timed_from, 1)
+        seconds = (time.perf_counter() - self.clock_started) / passed
+        kept = MEMORY**passed
+        if self.seconds_per_step is not None and step - self.start >= WARM_UP:
+            seconds = kept * self.seconds_per_step + (1 - kept) * seconds
+        self.seconds_per_step = seconds
+        self.begin(step)
+        return seconds
 
     def evaluating(self, done: int, total: int) -> None:
         """Show the progress of an evaluation."""
-        if self.evaluation is None:
-            self.evaluation = self.bar.add_task("evaluate", total=total, figures="", left="")
-        self.bar.update(self.evaluation, completed=done)
+        self.reporter.evaluating(done, total)
 
-    def evaluated(self, step: int, scores: Scores, model: Segmenter, source: DataSource, split: str) -> None:
-        """Take note of a finished evaluation, with pictures for TensorBoard."""
-        if self.evaluation is not None:
-            self.bar.remove_task(self.evaluation)
-            self.evaluation = None
-        pictures = picture_grid(prediction_rows(model, source, split))
-        self.tensorboard.experiment.add_image(split, pictures, step, dataformats="HWC")
-        if self.wandb is not None:
-            self.wandb.log_picture(split, pictures, step)
-        self._show({"mIoU": f"mIoU {scores.miou:.3f}"})
-        self._log(step, {f"val/{name}": value for name, value in scores.summary().items()})
-        self.console.print(f"step {step}: " + "  ".join(f"{k} {v:.4f}" for k, v in scores.summary().items()))
+    def evaluated(self, step: int, evaluation: Validation, model: Any) -> None:
+        """Record a finished evaluation, with pictures for the loggers if the task has some."""
+        unit, count = self.task.counter(step)
+        self._log_pictures(step, model)
+        figures = {f"val/{name}": value for name, value in evaluation.figures.items()}
+        self._log(step, figures if unit == "step" else {unit: count, **figures})
+        names = sorted(evaluation.figures, key=lambda name: name != self.task.metric)
+        shown = {self.task.labels.get(name, name): evaluation.figures[name] for name in names}
+        self.reporter.evaluated(f"{unit} {count}", shown)
+        self.begin(step)
 
     def note(self, line: str) -> None:
-        """Print a line."""
-        self.console.print(line)
+        """Show a line."""
+        self.reporter.note(line)
 
-    def report(self, model: Segmenter, source: DataSource, split: str, scores: Scores | None) -> None:
-        """Write report.html."""
-        path = write_run_page(self.folder.path, model, source, split, scores)
-        self.console.print(f"report: {path}", soft_wrap=True)
+    def write_page(self, model: Any, evaluation: Validation) -> None:
+        """Write report.html and say where it lies."""
+        path = self.task.write_page(model, self.folder.path, evaluation)
+        self.reporter.note(f"report: {path}")
 
-    def _show(self, figures: dict[str, str]) -> None:
-        self.figures |= figures
-        self.bar.update(self.task, figures=self._figures())
-
-    def _figures(self) -> str:
-        return "  ".join(filter(None, self.figures.values()))
+    def _log_pictures(self, step: int, model: Any) -> None:
+        pictures = self.task.pictures(model)
+        if pictures is None:
+            return
+        self.tensorboard.experiment.add_image(self.task.split, pictures, step, dataformats="HWC")
+        if self.wandb is not None:
+            self.wandb.log_picture(self.task.split, pictures, step)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.opened
@@ -118,47 +110,30 @@ class Journal:
     def _loggers(self) -> list[Logger]:
         return [self.tensorboard] if self.wandb is None else [self.tensorboard, self.wandb]
 
-    def _print_now_and_then(self, line: str) -> None:
-        now = time.perf_counter()
-        if not self.console.is_terminal and now - self.printed > LINE_SECONDS:
-            self.printed = now
-            self.console.print(line)
 
+class NullJournal:
+    """The journal of the processes that record nothing."""
 
-class Silence:
-    """The journal of the processes that do not report."""
-
-    def __enter__(self) -> "Silence":
+    def __enter__(self) -> "NullJournal":
         return self
 
     def __exit__(self, *_: object) -> None:
         """Nothing is open."""
 
-    def begin(self) -> None:
-        """Say nothing."""
+    def begin(self, *_: object) -> None:
+        """Record nothing."""
 
     def step(self, *_: object) -> None:
-        """Say nothing."""
+        """Record nothing."""
 
     def evaluating(self, *_: object) -> None:
-        """Say nothing."""
+        """Record nothing."""
 
     def evaluated(self, *_: object) -> None:
-        """Say nothing."""
+        """Record nothing."""
 
     def note(self, *_: object) -> None:
-        """Say nothing."""
+        """Record nothing."""
 
-    def report(self, *_: object) -> None:
-        """Say nothing."""
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss.
-
-    >>> clock(3671)
-    '1:01:11'
-    """
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    def write_page(self, *_: object) -> None:
+        """Record nothing."""

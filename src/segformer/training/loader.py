@@ -1,64 +1,74 @@
-"""Which samples make up the batch of a step: a function of (seed, step), so that a run can go on anywhere."""
+"""Which samples make up the batch of a step: a function of (seed, step), so that a run can resume at any step."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from segformer.config import TrainConfig
-from segformer.data.loading import SegmentationDataset, generator_of, leave_signals_to_the_parent
-from segformer.data.transforms import stack
-from segformer.errors import UserError
+from segformer.data.loading import generator_of, leave_signals_to_the_parent
+
+PREFETCHED = 4  # batches that each worker loads ahead
 
 
 class StepBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) for the steps ``start`` ... ``steps`` - 1; epochs follow one another without a gap.
+    """Batches of (augmentation number, index) for the steps ``start`` ... ``steps`` - 1.
 
-    Of each global batch, the process ``rank`` of ``world`` takes its share.
+    The images of an endless sequence of shuffles follow one another, each ``repeats`` times in a row (repeated
+    augmentation; with 1, the augmentation number is the epoch).  The process ``rank`` of ``world_size`` takes every
+    ``world_size``-th sample of a global batch, so that the repeats of an image go to different processes.
     """
 
-    def __init__(self, num_samples: int, config: TrainConfig, *, start: int = 0, rank: int = 0, world: int = 1) -> None:
-        if config.batch_size % world:
-            raise UserError(
-                f"train.batch_size must be a multiple of the {world} devices, got {config.batch_size}; raise it"
-            )
+    def __init__(
+        self,
+        num_samples: int,
+        *,
+        steps: int,
+        batch_size: int,
+        seed: int,
+        repeats: int = 1,
+        start: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        assert batch_size % world_size == 0
         self.num_samples = num_samples
-        self.config = config
-        self.start = start
+        self.batch_size = batch_size
+        self.seed = seed
+        self.repeats = repeats
+        self.steps = range(start, steps)
         self.rank = rank
-        self.world = world
+        self.world_size = world_size
+        self._shuffle: tuple[int, list[int]] = (-1, [])
 
     def __len__(self) -> int:
-        return self.config.steps - self.start
+        return len(self.steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in range(self.start, self.config.steps):
-            first = step * self.config.batch_size
-            yield [self.item(p) for p in range(first + self.rank, first + self.config.batch_size, self.world)]
+        for step in self.steps:
+            begin = step * self.batch_size
+            yield [self.item(p) for p in range(begin + self.rank, begin + self.batch_size, self.world_size)]
 
     def item(self, position: int) -> tuple[int, int]:
-        """(epoch, index) of the sample at a position of the endless sequence of epochs."""
-        epoch, offset = divmod(position, self.num_samples)
-        return epoch, self._order(epoch)[offset]
+        """Return (augmentation number, index) at a position of the endless sequence."""
+        image, repeat = divmod(position, self.repeats)
+        shuffle, offset = divmod(image, self.num_samples)
+        return shuffle * self.repeats + repeat, self._order(shuffle)[offset]
 
-    def _order(self, epoch: int) -> list[int]:
-        if getattr(self, "_cached_epoch", None) != epoch:
-            generator = generator_of(self.config.seed, epoch)
-            self._cached_order: list[int] = torch.randperm(self.num_samples, generator=generator).tolist()
-            self._cached_epoch = epoch
-        return self._cached_order
+    def _order(self, shuffle: int) -> list[int]:
+        if self._shuffle[0] != shuffle:
+            generator = generator_of(self.seed, shuffle)
+            self._shuffle = (shuffle, torch.randperm(self.num_samples, generator=generator).tolist())
+        return self._shuffle[1]
 
 
-def build_loader(dataset: SegmentationDataset, batches: StepBatches) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Return the loader of (images (b, C, H, W) normalised, masks (b, H, W) uint8), a batch a step."""
-    workers = batches.config.workers
+def build_loader(dataset: Dataset[Any], *, workers: int, **options: Any) -> DataLoader[Any]:
+    """Return a loader with ``workers`` processes; ``options`` say what it loads, as ``DataLoader`` takes them."""
     return DataLoader(
         dataset,
-        batch_sampler=batches,
         num_workers=workers,
-        collate_fn=stack,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_signals_to_the_parent,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=PREFETCHED if workers else None,
+        **options,
     )

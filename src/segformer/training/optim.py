@@ -1,5 +1,6 @@
-"""AdamW, its parameter groups, and the learning rate as a function of the step (Sec. 4.1 and the released recipes)."""
+"""AdamW, the groups of its parameters, and learning rates as functions of the step."""
 
+import math
 from typing import Any
 
 import torch
@@ -10,13 +11,19 @@ from segformer.config import TrainConfig
 from segformer.models.segmenter import Segmenter
 
 BETAS = (0.9, 0.999)
+Groups = list[dict[str, Any]]
 
 
-def parameter_groups(model: Segmenter, config: TrainConfig) -> list[dict[str, Any]]:
-    """Three groups: encoder, the encoder's norm layers (no weight decay), decoder (learning rate times a factor).
+def build_optimizer(groups: Groups, lr: float) -> torch.optim.Optimizer:
+    """Return AdamW; ``lr`` is the learning rate of groups that have none of their own."""
+    return torch.optim.AdamW(groups, lr=lr, betas=BETAS, fused=True)
 
-    What is frozen is in none.
-    Biases of linear layers and convolutions and the decoder's norm are decayed, as in the released recipes.
+
+def segmentation_groups(model: Segmenter, config: TrainConfig) -> Groups:
+    """Three groups, as in the released recipes: encoder, norm layers of the encoder (not decayed), decoder.
+
+    Weight decay also acts on the biases of linear layers and convolutions and on the norm of the decoder.  Frozen
+    parameters are in no group.
     """
     norms = {id(p) for p in model.encoder.norm_parameters()}
     encoder = list(model.encoder.parameters())
@@ -33,28 +40,42 @@ def parameter_groups(model: Segmenter, config: TrainConfig) -> list[dict[str, An
     ]
 
 
-def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """Return the exponential moving average of a model's weights, which starts from its first update."""
-    if decay is None:
-        return None
-    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+def classification_groups(model: nn.Module, weight_decay: float) -> Groups:
+    """Two groups, as in timm and PVT: parameters of one dimension, which are norms and biases, are not decayed."""
+    parameters = list(model.parameters())
+    return [
+        {"name": "weights", "params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"name": "norms and biases", "params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+    ]
 
 
-def build_optimizer(model: Segmenter, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW over the model's parameter groups."""
-    return torch.optim.AdamW(parameter_groups(model, config), lr=config.lr, betas=BETAS, fused=True)
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Encoder's learning rate at a step counted from 0: polynomial decay times linear warm-up."""
+def polynomial_rate(step: int, config: TrainConfig) -> float:
+    """Learning rate of the encoder at a step counted from 0: polynomial decay times linear warm-up (Sec. 4.1)."""
     decayed: float = config.lr * (1 - step / config.steps) ** config.power
     if step >= config.warmup_steps:
         return decayed
     return decayed * (1 - (1 - step / config.warmup_steps) * (1 - config.warmup_ratio))
 
 
+def cosine_rate(step: int, *, steps: int, warmup: int, first: float, peak: float, last: float) -> float:
+    """Learning rate at a step counted from 0: linear warm-up from ``first`` to ``peak``, then cosine decay to ``last``.
+
+    The cosine counts from step 0 as well, as in timm's schedule, which PVTv2 and DeiT use (per epoch).
+    """
+    if step < warmup:
+        return first + (peak - first) * step / warmup
+    return last + (peak - last) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its learning rate, from the encoder's."""
+    """Set the learning rate of every group to ``lr`` times the factor of the group."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_factor"]
+        group["lr"] = lr * group.get("lr_factor", 1.0)
+
+
+def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
+    """Return an exponential moving average of the weights, which begins with its first update; None without decay."""
+    if decay is None:
+        return None
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: data, class weights, the model as the recipe wants it trained."""
+"""What segmentation training needs before its first step: data, class weights, and the model in training mode."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import numpy as np
 from lightning_fabric import Fabric
-from rich.console import Console
 from torch import nn
 
 from segformer.checkpoints.fine_tuning import initialize
@@ -25,16 +24,14 @@ from segformer.data.transforms import SegmentationTransform
 from segformer.errors import UserError
 from segformer.models.build import build_from_card
 from segformer.models.segmenter import Segmenter
-from segformer.training.run_folder import RunFolder
+from segformer.training.task import Note
 
 
 def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
-    """Return the augmented training split; raises a UserError where a split is empty or weights do not fit."""
+    """Return the augmented training split; raises a UserError if a split is empty or class weights do not fit."""
     for split in (recipe.data.train_split, recipe.data.val_split):
         if not source.samples(split):
-            raise UserError(
-                f"{source.name}: no images in the split '{split}'; it takes some to train on and some to evaluate on"
-            )
+            raise UserError(f"{source.name}: the split '{split}' has no images; training and evaluation both need some")
     weights = recipe.train.class_weights
     if weights is not None and len(weights) != len(source.classes):
         raise UserError(f"train.class_weights must have {len(source.classes)} values, got {len(weights)}")
@@ -50,48 +47,50 @@ def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
 
 
 def check_data(recipe: Recipe, source: DataSource) -> None:
-    """Raise a UserError for the first fault that the doctor finds without decoding a file."""
+    """Raise a UserError for the first fault that the data doctor finds without decoding a file."""
     used = {recipe.data.train_split, recipe.data.val_split}
     splits = {name: samples for name, samples in source.splits.items() if name in used}
     errors = diagnose(replace(source, splits=splits), cheap=True).errors
     if errors:
-        first, also = errors[0], f"; and {len(errors) - 1} more faults" if len(errors) > 1 else ""
+        first = errors[0]
         where = f"{first.files[0]}: " if first.files else ""
+        also = f"; and {len(errors) - 1} more faults" if len(errors) > 1 else ""
         raise UserError(f"{where}{first.problem}; {first.fix}{also}; see segformer inspect {source.name}")
 
 
 def training_decoding(recipe: Recipe) -> Decoding:
-    """Return how training images are decoded: where the recipe allows it, no larger than its largest resize needs."""
-    decoding, data = Decoding.from_model(recipe.model, recipe.preprocessing), recipe.data
+    """Return how training images are decoded: no larger than the largest resize needs, if the recipe allows that."""
+    decoding = Decoding.from_model(recipe.model, recipe.preprocessing)
+    data = recipe.data
     largest = (math.ceil(data.resize[0] * data.ratio[1]), math.ceil(data.resize[1] * data.ratio[1]))
     return replace(decoding, enough=largest) if data.reduced_decode else decoding
 
 
-def build_initialized(recipe: Recipe, source: DataSource, folder: RunFolder, console: Console) -> Segmenter:
-    """Return the model to train: that of a run that goes on, one like ``train.init_from``, or a random one.
+def build_initialized(recipe: Recipe, source: DataSource, last: Path, note: Note) -> Segmenter:
+    """Return the model to train: like the one saved in ``last``, like ``train.init_from``, or random.
 
-    LayerNorm's eps is a property of the weights: it is taken over with them.
+    The eps of a LayerNorm belongs to its weights and is loaded with them.
     """
-    card = describe(recipe, source)
-    if folder.last.exists():
-        return build_from_card(read_card(folder.last / CONFIG))
+    card = training_card(recipe, source)
+    if last.exists():
+        return build_from_card(read_card(last / CONFIG))
     if recipe.train.init_from is None:
         return build_from_card(card)
     weights = read_weights(recipe.train.init_from)
     config = replace(card.model, norm_eps=weights.config.norm_eps, embed_norm_eps=weights.config.embed_norm_eps)
     provenance = card.provenance | {"init_from": recipe.train.init_from}
     model = build_from_card(replace(card, model=config, provenance=provenance))
-    for note in initialize(model, weights):
-        console.print(f"note: {recipe.train.init_from}: {note}", soft_wrap=True)
+    for line in initialize(model, weights):
+        note(f"note: {recipe.train.init_from}: {line}")
     return model
 
 
 def build_random(recipe: Recipe, source: DataSource) -> Segmenter:
-    """Return a random model as the recipe has it, whatever it starts from."""
-    return build_from_card(describe(recipe, source))
+    """Return a random model of the recipe's architecture, even if the recipe starts from other weights."""
+    return build_from_card(training_card(recipe, source))
 
 
-def describe(recipe: Recipe, source: DataSource) -> ModelCard:
+def training_card(recipe: Recipe, source: DataSource) -> ModelCard:
     """Return the card of the model that a recipe trains on these data."""
     return ModelCard(
         model=recipe.model,
@@ -104,17 +103,15 @@ def describe(recipe: Recipe, source: DataSource) -> ModelCard:
     )
 
 
-def with_class_weights(recipe: Recipe, source: DataSource) -> Recipe:
-    """Return the recipe with the weights that ``train.balanced`` asks for, from the masks of the training split."""
+def class_weights_of(recipe: Recipe, source: DataSource) -> tuple[float, ...] | None:
+    """Return the weight of each class in the loss; ``train.balanced`` counts them in the training masks."""
     if not recipe.train.balanced:
-        return recipe
-    pixels = count_pixels(source, source.samples(recipe.data.train_split))
-    weights = balanced_weights(pixels)
-    return replace(recipe, train=replace(recipe.train, balanced=False, class_weights=weights))
+        return recipe.train.class_weights
+    return balanced_weights(count_pixels(source, source.samples(recipe.data.train_split)))
 
 
 def count_pixels(source: DataSource, samples: Sequence[Sample]) -> list[int]:
-    """Labelled pixels of each class; of image files only the masks are read."""
+    """Count the labeled pixels of each class; of image files, only the masks are read."""
     counts = np.zeros(256, dtype=np.int64)
     for sample in samples:
         mask = read_mask(sample.mask) if type(sample) is Pair else sample.read()[1]
@@ -123,39 +120,43 @@ def count_pixels(source: DataSource, samples: Sequence[Sample]) -> list[int]:
 
 
 def prepare_model(model: Segmenter, recipe: Recipe, fabric: Fabric) -> Segmenter:
-    """Put a model into training mode, with what the recipe freezes, recomputes and compiles."""
+    """Put a model into training mode, with what the recipe freezes and recomputes.
+
+    Raises a UserError if it freezes more stages than the encoder has.
+    """
     config = recipe.train
+    stages = len(model.encoder.named_stages())
+    if config.frozen_stages > stages:
+        raise UserError(f"train.frozen_stages must be at most the {stages} of the encoder, got {config.frozen_stages}")
     model.train()
     model.encoder.freeze(config.frozen_stages)
     model.encoder.recompute(config.checkpointing)
     if config.frozen_norm:
         model.decoder.freeze_norm()
-    elif fabric.world_size > 1 and fabric.device.type == "cuda":  # torch has no synchronised norm for the CPU
+    if fabric.world_size > 1 and fabric.device.type == "cuda":  # torch has no synchronized norm for the CPU
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
-        model.decoder = convert(model.decoder)
-    if config.compile:
-        model.compile()
+        model = convert(model)
     return model
 
 
 def step_in_words(recipe: Recipe, fabric: Fabric) -> str:
-    """Say how a step's batch is made up, where it is divided.
+    """Say how the batch of a step is divided over devices and micro-batches, if it is.
 
     >>> from segformer.recipes import RECIPES
     >>> step_in_words(RECIPES["ade20k_b0"], Fabric(accelerator="cpu"))
     'of 16'
     """
-    config, world = recipe.train, fabric.world_size
-    share = config.batch_size // world
-    micro = min(config.micro_batch_size or share, share)
-    if world == 1 and micro == share:
-        return f"of {config.batch_size}"
-    devices = f"{world} devices x " if world > 1 else ""
-    return f"of {config.batch_size} = {devices}{-(-share // micro)} x {micro}"
+    batch_size = recipe.train.batch_size
+    devices = fabric.world_size
+    share = batch_size // devices
+    micro = min(recipe.train.micro_batch_size or share, share)
+    if devices == 1 and micro == share:
+        return f"of {batch_size}"
+    return f"of {batch_size} = {f'{devices} devices x ' if devices > 1 else ''}{-(-share // micro)} x {micro}"
 
 
-def describe_data(source: DataSource) -> dict[str, Any]:
-    """Return the part of the manifest that says what was trained on."""
+def data_facts(source: DataSource) -> dict[str, Any]:
+    """Return what the manifest records about the data."""
     return {
         "name": source.name,
         "classes": list(source.classes),

@@ -1,4 +1,4 @@
-"""One run as one process or as many: who speaks first, when to stop, and what to say when one is lost."""
+"""A run as one process or several: which one acts and speaks for all, when all stop, what happens if one is lost."""
 
 import atexit
 import os
@@ -19,15 +19,16 @@ from segformer.errors import UserError
 
 T = TypeVar("T")
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+REPORTED = (UserError, OSError, ModuleNotFoundError)  # the command line reports them in one line, with status 2
 LOST = ("Connection closed", "Connection reset", "Broken pipe", "NCCL", "Socket Timeout", "Timed out waiting")
 
 
-class Elsewhere(SystemExit):
-    """Ends a process quietly: the first one has said what is wrong."""
+class SilentExit(SystemExit):
+    """Ends a process without a message: the first process reports the error."""
 
 
 def build_fabric(precision: str, device: str, devices: int = 1, nodes: int = 1) -> Fabric:
-    """Return the devices of a run, started: those that torchrun or SLURM say, else so many of a kind."""
+    """Launch Fabric on some devices of each machine; torchrun and SLURM override both numbers."""
     if min(devices, nodes) < 1:
         raise UserError(f"devices and nodes must be at least 1, got {devices} and {nodes}")
     kind, _, number = device.partition(":")
@@ -42,12 +43,12 @@ def build_fabric(precision: str, device: str, devices: int = 1, nodes: int = 1) 
     )
     fabric.launch()
     if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
-        atexit.register(end_connection)  # for NCCL Fabric does
+        atexit.register(end_connection)  # Fabric does this for NCCL
     return fabric
 
 
 def end_connection() -> None:
-    """End gloo's threads before the interpreter does: left to run, they abort one process in fifty on its way out."""
+    """End gloo's threads before the interpreter exits: left alone, they abort about one exiting process in fifty."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -57,35 +58,40 @@ def started_outside() -> bool:
     return "LOCAL_RANK" in os.environ or os.environ.get("SLURM_NTASKS", "1") != "1"
 
 
-def is_first() -> bool:
-    """Whether this process is the one that speaks."""
+def is_rank_zero() -> bool:
+    """Whether this process is the one that reports."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def device_name(device: torch.device) -> str:
-    """Name of a GPU, or cpu, mps."""
+    """Return the name of a GPU, or "cpu" or "mps"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def first(fabric: Fabric, act: Callable[[], T]) -> T | None:
-    """Let the first process act while the others wait; what it raises ends them all, and it alone reports it."""
+def on_rank_zero(fabric: Fabric, act: Callable[[], T]) -> T | None:
+    """Call a function in the first process while the others wait; they get None.
+
+    An error that it raises ends all processes, and only the first one reports it.
+    """
     if fabric.world_size == 1:
         return act()
-    result, error = None, None
+    result: T | None = None
+    error: Exception | None = None
     if fabric.global_rank == 0:
         try:
             result = act()
-        except (ValueError, OSError, ModuleNotFoundError) as found:
+        except Exception as found:
             error = found
-    if fabric.broadcast(error is not None):
+    status = 0 if error is None else 2 if isinstance(error, REPORTED) else 1
+    if status := fabric.broadcast(status):
         if error is not None:
             raise error
-        raise Elsewhere(2)
+        raise SilentExit(status)
     return result
 
 
 def agree_to_stop(fabric: Fabric, received: list[signal.Signals]) -> bool:
-    """Whether any process was told to stop; then all of them take note of its signal."""
+    """Whether any process received a signal to stop; if so, all of them note its number."""
     if fabric.world_size > 1:
         number = torch.tensor(int(received[0]) if received else 0, device=fabric.device)
         highest = int(cast("torch.Tensor", fabric.all_reduce(number, reduce_op="max")))
@@ -96,21 +102,21 @@ def agree_to_stop(fabric: Fabric, received: list[signal.Signals]) -> bool:
 
 @contextmanager
 def lost_processes(fabric: Fabric) -> Iterator[None]:
-    """Turn what the others' silence does to a collective operation into an error that says what to do."""
+    """Turn the error of a collective operation whose other processes are gone into a UserError."""
     try:
         yield
     except RuntimeError as error:
         if fabric.world_size == 1 or not any(word in str(error) for word in LOST):
             raise
         raise UserError(
-            f"another of the {fabric.world_size} processes of this run has ended; start them all again with --resume"
+            f"another of the {fabric.world_size} processes of this run has ended; start all of them again with --resume"
         ) from error
 
 
 def launch(arguments: Sequence[str], devices: int) -> int:
-    """Run ``segformer`` with these arguments as so many processes, and return the exit status.
+    """Run ``segformer`` with these arguments as one process per device, and return the exit status.
 
-    Where one of them fails the others are ended; raises UserError that says which was killed.
+    If one process fails, the others are ended.  Raises a UserError that names a process that was killed.
     """
     import logging
 
@@ -137,7 +143,7 @@ def launch(arguments: Sequence[str], devices: int) -> int:
                 name = signal.Signals(-failure.exitcode).name
                 raise UserError(
                     f"process {rank} of {devices} was killed ({name}), and the others ended with it; "
-                    f"go on from the last save with --resume"
+                    f"resume from the last save with --resume"
                 ) from None
             return failure.exitcode
     return 0
@@ -151,7 +157,7 @@ def _no_logs(folder: str) -> Any:
 
 @contextmanager
 def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collect Ctrl-C and SIGTERM instead of dying of them; a second Ctrl-C stops at once."""
+    """Collect Ctrl-C and SIGTERM in a list instead of ending the process; a second Ctrl-C ends it at once."""
     received: list[signal.Signals] = []
     if threading.current_thread() is not threading.main_thread():
         yield received

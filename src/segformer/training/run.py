@@ -1,121 +1,77 @@
-"""One training run: recipe in, run folder out."""
+"""The one training loop: a task in, a run folder out."""
 
-import copy
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
-from segformer.checkpoints.model_folder import read_model_folder
-from segformer.config import Recipe
-from segformer.data.dataset import DataSource
-from segformer.data.loading import SegmentationDataset, iterate, seed_of
-from segformer.data.sources.catalog import open_data
-from segformer.evaluation.evaluate import score
-from segformer.models.segmenter import Segmenter
-from segformer.recipes import find_recipe
-from segformer.training.journal import Journal, Silence
-from segformer.training.loader import StepBatches, build_loader
-from segformer.training.optim import averaged, build_optimizer, learning_rate, set_learning_rate
-from segformer.training.preparation import (
-    build_initialized,
-    check_data,
-    describe_data,
-    prepare_model,
-    step_in_words,
-    training_set,
-    with_class_weights,
-)
-from segformer.training.processes import agree_to_stop, build_fabric, device_name, first, lost_processes, stop_signals
+from segformer.data.loading import iterate
+from segformer.errors import UserError
+from segformer.training.journal import Journal, NullJournal
+from segformer.training.optim import averaged, set_learning_rate
+from segformer.training.processes import agree_to_stop, device_name, lost_processes, on_rank_zero, stop_signals
+from segformer.training.progress import Progress
+from segformer.training.reporter import RunReporter, SilentReporter
 from segformer.training.run_folder import RunFolder
-from segformer.training.step import check_finite, optimizer_step, out_of_memory
-
-if TYPE_CHECKING:
-    from segformer.evaluation.metrics import Scores
+from segformer.training.step import check_finite, is_out_of_memory, optimizer_step
+from segformer.training.task import Batch, Note, Task, Validation
 
 
 @dataclass(frozen=True)
-class TrainResult:
-    """What a run came to; ``interrupted`` is the signal that ended it early, if one did."""
+class Outcome:
+    """Outcome of a run; ``interrupted`` is the signal that ended it early, if one did."""
 
     run_dir: Path
     step: int
-    best_miou: float
+    best: float
     best_step: int
     interrupted: signal.Signals | None
 
 
-def train(
-    recipe: Recipe | str,
-    run_dir: str | Path | None = None,
-    *,
-    resume: bool = False,
-    device: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
-    console: Console | None = None,
-) -> TrainResult:
-    """Train as a recipe (or the name of one, or a recipe.json) says; the run folder is ``runs/<recipe>`` unless given.
+def run_task(
+    open_task: Callable[[], Task[Any]], fabric: Fabric, folder: RunFolder, *, resume: bool, reporter: RunReporter
+) -> Outcome:
+    """Train a task in a new run folder, or resume the run that the folder holds.
 
-    ``devices`` is how many of this kind to use, on each of ``nodes`` machines; where torchrun or SLURM started the
-    processes, they say it.  Ctrl-C and SIGTERM save and return after the current step; ``resume`` goes on from the
-    last save, and ends with the weights that an uninterrupted run has.  Raises UserError or
-    UserError for what a user can mend.
+    Ctrl-C and SIGTERM save and return after the current step.  Raises a UserError for what a user can correct, in one
+    process if there are several.
     """
-    recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    fabric = build_fabric(recipe.train.precision, device, devices, nodes)
-    console = (console or Console()) if fabric.global_rank == 0 else Console(quiet=True)
-    folder = RunFolder(Path(run_dir or Path("runs") / recipe.name))
-    source = first(fabric, lambda: check(recipe, folder, resume=resume, console=console)) or open_data(recipe.data)
-    if fabric.global_rank == 0:
-        announce(fabric, recipe, source, console)
-    exact = determinism(recipe.train.deterministic)
+    reporter = reporter if fabric.global_rank == 0 else SilentReporter()
+    task = on_rank_zero(fabric, lambda: open_run(open_task, fabric, folder, resume, reporter.note)) or open_task()
+    reporter.note(task.announcement(fabric))
+    exact = determinism(task.plan.deterministic)
     with torch.random.fork_rng(), stop_signals() as stop, lost_processes(fabric), exact:
-        torch.manual_seed(recipe.train.seed)
-        model = build_initialized(recipe, source, folder, console)
-        run = Run(fabric, with_class_weights(recipe, source), folder, source, model, stop)
-        watcher = Journal(folder, recipe.train, start=run.progress["step"], console=console)
-        with watcher if fabric.global_rank == 0 else Silence() as journal:
-            run.steps(training_set(recipe, source), journal)
+        torch.manual_seed(task.plan.seed)
+        run = Run(fabric, task, folder, stop, reporter.note)
+        with run.open_journal(reporter) as journal:
+            run.steps(journal)
             run.finish(journal)
-    return run.result()
+    return run.outcome()
 
 
-def check(recipe: Recipe, folder: RunFolder, *, resume: bool, console: Console) -> DataSource:
-    """Look at everything that may be wrong before the run, then open its folder; returns the data."""
-    source = open_data(recipe.data)
-    training_set(recipe, source)
-    if not resume:
-        check_data(recipe, source)
-    for note in source.notes:
-        console.print(f"note: {note}", soft_wrap=True)
-    folder.open(recipe, resume=resume)
-    return source
-
-
-def announce(fabric: Fabric, recipe: Recipe, source: DataSource, console: Console) -> None:
-    """Say what is about to happen."""
-    counts = ", ".join(f"{len(samples)} {split}" for split, samples in source.splits.items())
-    where = f"{fabric.world_size} x {fabric.device.type}" if fabric.world_size > 1 else str(fabric.device)
-    console.print(
-        f"{recipe.model.encoder} on {source.name}: {counts} images, {len(source.classes)} classes; "
-        f"{recipe.train.steps} steps {step_in_words(recipe, fabric)} on {where}",
-        soft_wrap=True,
-    )
+def open_run(
+    open_task: Callable[[], Task[Any]], fabric: Fabric, folder: RunFolder, resume: bool, note: Note
+) -> Task[Any]:
+    """Open a task, check everything that may be wrong before its first step, and open its run folder."""
+    task = open_task()
+    task.check(fabric.world_size, resume=resume)
+    for line in task.notes:
+        note(f"note: {line}")
+    folder.open(task.recipe, resume=resume, read=task.read_recipe)
+    return task
 
 
 @contextmanager
-def determinism(wanted: bool) -> Iterator[None]:
-    """Ask torch for deterministic algorithms, where they are wanted, within the block."""
+def determinism(on: bool) -> Iterator[None]:
+    """Make torch use deterministic algorithms inside the block if ``on``."""
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before, warn_only=True)
+    torch.use_deterministic_algorithms(on or before, warn_only=True)
     try:
         yield
     finally:
@@ -123,171 +79,167 @@ def determinism(wanted: bool) -> Iterator[None]:
 
 
 class Run:
-    """A model on its way: what is trained, how far it has come, and where that is kept."""
+    """State of one training run: model, optimizer, progress, run folder."""
 
     def __init__(
-        self,
-        fabric: Fabric,
-        recipe: Recipe,
-        folder: RunFolder,
-        source: DataSource,
-        model: Segmenter,
-        stop: list[signal.Signals],
+        self, fabric: Fabric, task: Task[Any], folder: RunFolder, stop: list[signal.Signals], note: Note
     ) -> None:
         self.fabric = fabric
-        self.recipe = recipe
+        self.task = task
+        self.plan = task.plan
         self.folder = folder
-        self.source = source
         self.stop = stop
-        self.progress: dict[str, Any] = {"step": 0, "evaluated": 0, "best_miou": -1.0, "best_step": 0}
-        self.scores: Scores | None = None
+        self.progress = Progress(best=task.worst)
+        self.evaluation: Validation | None = None
+        self.model: nn.Module = task.build(folder.last, note)
         state = folder.load_trainer()
         if state is not None:
-            model.load_state_dict(read_model_folder(folder.last).state)
-        self.model = prepare_model(model, recipe, fabric)
-        self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, recipe.train))
-        self.average = averaged(model, recipe.train.ema)
+            task.restore(self.model, state, folder.last)
+        self.module, self.optimizer = fabric.setup(task.prepare(self.model, fabric), task.build_optimizer(self.model))
+        self.average = averaged(self.model, self.plan.ema)
         if state is not None:
             self.restore(state)
-        first(fabric, self.open_records)
+        on_rank_zero(fabric, self.open_records)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up what was saved beside the weights."""
+        """Load what was saved beside the weights."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.progress = state["progress"]
+        self.progress = Progress.from_state(state["progress"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
     def open_records(self) -> None:
-        """Write the manifest, and forget what was logged after the last save."""
-        self.folder.forget_after(self.progress["step"])
-        facts = {
-            "data": describe_data(self.source),
-            "class_weights": self.recipe.train.class_weights,
-            "started_at_step": self.progress["step"],
-            "processes": self.fabric.world_size,
-            "device": device_name(self.fabric.device),
-        }
-        self.folder.write_manifest(facts)
+        """Write the manifest, and drop the lines that were logged after the last save."""
+        self.folder.drop_after(self.progress.step)
+        machine = {"processes": self.fabric.world_size, "device": device_name(self.fabric.device)}
+        self.folder.write_manifest(self.task.facts() | {"started_at_step": self.progress.step} | machine)
+
+    def open_journal(self, reporter: RunReporter) -> Journal | NullJournal:
+        """Return the journal of this process, which only the first one writes."""
+        if self.fabric.global_rank:
+            return NullJournal()
+        return Journal(self.folder, self.task, reporter, start=self.progress.step)
 
     @property
-    def judged(self) -> Segmenter:
-        """The model that is evaluated and kept: the average of the weights, where there is one."""
-        model: Any = self.model if self.average is None else self.average.module
-        return model  # type: ignore[no-any-return]
+    def eval_model(self) -> nn.Module:
+        """The model that is evaluated and kept: the average of the weights if there is one."""
+        return self.model if self.average is None else self.average.module
 
-    def steps(self, dataset: SegmentationDataset, journal: Journal | Silence) -> None:
-        """Take the steps that are left, with an evaluation every so often."""
-        config, start = self.recipe.train, self.progress["step"]
-        rank, world = self.fabric.global_rank, self.fabric.world_size
-        weights = None if config.class_weights is None else torch.tensor(config.class_weights).to(self.fabric.device)
-        self.evaluate_if_due(journal)  # a run that was stopped during an evaluation owes it
-        if self.tired():
+    def steps(self, journal: Journal | NullJournal) -> None:
+        """Take the steps that are left, with the evaluations between them."""
+        start = self.progress.step
+        self.evaluate_if_due(journal)  # first the one that a signal interrupted
+        if agree_to_stop(self.fabric, self.stop) or self.out_of_patience():
             return
-        batches = StepBatches(len(dataset), config, start=start, rank=rank, world=world)
-        journal.begin()
-        for step, batch in enumerate(iterate(build_loader(dataset, batches)), start=start):
-            set_learning_rate(self.optimizer, lr := learning_rate(step, config))
-            torch.manual_seed(seed_of(config.seed, step, rank))  # dropout: a function of the step
-            loss = self.step(step, batch, weights)
-            self.progress["step"] = done = step + 1
-            log = done % config.log_every == 0 or self.due()  # what is saved was looked at
-            logged = check_finite(loss.item(), step, self.folder.last) if log else None
-            journal.step(done, logged, lr)
+        batches = self.task.batches(start, rank=self.fabric.global_rank, world_size=self.fabric.world_size)
+        journal.begin(start)
+        for step, batch in enumerate(iterate(batches), start=start):
+            set_learning_rate(self.optimizer, lr := self.task.learning_rate(step))
+            loss = self.step(step, batch)
+            self.progress.step = step + 1
+            self.log(journal, loss, lr)
             self.evaluate_if_due(journal)
             if agree_to_stop(self.fabric, self.stop):
                 self.save()
-                break
-            if self.tired():
-                break
-            journal.begin()
+                return
+            if self.out_of_patience():
+                return
 
-    def step(self, step: int, batch: tuple[Tensor, Tensor], weights: Tensor | None) -> Tensor:
+    def step(self, step: int, batch: Batch) -> Tensor:
         """Update the weights and their average; returns the loss."""
+        seed = self.task.seed_of_step(step, self.fabric.global_rank)
+        torch.manual_seed(seed)  # dropout and stochastic depth are functions of the step
         try:
-            batch = self.fabric.to_device(batch)
-            loss = optimizer_step(self.fabric, self.wrapped, self.optimizer, batch, self.recipe, weights)
+            batch = self.task.augment(self.fabric.to_device(batch), seed)
+            loss = optimizer_step(self.fabric, self.module, self.optimizer, batch, self.task)
         except RuntimeError as error:
-            raise out_of_memory(error, self.recipe, step) from error
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(f"out of memory at step {step}; {self.task.memory_advice}") from error
         if self.average is not None:
             self.average.update_parameters(self.model)
         return loss
 
-    def due(self) -> bool:
-        """Whether the model is to be evaluated after this step."""
-        step, config = self.progress["step"], self.recipe.train
-        return bool(step == config.steps or step % config.eval_every == 0)
+    def log(self, journal: Journal | NullJournal, loss: Tensor, lr: float) -> None:
+        """Log the step if its turn has come; the loss is checked before anything is saved."""
+        done = self.progress.step
+        is_logged = done % self.plan.log_every == 0 or self.is_due()
+        if is_logged or self.stop:
+            check_finite(loss.item(), done - 1, self.folder.last, self.task.divergence_advice)
+        journal.step(done, loss.item() if is_logged else None, lr)
 
-    def evaluate_if_due(self, journal: Journal | Silence) -> None:
-        """Evaluate and save where the step asks for it, unless the run is to stop; keep the model if it is the best."""
-        step, config = self.progress["step"], self.recipe.train
-        if not self.due() or step == self.progress["evaluated"]:
+    def is_due(self) -> bool:
+        """Whether the model should be evaluated after this step."""
+        step = self.progress.step
+        return step == self.plan.steps or step % self.plan.eval_every == 0
+
+    def evaluate_if_due(self, journal: Journal | NullJournal) -> None:
+        """Evaluate and save if it is time, unless a signal comes; keep the model if it is the best so far."""
+        step = self.progress.step
+        if not self.is_due() or step == self.progress.evaluated:
             return
-        alone, split = self.fabric.world_size == 1, self.recipe.data.val_split
+        alone = self.fabric.world_size == 1
 
         def watch(done: int, total: int) -> None:
             journal.evaluating(done, total)
-            if self.stop and alone:  # among several, all would have to leave at the same image
+            if self.stop and alone:  # several processes would all have to leave at the same image
                 raise Stopped
 
         try:
-            scores = score(
-                self.judged,
-                self.source,
-                split,
-                workers=config.workers,
-                progress=watch,
-                part=(self.fabric.global_rank, self.fabric.world_size),
-            )
+            evaluation = self.task.evaluate(self.eval_model, self.fabric, watch)
         except Stopped:
             return
-        self.scores = scores
-        journal.evaluated(step, scores, self.judged, self.source, split)
-        provenance = self.judged.card.provenance | {"step": step, split: scores.summary()}
-        self.model.card = self.judged.card = replace(self.model.card, provenance=provenance)
-        self.progress["evaluated"] = step
-        if scores.miou > self.progress["best_miou"]:
-            self.progress |= {"best_miou": scores.miou, "best_step": step}
+        self.evaluation = evaluation
+        journal.evaluated(step, evaluation, self.eval_model)
+        self.keep(step, evaluation)
+
+    def keep(self, step: int, evaluation: Validation) -> None:
+        """Save the run after an evaluation, and its model if it is the best so far."""
+        for model in {self.model, self.eval_model}:
+            self.task.stamp(model, step, evaluation)
+        self.progress.evaluated = step
+        value = evaluation.figures[self.task.metric]
+        if self.task.is_better(value, self.progress.best):
+            self.progress.best = value
+            self.progress.best_step = step
             if self.fabric.global_rank == 0:
-                self.folder.save_best(self.judged)
+                self.task.write_best(self.eval_model, self.folder.best, step, evaluation)
         self.save()
 
     def save(self) -> None:
-        """Write everything that going on from here takes."""
+        """Write everything that resuming from here needs."""
         if self.fabric.global_rank == 0:
             state = {
+                **self.task.state(self.model),
                 "optimizer": self.optimizer.state_dict(),
                 "precision": self.fabric.strategy.precision.state_dict(),
                 "average": None if self.average is None else self.average.state_dict(),
-                "progress": copy.deepcopy(self.progress),
+                "progress": self.progress.to_state(),
             }
-            self.folder.save_last(self.model, state)
+            self.folder.save_last(state, lambda partial: self.task.write_last(self.model, partial))
         self.fabric.barrier()
 
-    def tired(self) -> bool:
-        """Whether the best evaluation is as many evaluations ago as the recipe has patience for."""
-        config, progress = self.recipe.train, self.progress
-        waited = (progress["evaluated"] - progress["best_step"]) // config.eval_every
-        return config.patience is not None and progress["evaluated"] == progress["step"] and waited >= config.patience
+    def out_of_patience(self) -> bool:
+        """Whether the last evaluations, as many as the recipe has patience for, brought nothing better."""
+        plan, progress = self.plan, self.progress
+        waited = (progress.evaluated - progress.best_step) // plan.eval_every
+        return plan.patience is not None and progress.evaluated == progress.step and waited >= plan.patience
 
-    def finish(self, journal: Journal | Silence) -> None:
-        """Write the report, unless the run is to stop or was finished before; say so where it ended early."""
-        if self.tired() and self.progress["step"] < self.recipe.train.steps:
-            journal.note(f"no better mIoU in {self.recipe.train.patience} evaluations: stopped early")
-        if self.scores is not None and not self.stop:
-            journal.report(self.judged, self.source, self.recipe.data.val_split, self.scores)
+    def finish(self, journal: Journal | NullJournal) -> None:
+        """Write the report, unless a signal came or the run was already finished; say if it ended early."""
+        if self.out_of_patience() and self.progress.step < self.plan.steps:
+            name = self.task.labels.get(self.task.metric, self.task.metric)
+            journal.note(f"stopped early: {self.plan.patience} evaluations without a better {name}")
+        if self.evaluation is not None and not self.stop:
+            journal.write_page(self.eval_model, self.evaluation)
 
-    def result(self) -> TrainResult:
-        """Return what the run came to."""
-        finished = self.progress["evaluated"] == self.recipe.train.steps or self.tired()
-        return TrainResult(
-            run_dir=self.folder.path,
-            step=self.progress["step"],
-            best_miou=self.progress["best_miou"],
-            best_step=self.progress["best_step"],
-            interrupted=self.stop[0] if self.stop and not finished else None,
-        )
+    def outcome(self) -> Outcome:
+        """Return the outcome of the run."""
+        progress = self.progress
+        finished = progress.evaluated == self.plan.steps or self.out_of_patience()
+        stopped = self.stop[0] if self.stop and not finished else None
+        return Outcome(self.folder.path, progress.step, progress.best, progress.best_step, stopped)
 
 
 class Stopped(Exception):  # noqa: N818  # no error

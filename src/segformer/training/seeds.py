@@ -1,36 +1,57 @@
-"""The same recipe with several seeds: mean and standard deviation."""
+"""The same recipe with several seeds: mean and standard deviation of its mIoU."""
 
+import signal
 import statistics
-import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from segformer.config import Recipe
 from segformer.files import write_json
-from segformer.training.run import train
+from segformer.training.segmentation import train
 
 
-def train_seeds(recipe: Recipe, count: int, run_dir: Path | None, *, resume: bool, **options: Any) -> dict[str, Any]:
-    """Train with the seeds train.seed, train.seed + 1, ... into folders seed_K, and write seeds.json beside them.
+@dataclass(frozen=True)
+class SeedsResult:
+    """Outcome of the runs with several seeds; ``interrupted`` is the signal that ended the last of them early."""
 
-    With ``resume`` finished runs are left as they are and the first unfinished one goes on.  A signal ends it all.
+    miou: dict[int, float]
+    """Best mIoU of each seed whose run is finished."""
+    interrupted: signal.Signals | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean of the mIoU."""
+        return statistics.mean(self.miou.values())
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the mIoU over at least two seeds."""
+        return statistics.stdev(self.miou.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what seeds.json holds."""
+        miou = {str(seed): value for seed, value in self.miou.items()}
+        return {"mIoU": miou, "mean": self.mean, "deviation": self.deviation}
+
+
+def train_seeds(
+    recipe: Recipe, count: int, run_dir: Path | None = None, *, resume: bool = False, **options: Any
+) -> SeedsResult:
+    """Train with the seeds train.seed, train.seed + 1, ... into folders seed_K, with seeds.json beside them.
+
+    ``resume`` leaves finished runs as they are and resumes the first unfinished one.  A signal ends the whole series.
+    ``options`` are those of ``train``.
     """
-    folder, console = run_dir or Path("runs") / f"{recipe.name}_seeds", Console()
-    found: dict[str, float] = {}
+    folder = run_dir or Path("runs") / f"{recipe.name}_seeds"
+    found: dict[int, float] = {}
     for seed in range(recipe.train.seed, recipe.train.seed + count):
         path = folder / f"seed_{seed}"
         seeded = replace(recipe, train=replace(recipe.train, seed=seed))
-        result = train(seeded, path, resume=resume and path.exists(), console=console, **options)
+        result = train(seeded, path, resume=resume and path.exists(), **options)
         if result.interrupted:
-            console.print(f"stopped in seed {seed}; go on with the same command and --resume", soft_wrap=True)
-            sys.exit(128 + result.interrupted)
-        found[str(seed)] = result.best_miou
-    values = list(found.values())
-    summary = {"mIoU": found, "mean": statistics.mean(values), "deviation": statistics.stdev(values)}
-    write_json(folder / "seeds.json", summary)
-    console.print("  ".join(f"seed {seed}: {miou:.4f}" for seed, miou in found.items()))
-    console.print(f"mIoU {summary['mean']:.4f} +- {summary['deviation']:.4f} ({count} seeds, standard deviation)")
-    return summary
+            return SeedsResult(found, result.interrupted)
+        found[seed] = result.best_miou
+    series = SeedsResult(found)
+    write_json(folder / "seeds.json", series.to_json())
+    return series

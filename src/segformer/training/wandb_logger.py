@@ -1,4 +1,4 @@
-"""Weights & Biases as one more of Fabric's loggers; the optional library is imported when one is made."""
+"""Weights & Biases as a logger of Fabric; the optional library is imported when a logger is made."""
 
 import hashlib
 from argparse import Namespace
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 
 class WandbLogger(Logger):
-    """Logs a run to a project; a run folder is always the same run there, also when it is resumed.
+    """Logs a run to a project; a run folder stands for the same run there after it is resumed.
 
-    Settings are those of the library: WANDB_MODE=offline keeps everything below the run folder, for instance.
+    The environment variables of the library apply: WANDB_MODE=offline, for example, keeps all files in the run folder.
     """
 
     def __init__(self, project: str, folder: Path, config: dict[str, Any]) -> None:
@@ -27,7 +27,7 @@ class WandbLogger(Logger):
 
     @property
     def name(self) -> str:
-        """The project."""
+        """Name of the project."""
         return str(self._run.project)
 
     @property
@@ -36,11 +36,11 @@ class WandbLogger(Logger):
         return str(self._run.id)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Log figures of a step."""
+        """Log the figures of a step."""
         self._run.log(metrics, step=step)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
-        """Add to the run's configuration."""
+        """Add values to the configuration of the run."""
         self._run.config.update(vars(params) if isinstance(params, Namespace) else params, allow_val_change=True)
 
     def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:

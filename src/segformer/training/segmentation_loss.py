@@ -1,0 +1,57 @@
+"""The loss of segmentation training, of the main output and of auxiliary ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from segformer.config import IGNORE_INDEX, Recipe
+from segformer.models.segmenter import Segmenter
+from segformer.ops.losses import dice_loss, resolve_loss
+from segformer.ops.upsample_cross_entropy import denominator
+
+
+class TrainingModel(nn.Module):
+    """A model whose forward pass returns everything that its loss needs.  (B, C_in, H, W) -> a tuple of logits"""
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Compute the main logits, then those of the auxiliary heads of the decoder."""
+        return self.model.outputs(images)
+
+
+class SegmentationLoss:
+    """The loss that a recipe names, plus its Dice term, of the main output and weighted of each auxiliary one."""
+
+    def __init__(self, recipe: Recipe, class_weights: Tensor | None, auxiliary_weights: Sequence[float] = ()) -> None:
+        self.row = resolve_loss(recipe.train.loss, recipe.train.loss_options)
+        self.dice = recipe.train.dice
+        self.average = recipe.train.loss_average
+        self.class_weights = class_weights
+        self.auxiliary_weights = tuple(auxiliary_weights)
+        self.options: dict[str, Any] = {"ignore_index": IGNORE_INDEX, "align_corners": recipe.model.align_corners}
+
+    def count(self, masks: Tensor) -> Tensor:
+        """Number of pixels (weighted by class) that a sum over these masks is divided by."""
+        return denominator(masks, IGNORE_INDEX, self.class_weights, self.average)
+
+    def __call__(self, outputs: Sequence[Tensor], masks: Tensor, *, count: Tensor, share: float) -> Tensor:
+        """Return the part that a micro-batch contributes to the loss of its batch.
+
+        A loss that is a sum over pixels is divided by ``count``, that of the whole batch.  OHEM and Dice are means
+        over the micro-batch, weighted by the ``share`` of the batch's images that it holds.
+        """
+        loss = self._loss(outputs[0], masks, count, share)
+        for weight, logits in zip(self.auxiliary_weights, outputs[1:], strict=True):
+            loss = loss + weight * self._loss(logits, masks, count, share)
+        return loss
+
+    def _loss(self, logits: Tensor, masks: Tensor, count: Tensor, share: float) -> Tensor:
+        loss = self.row.function(logits, masks, class_weights=self.class_weights, **self.options)
+        loss = loss / count if self.row.reduction == "sum" else share * loss
+        if self.dice:
+            loss = loss + self.dice * share * dice_loss(logits, masks, **self.options)
+        return loss
