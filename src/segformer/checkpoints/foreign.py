@@ -49,6 +49,11 @@ def translate(checkpoint: Checkpoint, source: str) -> Weights:
     return Weights(source, config, card, state, tuple(notes))
 
 
+def is_foreign(state: State) -> bool:
+    """Whether tensor names belong to a format of another project."""
+    return any(table.matches(state) for form in FORMATS.values() for table in form.tables)
+
+
 def recognize(state: State) -> tuple[Format, KeyTable]:
     """Return the format that a checkpoint's tensor names belong to, and its table.
 

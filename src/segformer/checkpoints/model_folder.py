@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segformer.checkpoints.architecture import expected_state
 from segformer.checkpoints.fine_tuning import initialize
-from segformer.checkpoints.foreign import translate
+from segformer.checkpoints.foreign import is_foreign, translate
 from segformer.checkpoints.formats import FORMATS
 from segformer.checkpoints.hub import HubOptions, download, is_id
 from segformer.checkpoints.key_table import State
@@ -139,7 +139,8 @@ def is_model_folder(path: Path) -> bool:
     if not path.is_dir():
         return False
     if not (path / CONFIG).is_file():
-        return not any(file.suffix in SAFETENSORS + PICKLES and file.name != WEIGHTS for file in path.iterdir())
+        files = [file for file in path.iterdir() if file.suffix in SAFETENSORS + PICKLES]
+        return not files or (files == [path / WEIGHTS] and not is_foreign(read_file(files[0])))
     values = read_json(path / CONFIG)
     foreign_keys = {form.config_key for form in FORMATS.values()}
     return not (isinstance(values, dict) and foreign_keys & values.keys())
