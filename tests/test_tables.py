@@ -68,15 +68,15 @@ def words(text: str) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images and masks in the layout of PASCAL VOC, split by lists."""
     root = tmp_path_factory.mktemp("voc") / "streets"
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+    for name in ("Photos", "Labels", "Lists"):
         (root / name).mkdir(parents=True)
     for split, seeds in (("train", range(6)), ("val", range(6, 8))):
         names = [f"photo_{seed}" for seed in seeds]
         for name, seed in zip(names, seeds, strict=True):
             image, mask = draw_pair(seed)
-            Image.fromarray(image).save(root / "JPEGImages" / f"{name}.png")
-            Image.fromarray(mask).save(root / "SegmentationClass" / f"{name}.png")
-        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")
+            Image.fromarray(image).save(root / "Photos" / f"{name}.png")
+            Image.fromarray(mask).save(root / "Labels" / f"{name}.png")
+        (root / "Lists" / f"{split}.txt").write_text("\n".join(names) + "\n")
     return root
 
 
@@ -88,10 +88,10 @@ def open_listed(root: str) -> DataSource:
     base = Path(root)
     splits = {
         path.stem: [
-            Pair(name, base / "JPEGImages" / f"{name}.png", base / "SegmentationClass" / f"{name}.png")
+            Pair(name, base / "Photos" / f"{name}.png", base / "Labels" / f"{name}.png")
             for name in path.read_text().split()
         ]
-        for path in sorted((base / "ImageSets" / "Segmentation").glob("*.txt"))
+        for path in sorted((base / "Lists").glob("*.txt"))
     }
     palette = tuple((r, g, b) for r, g, b in PALETTE)
     return DataSource(root, tuple(CLASSES), palette, LabelTable.identity(len(CLASSES)), splits)
@@ -101,8 +101,8 @@ def open_listed(root: str) -> DataSource:
 def listed(monkeypatch: pytest.MonkeyPatch) -> None:
     row = Source(
         open=open_listed,
-        description="splits as lists of names (JPEGImages/ and ImageSets/)",
-        recognises=lambda root: (root / "ImageSets" / "Segmentation").is_dir(),
+        description="splits as lists of names (Photos/ and Lists/)",
+        recognises=lambda root: (root / "Lists").is_dir(),
     )
     monkeypatch.setitem(SOURCES, "listed", row)
 
