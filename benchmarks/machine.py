@@ -16,9 +16,9 @@ from typing import Any, Literal, TypeVar
 import torch
 import tyro
 
-from segformer.config import check_choice
 from segformer.errors import UserError
 from segformer.published import MIT_SIZES
+from segformer.validation import check_choice
 
 Device = Literal["cpu", "cuda"]
 Key = TypeVar("Key", bound=Hashable)

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from segformer.checkpoints.model_folder import load
-from segformer.config import EvalConfig, Recipe, from_json, to_json
+from segformer.config import EvalConfig, Recipe
 from segformer.data.sources import SOURCES, cityscapes, toytown
 from segformer.data.sources.catalog import open_data
 from segformer.data.transforms import sizes_at_test
 from segformer.errors import UserError
+from segformer.json_config import from_json, to_json
 from segformer.models.build import build_model
 from segformer.recipes import GROUPS, RECIPES, find_recipe
 from segformer.training.run_folder import read_metrics

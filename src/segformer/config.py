@@ -7,11 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from segformer.errors import UserError
-from segformer.json_config import from_json as from_json
-from segformer.json_config import to_json as to_json
 from segformer.validation import OneOf, Rule, check_fields, optional
-from segformer.validation import check_choice as check_choice
-from segformer.validation import closest as closest
 
 IGNORE_INDEX = 255
 IMAGENET_MEAN = (123.675, 116.28, 103.53)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segformer.arrays import Array
-from segformer.config import Output, check_choice
+from segformer.config import Output
 from segformer.errors import UserError
 from segformer.files import write_bytes
+from segformer.validation import check_choice
 
 if TYPE_CHECKING:
     from PIL import Image

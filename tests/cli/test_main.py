@@ -185,7 +185,7 @@ def test_unknown_names(capsys: pytest.CaptureFixture[str], small_data: Path, tmp
 
 
 def test_a_recipe_file_with_an_unknown_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from segformer.config import to_json
+    from segformer.json_config import to_json
     from segformer.recipes import RECIPES
 
     values = to_json(RECIPES["folder_b0"])

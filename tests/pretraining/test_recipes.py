@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from segformer.config import from_json, to_json
 from segformer.errors import UserError
+from segformer.json_config import from_json, to_json
 from segformer.models.classifier import build_classifier
 from segformer.pretraining.augmentation import RandomAugmentation
 from segformer.pretraining.recipes import PRETRAIN_RECIPES, PretrainRecipe, find_pretrain_recipe

@@ -22,8 +22,8 @@ from pretraining_runs import SMALL, write_pictures
 from segformer.checkpoints.fine_tuning import initialize
 from segformer.checkpoints.model_folder import read_weights
 from segformer.cli.main import main
-from segformer.config import to_json
 from segformer.errors import UserError
+from segformer.json_config import to_json
 from segformer.models.build import build_model
 from segformer.models.classifier import Classifier, build_classifier
 from segformer.pretraining.imagenet import open_images

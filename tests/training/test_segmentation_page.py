@@ -14,13 +14,14 @@ import pytest
 import segformer
 from conftest import CLASSES, write_folder
 from segformer.checkpoints.model_folder import CONFIG, load
-from segformer.config import DataConfig, Preprocessing, Recipe, TrainConfig, default_palette, to_json
+from segformer.config import DataConfig, Preprocessing, Recipe, TrainConfig, default_palette
 from segformer.data.dataset import DataSource
 from segformer.data.label_table import LabelTable
 from segformer.data.sources.catalog import open_data
 from segformer.evaluation.evaluate import score
 from segformer.evaluation.metrics import Scores
 from segformer.files import write_json
+from segformer.json_config import to_json
 from segformer.models.build import build_model, model_config
 from segformer.models.segmenter import Segmenter
 from segformer.recipes import FOLDER_B0

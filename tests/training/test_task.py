@@ -11,9 +11,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from segformer.config import TrainConfig, from_json
+from segformer.config import TrainConfig
 from segformer.errors import UserError
 from segformer.files import read_json, write_json
+from segformer.json_config import from_json
 from segformer.resumable import OnProgress
 from segformer.training.loader import StepBatches, build_loader
 from segformer.training.run import run_task

@@ -7,9 +7,9 @@ import torch
 from segformer.checkpoints.formats import FORMATS
 from segformer.checkpoints.key_table import State
 from segformer.checkpoints.model_folder import load, read_weights, save
-from segformer.config import check_choice
 from segformer.errors import UserError
 from segformer.files import write_folder
+from segformer.validation import check_choice
 
 MODEL_FOLDER = "segformer"
 

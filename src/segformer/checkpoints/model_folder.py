@@ -16,9 +16,10 @@ from segformer.checkpoints.hub import HubOptions, download, is_id
 from segformer.checkpoints.key_table import State
 from segformer.checkpoints.weight_files import FOLDER_FILES, PICKLES, SAFETENSORS, read_checkpoint, read_file
 from segformer.checkpoints.weights import Weights
-from segformer.config import ModelCard, from_json, to_json
+from segformer.config import ModelCard
 from segformer.errors import UserError
 from segformer.files import read_json, write_bytes, write_folder, write_json
+from segformer.json_config import from_json, to_json
 from segformer.models.build import build_from_card, build_model, check_card
 from segformer.models.segmenter import Segmenter
 

@@ -26,7 +26,7 @@ def info(model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)]
 
 def info_rows(weights: "Weights") -> list[tuple[str, str]]:
     """Return headings and texts that describe a model, or the architecture of an encoder alone."""
-    from segformer.config import to_json
+    from segformer.json_config import to_json
     from segformer.paper.complexity import complexity_lines
 
     card = weights.card

@@ -1,4 +1,4 @@
-"""What the terminal shows: progress, recipes, scores, models."""
+"""Progress bars on a terminal."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from segformer.cli.arguments import (
+    ANY_DATA,
+    DATA_NAMES,
     DeviceArgument,
     DevicesArgument,
     NodesArgument,
@@ -35,7 +37,7 @@ class Train:
 
     recipe: Annotated[Positional[str], arg(metavar="RECIPE", help="Name (see --list) or recipe.json; comes first.")]
     data: Annotated[
-        str | None, arg(metavar="NAME=ROOT|FOLDER", help="Data to train on; None: those of the recipe.")
+        str | None, arg(metavar="FOLDER|NAME=FOLDER", help=f"{ANY_DATA} None: that of the recipe."), DATA_NAMES
     ] = None
     run_dir: RunDirArgument = None
     resume: ResumeArgument = False

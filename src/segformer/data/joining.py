@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from segformer.arrays import Array
-from segformer.config import IGNORE_INDEX, check_choice
+from segformer.config import IGNORE_INDEX
 from segformer.data.dataset import DataSource, Sample, mask_name
 from segformer.data.images import RGB, Decoding
 from segformer.data.label_table import LabelTable
 from segformer.errors import UserError
+from segformer.validation import check_choice
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segformer.config import EvalConfig, check_choice, to_json
+from segformer.config import EvalConfig
 from segformer.data.dataset import DataSource, fingerprint
 from segformer.data.loading import generator_of
 from segformer.evaluation.metrics import Scores
@@ -12,8 +12,10 @@ from segformer.evaluation.result import Evaluation
 from segformer.evaluation.tally import Tally, group_names, sampled_pixels
 from segformer.inference.predictor import Predictor
 from segformer.inference.samples import load_whole, samples_of
+from segformer.json_config import to_json
 from segformer.models.interfaces import Network
 from segformer.resumable import OnProgress, Store
+from segformer.validation import check_choice
 
 COUNTS = "counts.npz"
 MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # scales of the paper's multi-scale tests

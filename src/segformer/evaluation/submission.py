@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segformer.config import EvalConfig, check_choice
+from segformer.config import EvalConfig
 from segformer.data.image_paths import list_images
 from segformer.data.sources import SOURCES, cityscapes
 from segformer.errors import UserError
@@ -16,6 +16,7 @@ from segformer.inference.predictor import Predictor
 from segformer.models.interfaces import Network
 from segformer.resumable import OnProgress
 from segformer.segmentation import png
+from segformer.validation import check_choice
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segformer.arrays import Array, to_tensor
 from segformer.checkpoints.model_folder import load
-from segformer.config import EvalConfig, Precision, Size, check_choice
+from segformer.config import EvalConfig, Precision, Size
 from segformer.data.decoding import to_rgb
 from segformer.data.image_paths import expand_inputs
 from segformer.data.images import Decoding, displayed, image_array, read_image
@@ -21,6 +21,7 @@ from segformer.inference.windows import predict_mask, predict_scores, predict_wi
 from segformer.models.interfaces import Network
 from segformer.models.segmenter import for_inference
 from segformer.segmentation import Segmentation
+from segformer.validation import check_choice
 
 WARM_UP = 3  # calls for each size: the first one compiles, the second one records a CUDA graph
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from segformer.arrays import Array, to_tensor
-from segformer.config import IGNORE_INDEX, Color, EvalConfig, Size, to_json
+from segformer.config import IGNORE_INDEX, Color, EvalConfig, Size
 from segformer.data.decoding import check_is_file
 from segformer.data.image_paths import TIFF_SUFFIXES
 from segformer.data.images import Decoding, image_array
@@ -23,6 +23,7 @@ from segformer.errors import UserError
 from segformer.files import disk_errors
 from segformer.inference.predictor import Predictor
 from segformer.inference.windows import View, Window, crop_of, score_bands, slide, stride_of, window_starts
+from segformer.json_config import to_json
 from segformer.models.interfaces import Network
 from segformer.resumable import OnProgress, Store
 

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from segformer.config import ModelCard, ModelConfig, Preprocessing, check_choice, from_json
+from segformer.config import ModelCard, ModelConfig, Preprocessing
 from segformer.errors import UserError
+from segformer.json_config import from_json
 from segformer.models.decoders import DECODERS
 from segformer.models.encoders import ENCODERS
 from segformer.models.segmenter import Segmenter
+from segformer.validation import check_choice
 
 
 def build_model(

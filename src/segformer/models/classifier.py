@@ -2,12 +2,12 @@
 
 from torch import Tensor, nn
 
-from segformer.config import check_choice
 from segformer.errors import UserError
 from segformer.models.build import model_config
 from segformer.models.encoders import ENCODERS
 from segformer.models.interfaces import Encoder
 from segformer.models.layers import init_weights
+from segformer.validation import check_choice
 
 
 class Classifier(nn.Module):

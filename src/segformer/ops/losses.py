@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from segformer.config import check_choice
 from segformer.errors import UserError
 from segformer.ops.upsample_argmax import check_size
 from segformer.ops.upsample_cross_entropy import Average, denominator, upsample_cross_entropy
+from segformer.validation import check_choice
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from segformer.config import Precision, check_choice, from_json
+from segformer.config import Precision
 from segformer.errors import UserError
 from segformer.files import read_json
-from segformer.validation import OneOf, Rule, check_fields, optional
+from segformer.json_config import from_json
+from segformer.published import IMAGENET_TOP1
+from segformer.validation import OneOf, Rule, check_choice, check_fields, optional
 
 RANDAUG = re.compile(r"rand(-((m|n|mmax|inc)\d+|(p|mstd)\d+(\.\d+)?))*")
 
@@ -115,12 +117,12 @@ RULES = (
 )
 
 
-def imagenet(size: str, top1: float, drop_path: float) -> PretrainRecipe:
+def imagenet(size: str, drop_path: float) -> PretrainRecipe:
     """Return the recipe of an MiT on ImageNet; the authors released none and refer to PVTv2's, which is DeiT's."""
     return PretrainRecipe(
         name=f"imagenet_{size}",
         description=f"ImageNet-1K: MiT-{size.upper()}, as PVTv2 is trained.",
-        paper=f"top-1 {top1} on val",
+        paper=f"top-1 {IMAGENET_TOP1[f'mit_{size}']} on val",
         encoder=f"mit_{size}",
         drop_path=drop_path,
         precision="bf16",
@@ -130,12 +132,12 @@ def imagenet(size: str, top1: float, drop_path: float) -> PretrainRecipe:
 PRETRAIN_RECIPES: dict[str, PretrainRecipe] = {
     recipe.name: recipe
     for recipe in (
-        imagenet("b0", 70.5, drop_path=0.1),
-        imagenet("b1", 78.7, drop_path=0.1),
-        imagenet("b2", 81.6, drop_path=0.1),
-        imagenet("b3", 83.1, drop_path=0.3),
-        imagenet("b4", 83.6, drop_path=0.3),
-        imagenet("b5", 83.8, drop_path=0.3),
+        imagenet("b0", drop_path=0.1),
+        imagenet("b1", drop_path=0.1),
+        imagenet("b2", drop_path=0.1),
+        imagenet("b3", drop_path=0.3),
+        imagenet("b4", drop_path=0.3),
+        imagenet("b5", drop_path=0.3),
         # In few epochs a small model underfits: little regularization, and crops that keep most of so small an image.
         PretrainRecipe(
             name="tiny_imagenet_b0",

@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader
 
 from segformer.checkpoints.formats import nvlabs
 from segformer.checkpoints.key_table import write
-from segformer.config import check_choice
 from segformer.data.loading import seed_of
 from segformer.errors import UserError
 from segformer.files import write_bytes, write_folder, write_json
@@ -40,6 +39,7 @@ from segformer.training.reporter import LogReporter, RunReporter
 from segformer.training.run import run_task
 from segformer.training.run_folder import RunFolder
 from segformer.training.task import Batch, BatchLoss, Note, Plan, Task, Validation
+from segformer.validation import check_choice
 
 ENCODER = "encoder.safetensors"
 PROVENANCE = "provenance.json"

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from segformer.checkpoints.model_folder import load
 from segformer.checkpoints.weight_files import read_checkpoint
-from segformer.config import Size, closest
+from segformer.config import Size
 from segformer.errors import UserError
 from segformer.models.fused.segmenter import FusedSegmenter
 from segformer.models.interfaces import Network
 from segformer.models.layers import weights_digest
 from segformer.models.segmenter import Segmenter
 from segformer.receptive_field.field import Outputs
+from segformer.validation import closest
 
 DECODER = "decoder"
 LOGITS = "logits"

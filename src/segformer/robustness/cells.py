@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from segformer.config import EvalConfig, check_choice, to_json
+from segformer.config import EvalConfig
 from segformer.data.dataset import DataSource, Sample
 from segformer.errors import UserError
 from segformer.evaluation.evaluate import score
 from segformer.evaluation.metrics import Scores
 from segformer.inference.samples import check_classes
+from segformer.json_config import to_json
 from segformer.models.interfaces import Network
 from segformer.resumable import REMEDY, OnProgress, Store
 from segformer.robustness.corruptions import SEVERITIES, corruption_names
 from segformer.robustness.result import CLEAN, Cell, Robustness
 from segformer.robustness.sample import CorruptedSample, short_digest
 from segformer.robustness.weather import find_photographs
+from segformer.validation import check_choice
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from segformer.arrays import Array
-from segformer.config import check_choice
 from segformer.errors import UserError
 from segformer.robustness.blur import defocus_blur, gaussian_blur, glass_blur, motion_blur
 from segformer.robustness.digital import brightness, contrast, jpeg_compression, saturate, to_uint8
 from segformer.robustness.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
 from segformer.robustness.weather import drawn_frost, fog, photographed_frost, snow, spatter
+from segformer.validation import check_choice
 
 SEVERITIES = (1, 2, 3, 4, 5)
 NOISE_SEVERITIES = (1, 2, 3)

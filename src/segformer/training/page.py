@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from segformer import report
-from segformer.config import to_json
 from segformer.files import read_json
+from segformer.json_config import to_json
 from segformer.training.run_folder import MANIFEST, flatten, read_metrics
 
 Points = list[tuple[int, float]]

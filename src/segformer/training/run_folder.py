@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from segformer.config import to_json
 from segformer.errors import UserError
 from segformer.files import disk_errors, recover_folder, write_bytes, write_folder, write_json
+from segformer.json_config import to_json
 
 RECIPE = "recipe.json"
 MANIFEST = "manifest.json"

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from segformer.config import DataConfig, check_choice
+from segformer.config import DataConfig
 from segformer.data.dataset import DataSource
 from segformer.data.joining import join, relabel
 from segformer.data.sources import SOURCES
 from segformer.errors import UserError
+from segformer.validation import check_choice
 
 GENERIC = "folder"  # the layout of a folder that no other source recognises
 
