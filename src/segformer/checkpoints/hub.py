@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from segformer.checkpoints.weight_files import PICKLES, SAFETENSORS
 from segformer.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -13,11 +14,13 @@ SAFE_WEIGHTS = ["*.json", "*.safetensors"]
 
 
 def is_id(source: str) -> bool:
-    """Whether a source reads like owner/name or owner/name@revision.
+    """Whether a source reads like owner/name or owner/name@revision, and not like a file of weights.
 
-    >>> is_id("nvidia/segformer-b0-finetuned-ade-512-512"), is_id("runs/mine/best")
-    (True, False)
+    >>> is_id("nvidia/segformer-b0-finetuned-ade-512-512"), is_id("runs/mine/best"), is_id("mine/model.safetensors")
+    (True, False, False)
     """
+    if Path(source).suffix in SAFETENSORS + PICKLES:
+        return False
     return re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?", source) is not None
 
 

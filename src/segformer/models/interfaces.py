@@ -96,7 +96,7 @@ class Decoder(nn.Module):
 
 
 class Network(Protocol):
-    """A model as prediction sees it: a Segmenter, its fused form, an exported file or a test double."""
+    """What prediction needs of a model: a Segmenter and its fused form offer it, and so can a model of another kind."""
 
     card: ModelCard
 
