@@ -59,7 +59,7 @@ add(
         FOLDER_B0,
         name="small_data",
         description=(
-            "Tens to a few hundred images: classes balanced, rare ones sought, weights averaged, early stopping."
+            "Tens to a few hundred images: balanced classes, crops around rare ones, averaged weights, early stopping."
         ),
         data=replace(FOLDER_B0.data, ratio=(0.5, 2.0), rare_crop=0.5),
         train=replace(FOLDER_B0.train, balanced=True, dice=0.5, ema=0.99, patience=6, eval_every=100),
@@ -99,7 +99,7 @@ add(
     replace(
         FOLDER_B0,
         name="toytown_b0",
-        description="Toytown, streets drawn from a seed: MiT-B0 from scratch; what `segformer demo` trains.",
+        description="Toytown, drawn street scenes: MiT-B0 from scratch; `segformer demo` trains it.",
         data=replace(
             FOLDER_B0.data,
             dataset="toytown",
@@ -209,9 +209,9 @@ add(
         CITYSCAPES_B5,
         name="mapillary_b5",
         description=(
-            "Mapillary Vistas in the 19 classes of Cityscapes: MiT-B5, to start cityscapes_b5_from_mapillary from."
+            "Mapillary Vistas in the 19 classes of Cityscapes: MiT-B5, which cityscapes_b5_from_mapillary starts from."
         ),
-        paper=f"of Table 4; {ON}",
+        paper=f"first step of Table 4; {ON}",
         data=replace(CITYSCAPES_B5.data, dataset="mapillary_as_cityscapes", root="data/mapillary", ratio=(0.5, 1.0)),
     ),
 )

@@ -123,10 +123,11 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def check_same(old: Any, new: Any, path: Path) -> None:
-    """Raise a UserError that names the fields in which the recipe of a run was changed."""
+    """Raise a UserError that names the fields in which the recipe of a run was changed; its descriptions may differ."""
     before = flatten(to_json(old))
     after = flatten(to_json(new))
-    changed = [f"{key} was {before[key]}, is {after[key]}" for key in before if before[key] != after[key]]
+    compared = [key for key in before if key not in ("description", "paper")]
+    changed = [f"{key} was {before[key]}, is {after[key]}" for key in compared if before[key] != after[key]]
     if changed:
         raise UserError(
             f"{path}: --resume continues with the run's own recipe, but {'; '.join(changed[:3])}; "
