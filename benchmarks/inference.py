@@ -6,10 +6,10 @@
 
 All pipelines share one set of weights: a model of toytown's eight classes that is trained here for 150 steps (or the
 model folders b0, b2 ... below --weights), with its head widened to --classes by classes that never win.  Its masks
-therefore have as few borders as real ones; the share of mixed cells (2 x 2 neighbouring logits with different winners)
+therefore have as few borders as real ones; the share of mixed cells (2 x 2 neighboring logits with different winners)
 is reported.  The images are drawn streets, enlarged.
 
-Each pipeline takes a uint8 tensor (B, 3, H, W) on the device and returns class indices (B, H, W): it normalises, runs
+Each pipeline takes a uint8 tensor (B, 3, H, W) on the device and returns class indices (B, H, W): it normalizes, runs
 the model, upsamples bilinearly and takes the arg-max.  The pipelines of transformers and segmentation-models-pytorch
 do so as their documentation shows; their ONNX and OpenVINO graphs contain all of it.  On a GPU, compiled models run as
 CUDA graphs, transformers' tuned ("max-autotune"), and TF32 is as torch sets it.  All pipelines take turns within every
@@ -270,7 +270,7 @@ def mixed_share_of(model: Segmenter, images: Tensor) -> float:
 
 
 def mixed_share(logits: Tensor) -> float:
-    """Return the share of the cells of 2 x 2 neighbouring logits that do not all have the same winner."""
+    """Return the share of the cells of 2 x 2 neighboring logits that do not all have the same winner."""
     winners = logits.argmax(dim=1)
     a, b, c, d = winners[:, 1:, 1:], winners[:, :-1, 1:], winners[:, 1:, :-1], winners[:, :-1, :-1]
     return float(((a != b) | (a != c) | (a != d)).float().mean())

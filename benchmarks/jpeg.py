@@ -1,9 +1,9 @@
 """JPEG file to the model's input: this package against transformers' image processors, which Pillow feeds.
 
-All of them squash a drawn street of 1080 x 1920 to the model's size and normalise it.  Both processors average pixels
+All of them squash a drawn street of 1080 x 1920 to the model's size and normalize it.  Both processors average pixels
 when they shrink an image.  Ours does so only if asked ("antialiased": the same function as theirs), as the released
 models expect.  A stage of a processor is a separate call, which checks its arguments again; "all" is one call for
-everything.  On a GPU the pixels are moved as early as each library can take them there: ours before normalisation,
+everything.  On a GPU the pixels are moved as early as each library can take them there: ours before normalization,
 torchvision's before resizing, Pillow's at the end.
 """
 
@@ -31,7 +31,7 @@ PROCESSORS = {"torchvision": "SegformerImageProcessor", "Pillow": "SegformerImag
 OLD_PROCESSORS = {"torchvision": "SegformerImageProcessorFast", "Pillow": "SegformerImageProcessor"}
 """Their names before transformers 5."""
 REFERENCE = "transformers torchvision"
-DECODING, RESIZE, NORMALIZATION, ALL = "decoding", "resize", "normalisation", "all"
+DECODING, RESIZE, NORMALIZATION, ALL = "decoding", "resize", "normalization", "all"
 
 
 def measure(model: Segmenter, size: Size, rounds: int, device: Device) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def measure(model: Segmenter, size: Size, rounds: int, device: Device) -> dict[s
             runs[name, ALL] = lambda whole=whole: whole(path)
             inputs[name] = whole(path).float().cpu()
         seconds = interleaved(runs, rounds, device)
-    differences = grey_levels_apart(inputs, REFERENCE, model.card.preprocessing.std)
+    differences = gray_levels_apart(inputs, REFERENCE, model.card.preprocessing.std)
     return {"ms": in_milliseconds(stage_medians(seconds)), "grey levels apart": differences}
 
 
@@ -121,7 +121,7 @@ def decode(path: Path) -> Image.Image:
     return image
 
 
-def grey_levels_apart(inputs: dict[str, Tensor], reference: str, std: tuple[float, ...]) -> dict[str, float]:
-    """Return the mean difference of normalised pixels (1, 3, H, W) from the reference, in grey levels of 0-255."""
+def gray_levels_apart(inputs: dict[str, Tensor], reference: str, std: tuple[float, ...]) -> dict[str, float]:
+    """Return the mean difference of normalized pixels (1, 3, H, W) from the reference, in gray levels of 0-255."""
     scale = torch.tensor(std).view(-1, 1, 1)
     return {name: float(((pixels - inputs[reference]).abs() * scale).mean()) for name, pixels in inputs.items()}

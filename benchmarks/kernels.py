@@ -109,7 +109,7 @@ def parse_shape(text: str) -> Shape:
 
 
 def noise(shape: Shape, dtype: Dtype, device: Device, align_corners: bool) -> Case:
-    """Return logits whose cells nearly all are mixed: neighbours have different winners."""
+    """Return logits whose cells nearly all are mixed: neighbors have different winners."""
     batch, classes, height, width = shape
     logits = torch.randn(batch, classes, -(-height // 4), -(-width // 4), device=device)
     labels = torch.randint(classes, (batch, height, width), dtype=torch.uint8, device=device)

@@ -3,13 +3,13 @@
     python -m benchmarks.loader [--data NAME=ROOT|FOLDER] [--recipe NAME] [--repeats N] [--out FILE.json]
 
 All three decode an image and its mask, map the labels, resize by a random factor of the recipe's base, crop (up to 10
-times, while one class fills the crop), flip, distort the colors (each part with probability 1/2), normalise and pad.
+times, while one class fills the crop), flip, distort the colors (each part with probability 1/2), normalize and pad.
 The result is a float32 (3, H, W) image and a uint8 (H, W) mask.  The differences:
 
 - Pillow's bilinear filter widens when it shrinks an image (antialiasing) and so reads every pixel; the other two read
-  the four neighbours.  Its HSV has 8 bits, including the hue.  Like ours, it converts to HSV once for saturation and
+  the four neighbors.  Its HSV has 8 bits, including the hue.  Like ours, it converts to HSV once for saturation and
   hue.
-- albumentations scales the saturation by mixing with the grey image, and shifts the hue in OpenCV's HSV, which has 180
+- albumentations scales the saturation by mixing with the gray image, and shifts the hue in OpenCV's HSV, which has 180
   hues.  Its tensors are transposed views of (H, W, 3) arrays, as ToTensorV2 makes them.
 - albumentations reads files with OpenCV, except palette masks, which OpenCV would turn into colors: Pillow reads those.
 - Ours also checks every label against the table, and its errors name a damaged file.
@@ -74,7 +74,7 @@ class LoaderSetting:
     drawn: Size
     """Size at which scenes are drawn before they are enlarged to ``size``."""
     noise: float
-    """Standard deviation of added noise in grey levels; it makes the files about as large as those of cameras."""
+    """Standard deviation of added noise in gray levels; it makes the files about as large as those of cameras."""
     suffix: str
     num_images: int
     """Number of images; each is loaded once per round."""
@@ -208,7 +208,7 @@ class StageClock:
 
 STAGES = (
     "decode image", "decode mask", "label table", "to tensor", "resize", "crop", "flip", "photometric",
-    "normalise + pad",
+    "normalize + pad",
 )  # fmt: skip
 
 
@@ -223,7 +223,7 @@ def measure_stages(loaders: dict[str, Loader], num_images: int, repeats: int) ->
                     for index in range(num_images):
                         clock.mark(None)
                         loader[epoch, index]
-                        clock.mark("normalise + pad")
+                        clock.mark("normalize + pad")
                 rounds.setdefault(name, []).append(clock.seconds)
     return {
         name: {stage: 1000 / num_images * median(found.get(stage, 0.0) for found in times) for stage in STAGES}

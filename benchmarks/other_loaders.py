@@ -187,7 +187,7 @@ class ClassShareCrop(BaseCrop):
 
 
 def largest_share(labels: Array) -> float:
-    """Return the share of the most frequent class among the labelled pixels, or 1 if fewer than two classes occur."""
+    """Return the share of the most frequent class among the labeled pixels, or 1 if fewer than two classes occur."""
     counts = np.bincount(labels.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
     return 1.0 if np.count_nonzero(counts) < 2 else float(counts.max() / counts.sum())
 

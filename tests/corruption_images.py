@@ -22,7 +22,7 @@ def flat(level: int, size: tuple[int, int] = (128, 128)) -> np.ndarray:
 
 
 def near(found: np.ndarray, expected: np.ndarray) -> None:
-    """Equal to the truncated expectation, but for rounding errors next to whole grey levels."""
+    """Equal to the truncated expectation, but for rounding errors next to whole gray levels."""
     assert np.abs(found - (expected - 0.5)).max() < 0.51
 
 

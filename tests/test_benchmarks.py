@@ -117,7 +117,7 @@ def test_a_file_becomes_the_same_input_as_with_their_processors(size: tuple[int,
     for kind, processor in jpeg.find_processors().items():
         stages, whole = jpeg.their_stages(kind, processor, model.card.preprocessing, size, "cpu")
         found = {"theirs": whole(tmp_path / "street.jpg"), "ours": pixels}
-        assert jpeg.grey_levels_apart(found, "theirs", model.card.preprocessing.std)["ours"] < 0.5
+        assert jpeg.gray_levels_apart(found, "theirs", model.card.preprocessing.std)["ours"] < 0.5
         assert torch.allclose(jpeg.run_stages(stages, tmp_path / "street.jpg"), found["theirs"], atol=0.02)
 
 

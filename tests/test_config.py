@@ -60,10 +60,10 @@ def test_palettes() -> None:
         (128, 128, 128),
         (64, 0, 0),
     ]
-    assert list(default_palette(8)) == voc  # PASCAL VOC's colours of aeroplane ... cat
+    assert list(default_palette(8)) == voc  # PASCAL VOC's colors of aeroplane ... cat
 
 
-def test_first_colours_are_far_from_one_another() -> None:
+def test_first_colors_are_far_from_one_another() -> None:
     colors = default_palette(24)
     nearest = min(
         max(abs(a - b) for a, b in zip(one, other, strict=True)) for i, one in enumerate(colors) for other in colors[:i]
@@ -78,11 +78,11 @@ def test_statistics_of_other_channel_counts() -> None:
     assert five.std == pytest.approx([(58.395 + 57.12 + 57.375) / 3] * 5)
 
 
-def test_a_card_has_a_colour_for_each_class() -> None:
+def test_a_card_has_a_color_for_each_class() -> None:
     card = ModelCard.for_classes(model_config("mit_b0"), 3, Preprocessing())
     assert card.classes == ("class_0", "class_1", "class_2")
     assert from_json(ModelCard, json.loads(json.dumps(to_json(card)))) == card
-    with pytest.raises(ValueError, match="palette must have one colour per class, 2, got 3"):
+    with pytest.raises(ValueError, match="palette must have one color per class, 2, got 3"):
         replace(card, classes=("a", "b"))
 
 

@@ -90,7 +90,7 @@ def test_overlay_worked_by_hand() -> None:
     assert overlay.dtype == np.uint8
     np.testing.assert_array_equal(overlay[0, 0], [150, 50, 50])
     np.testing.assert_array_equal(overlay[0, 3], [50, 50, 175])
-    np.testing.assert_array_equal(overlay[0, 2], [183, 183, 227])  # the border: 0.35 of the colour, 0.65 white
+    np.testing.assert_array_equal(overlay[0, 2], [183, 183, 227])  # the border: 0.35 of the color, 0.65 white
     np.testing.assert_array_equal(image, 100)
 
 
@@ -124,7 +124,7 @@ def test_shares_are_sorted_and_leave_out_what_does_not_occur() -> None:
     assert list(shares.items()) == [("sky", pytest.approx(4 / 6)), ("road", pytest.approx(2 / 6))]
 
 
-def test_colours_beyond_the_palette_are_black() -> None:
+def test_colors_beyond_the_palette_are_black() -> None:
     colors = colorize(np.array([[0, 1], [2, 255]], dtype=np.uint8), PALETTE)
     np.testing.assert_array_equal(colors, [[PALETTE[0], PALETTE[1]], [PALETTE[2], (0, 0, 0)]])
 

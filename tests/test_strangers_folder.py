@@ -70,7 +70,7 @@ def outlines(mask: np.ndarray, index: int) -> list[np.ndarray]:
 
 
 def color_masks(root: Path) -> Folder:
-    """Photos; colours that a palette file names, one of them void."""
+    """Photos; colors that a palette file names, one of them void."""
     colors = np.zeros((256, 3), dtype=np.uint8)  # void is black
     colors[: len(PALETTE)] = PALETTE
     masks = {}

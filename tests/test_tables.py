@@ -102,7 +102,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> None:
     row = Source(
         open=open_listed,
         description="splits as lists of names (Photos/ and Lists/)",
-        recognises=lambda root: (root / "Lists").is_dir(),
+        recognizes=lambda root: (root / "Lists").is_dir(),
     )
     monkeypatch.setitem(SOURCES, "listed", row)
 
@@ -312,7 +312,7 @@ def test_a_corruption(
 
 
 def spherical(logits: Tensor, target: Tensor, *, ignore_index: int, scale: float, **_: Any) -> Tensor:
-    """Mean of ``scale`` times 1 - p over the labelled pixels, at the size of the logits."""
+    """Mean of ``scale`` times 1 - p over the labeled pixels, at the size of the logits."""
     labels = F.interpolate(target[:, None].float(), size=logits.shape[2:], mode="nearest")[:, 0].long()
     valid = labels != ignore_index
     p = logits.softmax(dim=1).gather(1, labels.masked_fill(~valid, 0)[:, None])[:, 0]

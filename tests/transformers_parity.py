@@ -1,4 +1,4 @@
-"""A transformers SegFormer with randomised weights, and the same weights under our names."""
+"""A transformers SegFormer with randomized weights, and the same weights under our names."""
 
 import re
 
@@ -32,7 +32,7 @@ RENAMES = (  # of the names that save_pretrained writes and, since 5.23, the mod
 )
 
 
-def randomise(module: nn.Module) -> None:
+def randomize(module: nn.Module) -> None:
     """Give every parameter and buffer a value that a bug in its handling would show, and signals of normal size."""
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if name.endswith("running_var"):
@@ -55,7 +55,7 @@ def transformers_model(encoder: str, num_classes: int) -> SegformerForSemanticSe
         classifier_dropout_prob=0.0,
     )
     model = SegformerForSemanticSegmentation(config).eval()
-    randomise(model)
+    randomize(model)
     return model
 
 

@@ -108,7 +108,7 @@ class EvalConfig:
     """Vertical and horizontal step of the sliding window; None: three quarters of the crop."""
     blend: Blend = "uniform"
     """Weight of a pixel where windows overlap. uniform: the same everywhere, as in the paper; gaussian, cosine: larger
-    near the centre of a window."""
+    near the center of a window."""
     windows: int = 1
     """Number of windows in a batch: on a GPU, more are faster and take more memory."""
     scales: tuple[float, ...] = (1.0,)
@@ -180,7 +180,7 @@ DATA_RULES = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Optimisation."""
+    """Optimization."""
 
     steps: int
     """Number of optimizer steps."""
@@ -240,7 +240,7 @@ class TrainConfig:
     init_from: str | None = None
     """Weights to start from: any model or encoder that can be loaded; None: random weights."""
     seed: int = 0
-    """Seed for initialisation, sample order, augmentation and dropout."""
+    """Seed for initialization, sample order, augmentation and dropout."""
 
     def __post_init__(self) -> None:
         check_fields(self, TRAIN_RULES, "train")
@@ -275,7 +275,7 @@ class Recipe:
     preprocessing: Preprocessing
     """Preprocessing of images at test time."""
     train: TrainConfig
-    """Optimisation."""
+    """Optimization."""
     eval: EvalConfig = field(default_factory=EvalConfig)
     """Test protocol."""
 
@@ -296,7 +296,7 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         if len(self.palette) != len(self.classes):
-            raise UserError(f"palette must have one colour per class, {len(self.classes)}, got {len(self.palette)}")
+            raise UserError(f"palette must have one color per class, {len(self.classes)}, got {len(self.palette)}")
 
     @classmethod
     def for_classes(cls, model: ModelConfig, num_classes: int, preprocessing: Preprocessing) -> "ModelCard":
@@ -313,9 +313,9 @@ class ModelCard:
 
 
 def default_palette(num_classes: int) -> tuple[Color, ...]:
-    """Return colours that are easy to tell apart for the first few dozen classes.
+    """Return colors that are easy to tell apart for the first few dozen classes.
 
-    Class k gets the bits of k + 1, spread over the high bits of red, green and blue (the colour map of PASCAL VOC
+    Class k gets the bits of k + 1, spread over the high bits of red, green and blue (the color map of PASCAL VOC
     without its black).
 
     >>> default_palette(2)

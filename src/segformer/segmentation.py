@@ -127,7 +127,7 @@ def colorize(mask: Array, palette: Sequence[Sequence[int]]) -> Array:
 
 
 def index_image(mask: Array, palette: Sequence[Sequence[int]]) -> "Image.Image":
-    """Return class indices as a Pillow image: 8-bit with a palette to look at, or 16-bit grey."""
+    """Return class indices as a Pillow image: 8-bit with a palette to look at, or 16-bit gray."""
     from PIL import Image
 
     if mask.dtype != np.uint8:

@@ -15,7 +15,7 @@ from segformer.checkpoints.model_folder import save
 from segformer.config import Preprocessing
 from segformer.errors import UserError
 from segformer.models.build import build_model, model_config
-from transformers_parity import randomise, relative_difference
+from transformers_parity import randomize, relative_difference
 
 EPS = {"hf": (1e-5, 1e-5), "smp": (1e-6, 1e-5), "nvlabs": (1e-6, 1e-5)}
 
@@ -36,7 +36,7 @@ def test_every_writer_keeps_the_logits(to: str, in_channels: int, tmp_path: Path
         align_corners=to == "smp",
         preprocessing=Preprocessing.for_channels(in_channels, resize="squash", short_side=64, long_side=96, multiple=1),
     )
-    randomise(model)
+    randomize(model)
     save(model.eval(), tmp_path / "model")
     assert differences(convert(tmp_path / "model", tmp_path / "there", to)) == []
     again = segformer.load(tmp_path / "there")
@@ -100,7 +100,7 @@ def test_what_a_target_has_no_place_for_is_reported(to: str, missing: list[str],
 
 def test_a_binary_model_is_written_as_two_classes(tmp_path: Path) -> None:
     model = build_model("mit_b0", num_classes=2, binary=True, decoder_channels=32, align_corners=True)
-    randomise(model.decoder)
+    randomize(model.decoder)
     save(model.eval(), tmp_path / "model")
     convert(tmp_path / "model", tmp_path / "there", "smp")
     again = segformer.load(tmp_path / "there")
@@ -122,8 +122,8 @@ def test_a_format_added_to_the_table_is_written_and_read(tmp_path: Path, monkeyp
     monkeypatch.setitem(FORMATS, "added", ADDED)
     assert targets() == ["segformer", "hf", "smp", "nvlabs", "added"]
     model = build_model("mit_b0", num_classes=3, decoder_channels=32)
-    randomise(model.encoder)
-    randomise(model.decoder)
+    randomize(model.encoder)
+    randomize(model.decoder)
     model.card = replace(model.card, classes=("a", "b", "c"))
     save(model.eval(), tmp_path / "model")
     (note,) = convert(tmp_path / "model", tmp_path / "there", "added")

@@ -19,7 +19,7 @@ from segformer.config import Preprocessing
 from segformer.models.build import build_model
 from segformer.models.segmenter import Segmenter
 from segformer.training import run as loop
-from transformers_parity import randomise, relative_difference, transformers_model
+from transformers_parity import randomize, relative_difference, transformers_model
 
 HEAD = ("decoder.classifier.weight", "decoder.classifier.bias")
 SMALL = ["--data.resize", "64", "48", "--data.crop", "40", "48", "--train.batch-size", "2", "--train.workers", "0"]
@@ -31,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     pixels = Preprocessing(short_side=320, mean=(1.0, 2.0, 3.0))
     model = build_model("mit_b0", num_classes=3, norm_eps=1e-5, align_corners=True, preprocessing=pixels)
-    randomise(model)
+    randomize(model)
     folder = tmp_path_factory.mktemp("source") / "model"
     save(model, folder)
     return folder
@@ -104,20 +104,20 @@ def test_other_input_channels_keep_the_scale(source: Path, channels: int) -> Non
     model = target(in_channels=channels, norm_eps=1e-5).eval()
     notes = initialize(model, read_weights(source))
     assert notes == [f"adapted the first convolution from 3 to {channels} channels"]
-    grey = torch.randn(1, 1, 64, 96)
-    expected = segformer.load(source)(grey.expand(1, 3, 64, 96))
-    assert relative_difference(model(grey.expand(1, channels, 64, 96)), expected) < 1e-4
+    gray = torch.randn(1, 1, 64, 96)
+    expected = segformer.load(source)(gray.expand(1, 3, 64, 96))
+    assert relative_difference(model(gray.expand(1, channels, 64, 96)), expected) < 1e-4
 
 
 @torch.inference_mode()
 def test_channels_and_back(tmp_path: Path) -> None:
     many = target(in_channels=5)
-    randomise(many)
+    randomize(many)
     save(many.eval(), tmp_path / "many")
     model = target().eval()
     assert initialize(model, read_weights(tmp_path / "many")) == ["adapted the first convolution from 5 to 3 channels"]
-    grey = torch.randn(1, 1, 64, 96)
-    assert relative_difference(model(grey.expand(1, 3, 64, 96)), many(grey.expand(1, 5, 64, 96))) < 1e-4
+    gray = torch.randn(1, 1, 64, 96)
+    assert relative_difference(model(gray.expand(1, 3, 64, 96)), many(gray.expand(1, 5, 64, 96))) < 1e-4
 
 
 def test_another_width_of_the_decoder_is_said(source: Path) -> None:

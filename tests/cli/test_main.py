@@ -108,7 +108,7 @@ def test_two_models_are_compared(small_data: Path, tmp_path: Path, capsys: pytes
     assert "needs a model of its 150 classes" in line
 
 
-def test_classes_are_relabelled_in_training_and_in_evaluation(
+def test_classes_are_relabeled_in_training_and_in_evaluation(
     small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     relabel = ["disc", "thing", "square", "thing"]

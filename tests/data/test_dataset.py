@@ -83,7 +83,7 @@ def samples(folder: Path) -> dict[str, Sample]:
     Image.fromarray(mask).save(pair.mask)
     kept = CachedSample(pair, folder / "cache")
     kept.read()
-    return {"file": pair, "cached": kept, "drawn": Scene(3), "grey": Raw(1), "rgb": Raw(3), "raw": Raw(5)}
+    return {"file": pair, "cached": kept, "drawn": Scene(3), "gray": Raw(1), "rgb": Raw(3), "raw": Raw(5)}
 
 
 def test_a_reduced_pair_has_its_full_mask_and_another_size_is_still_found(tmp_path: Path) -> None:

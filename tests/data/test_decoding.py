@@ -32,9 +32,9 @@ STORED: dict[int, Callable[[Array], Array]] = {
 
 
 def photo() -> Array:
-    """(32, 48, 3) uint8: six squares of different colours, which survive JPEG."""
-    colours = np.array([[(200, 40, 40), (40, 200, 40), (40, 40, 200)], [(20, 20, 20), (230, 230, 230), (90, 160, 90)]])
-    return colours.repeat(16, axis=0).repeat(16, axis=1).astype(np.uint8)
+    """(32, 48, 3) uint8: six squares of different colors, which survive JPEG."""
+    colors = np.array([[(200, 40, 40), (40, 200, 40), (40, 40, 200)], [(20, 20, 20), (230, 230, 230), (90, 160, 90)]])
+    return colors.repeat(16, axis=0).repeat(16, axis=1).astype(np.uint8)
 
 
 def noise(height: int = 5, width: int = 7, channels: int = 3) -> Array:
@@ -90,17 +90,17 @@ def test_rgb_is_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image, noise())
 
 
-def test_grey_is_repeated(tmp_path: Path) -> None:
-    grey = noise()[:, :, 0]
-    Image.fromarray(grey).save(tmp_path / "image.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "image.png"), np.stack([grey] * 3, axis=2))
+def test_gray_is_repeated(tmp_path: Path) -> None:
+    gray = noise()[:, :, 0]
+    Image.fromarray(gray).save(tmp_path / "image.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "image.png"), np.stack([gray] * 3, axis=2))
 
 
-def over_white(colour: float, alpha: int) -> float:
-    return (colour * alpha + 255 * (255 - alpha)) / 255
+def over_white(color: float, alpha: int) -> float:
+    return (color * alpha + 255 * (255 - alpha)) / 255
 
 
-def test_transparent_colours_are_laid_over_white(tmp_path: Path) -> None:
+def test_transparent_colors_are_laid_over_white(tmp_path: Path) -> None:
     pixels = noise(channels=4)
     pixels[0, 0], pixels[0, 1], pixels[0, 2] = (9, 8, 7, 0), (9, 8, 7, 255), (255, 0, 100, 128)
     Image.fromarray(pixels).save(tmp_path / "image.png")
@@ -112,7 +112,7 @@ def test_transparent_colours_are_laid_over_white(tmp_path: Path) -> None:
     assert np.abs(image - over_white(pixels[:, :, :3], alpha)).max() <= 1
 
 
-def test_transparent_grey_is_laid_over_white(tmp_path: Path) -> None:
+def test_transparent_gray_is_laid_over_white(tmp_path: Path) -> None:
     pixels = noise(channels=2)
     Image.fromarray(pixels).save(tmp_path / "image.png")
     image = read_image(tmp_path / "image.png")
@@ -137,11 +137,11 @@ def test_cmyk_becomes_rgb(suffix: str, tmp_path: Path) -> None:
         (0, 0, 0, 255): (0, 0, 0),
         (0,) * 4: (255,) * 3,
     }
-    for ink, colour in inks.items():
+    for ink, color in inks.items():
         Image.new("CMYK", (8, 8), ink).save(tmp_path / f"image{suffix}")
         image = read_image(tmp_path / f"image{suffix}")
         assert image.shape == (8, 8, 3)
-        assert np.abs(image.astype(int) - colour).max() <= 3
+        assert np.abs(image.astype(int) - color).max() <= 3
 
 
 def test_one_bit_becomes_black_and_white(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut.webp": lambda path: truncated(noise(64, 64), path, 0.6),
     "cut.bmp": lambda path: truncated(noise(64, 64), path, 0.6),
     "header.png": lambda path: truncated(noise(64, 64), path, 0.002),
-    "grey.png": lambda path: truncated(noise(64, 64)[:, :, 0], path, 0.6),
+    "gray.png": lambda path: truncated(noise(64, 64)[:, :, 0], path, 0.6),
 }
 
 

@@ -13,16 +13,16 @@ def noise(height: int = 5, width: int = 7, channels: int = 3) -> Array:
     return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-def over_white(colour: float, alpha: int) -> float:
-    return (colour * alpha + 255 * (255 - alpha)) / 255
+def over_white(color: float, alpha: int) -> float:
+    return (color * alpha + 255 * (255 - alpha)) / 255
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (1, 1), (5, 3)])
-def test_a_grey_array_is_repeated(shape: tuple[int, ...]) -> None:
-    grey = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
-    expected = np.stack([grey.reshape(shape[:2])] * 3, axis=2)
-    np.testing.assert_array_equal(image_array(grey), expected)
-    np.testing.assert_array_equal(image_array(grey.astype(np.uint16) * 257), expected)
+def test_a_gray_array_is_repeated(shape: tuple[int, ...]) -> None:
+    gray = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    expected = np.stack([gray.reshape(shape[:2])] * 3, axis=2)
+    np.testing.assert_array_equal(image_array(gray), expected)
+    np.testing.assert_array_equal(image_array(gray.astype(np.uint16) * 257), expected)
 
 
 def test_an_rgb_array_is_kept_however_it_lies_in_memory() -> None:

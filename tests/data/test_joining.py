@@ -43,8 +43,8 @@ def test_classes_are_found_by_name(small_data: Path, other: Path) -> None:
 def test_a_part_of_the_classes_is_enough(small_data: Path, tmp_path: Path) -> None:
     few = write_folder(tmp_path / "few", {"train": 1})
     (few / "dataset.json").write_text(json.dumps({"classes": ["square", "disc", "ground"]}))
-    relabelled = open_data(DataConfig(root=str(few), relabel=(("disc", ""),)))
-    joined = join([open_data(str(small_data)), relabelled])
+    relabeled = open_data(DataConfig(root=str(few), relabel=(("disc", ""),)))
+    joined = join([open_data(str(small_data)), relabeled])
     assert set(np.unique(labels(joined, "train")[-1])) <= {0, 2, 255}
 
 

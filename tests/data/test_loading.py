@@ -209,11 +209,11 @@ def samples(folder: Path) -> dict[str, Sample]:
     Image.fromarray(mask).save(pair.mask)
     kept = CachedSample(pair, folder / "cache")
     kept.read()
-    return {"file": pair, "cached": kept, "drawn": Scene(3), "grey": Raw(1), "rgb": Raw(3), "raw": Raw(5)}
+    return {"file": pair, "cached": kept, "drawn": Scene(3), "gray": Raw(1), "rgb": Raw(3), "raw": Raw(5)}
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", ["file", "cached", "drawn", "grey", "rgb", "raw"])
+@pytest.mark.parametrize("name", ["file", "cached", "drawn", "gray", "rgb", "raw"])
 def test_what_a_sample_keeps_is_never_written_to(name: str, tmp_path: Path) -> None:
     sample, table = samples(tmp_path)[name], LabelTable.identity(16)
     before = [part.copy() for part in sample.read()]

@@ -33,7 +33,7 @@ def test_a_mask_keeps_palette_indices_that_are_marked_transparent(tmp_path: Path
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_mask_keeps_grey_values(suffix: str, dtype: type, tmp_path: Path) -> None:
+def test_a_mask_keeps_gray_values(suffix: str, dtype: type, tmp_path: Path) -> None:
     ids = np.array([[0, 1, 254], [255, 256, 65_535]]).clip(0, np.iinfo(dtype).max).astype(dtype)
     Image.fromarray(ids).save(tmp_path / f"mask{suffix}")
     np.testing.assert_array_equal(read_mask(tmp_path / f"mask{suffix}"), ids)
@@ -46,7 +46,7 @@ def test_a_mask_of_one_bit_holds_the_ids_0_and_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK"])
-def test_a_mask_of_colours_is_refused(mode: str, tmp_path: Path) -> None:
+def test_a_mask_of_colors_is_refused(mode: str, tmp_path: Path) -> None:
     path = tmp_path / "mask.tif"
     Image.new(mode, (4, 4)).save(path)
     with pytest.raises(ValueError, match=rf"mask\.tif: expected an index mask .* got an image of mode {mode}"):

@@ -101,7 +101,7 @@ def test_masks_take_the_nearest_label(size: tuple[int, int], new_size: tuple[int
 def test_saturation_and_hue_shift_as_in_opencvs_hsv(saturation: float, hue: float) -> None:
     cv2 = pytest.importorskip("cv2")
     image = noise((40, 50))
-    image[:, 0], image[:, 1], image[:, 2] = 0, 255, torch.arange(50)  # greys
+    image[:, 0], image[:, 1], image[:, 2] = 0, 255, torch.arange(50)  # grays
     image[0, 3], image[1, 4], image[2, 5] = 255, 255, 255
     pixels = image.permute(1, 2, 0).numpy().astype(np.float32) / 255
     hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)  # H 0-360, S and V 0-1
@@ -125,15 +125,15 @@ NUM_DRAWS = 4000
 
 
 def distort(seed: int) -> tuple[float, float, Tensor]:
-    """Contrast and brightness as the greys show them, and the three colours (3, 3) after one distortion."""
+    """Contrast and brightness as the grays show them, and the three colors (3, 3) after one distortion."""
     image = torch.cat([GREYS.expand(3, -1), torch.tensor([PALE, MIDDLE, BRIGHT], dtype=torch.uint8).T], dim=1)[:, None]
     distorted = photometric_distortion(image, generator(seed))[:, 0].float()
-    greys, colours = distorted[:, :-3], distorted[:, -3:].T
-    assert torch.equal(greys[0], greys[1])
-    assert torch.equal(greys[0], greys[2])
-    valid = greys[0] < 255
-    contrast, offset = np.polyfit(GREYS[valid].numpy(), greys[0][valid].numpy(), 1)
-    return float(contrast), float(offset / contrast), colours
+    grays, colors = distorted[:, :-3], distorted[:, -3:].T
+    assert torch.equal(grays[0], grays[1])
+    assert torch.equal(grays[0], grays[2])
+    valid = grays[0] < 255
+    contrast, offset = np.polyfit(GREYS[valid].numpy(), grays[0][valid].numpy(), 1)
+    return float(contrast), float(offset / contrast), colors
 
 
 @cache
@@ -141,7 +141,7 @@ def distortions() -> list[tuple[float, float, Tensor]]:
     return [distort(seed) for seed in range(NUM_DRAWS)]
 
 
-def test_greys_only_get_brightness_and_contrast() -> None:
+def test_grays_only_get_brightness_and_contrast() -> None:
     for contrast, brightness, _ in distortions():
         assert 0.49 < contrast < 1.51
         assert -32.5 < brightness < 32.5
@@ -166,10 +166,10 @@ def test_brightness_and_contrast_are_drawn_uniformly_every_second_time() -> None
 
 
 def test_saturation_and_hue_are_drawn_uniformly_every_second_time() -> None:
-    alone = [colours[0] for *shift, colours in distortions() if shift == pytest.approx([1, 0])]
+    alone = [colors[0] for *shift, colors in distortions() if shift == pytest.approx([1, 0])]
     assert 0.21 < len(alone) / NUM_DRAWS < 0.29
     red, green, blue = torch.stack(alone).numpy().T
-    assert (np.abs(red - 200) <= 1).all()  # the value stays; a contrast of 1.004 is not seen in the greys
+    assert (np.abs(red - 200) <= 1).all()  # the value stays; a contrast of 1.004 is not seen in the grays
     chroma = red - np.minimum(green, blue)
     saturations, degrees = chroma / 100, 60 * (green - blue) / chroma
     for values, middle, reach, blur in ((saturations, 1.0, 0.5, 0.001), (degrees, 0.0, 36.0, 0.1)):
@@ -263,10 +263,10 @@ SEGMENTS = {  # 4 x 4 windows, one after the other
     "all ignored": [255] * 16,
     "one class and ignored": [1] * 4 + [255] * 12,
     "13 of 16": [0] * 13 + [1] * 3,
-    "4 of 5 labelled": [255] * 11 + [0] * 4 + [1],
+    "4 of 5 labeled": [255] * 11 + [0] * 4 + [1],
     "12 of 16": [0] * 12 + [1] * 4,
-    "3 of 4 labelled": [255] * 12 + [0] * 3 + [1],
-    "3 of 6 labelled": [255] * 10 + [0] * 3 + [1] * 3,
+    "3 of 4 labeled": [255] * 12 + [0] * 3 + [1],
+    "3 of 6 labeled": [255] * 10 + [0] * 3 + [1] * 3,
 }
 SEGMENT_NAMES = list(SEGMENTS)
 SEGMENT_MASK = torch.tensor(list(SEGMENTS.values()), dtype=torch.uint8).view(-1, 4, 4).transpose(0, 1).reshape(4, -1)
@@ -276,7 +276,7 @@ SEGMENT_MASK = torch.tensor(list(SEGMENTS.values()), dtype=torch.uint8).view(-1,
     ("name", "retried"), [*zip(SEGMENTS, [True, True, True, True, True, False, False, False], strict=True)]
 )
 def test_a_crop_of_one_class_is_tried_again(name: str, retried: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    start, good = 4 * SEGMENT_NAMES.index(name), 4 * SEGMENT_NAMES.index("3 of 6 labelled")
+    start, good = 4 * SEGMENT_NAMES.index(name), 4 * SEGMENT_NAMES.index("3 of 6 labeled")
     left = scripted(columns(start, good), monkeypatch)
     image = coordinates((4, SEGMENT_MASK.shape[1])).to(torch.uint8)
     crop, mask = random_crop(image, SEGMENT_MASK, (4, 4), 0.75, generator())
@@ -323,7 +323,7 @@ def test_trying_again_finds_rare_crops() -> None:
         ([2, 255, 255, 255], 1.0),
     ],
 )
-def test_the_largest_share_is_of_labelled_pixels(ids: list[int], share: float) -> None:
+def test_the_largest_share_is_of_labeled_pixels(ids: list[int], share: float) -> None:
     assert largest_share(torch.tensor(ids, dtype=torch.uint8).view(2, 2)) == pytest.approx(share)
 
 
@@ -410,7 +410,7 @@ def test_padding_comes_last() -> None:
         expected = torch.zeros(crop, dtype=torch.bool)
         expected[:height, :width] = True
         assert torch.equal(inside, expected)
-        assert (output[:, ~inside] == 0).all()  # exactly: neither normalised nor distorted
+        assert (output[:, ~inside] == 0).all()  # exactly: neither normalized nor distorted
         assert (output[:, inside] != 0).float().mean() > 0.99
     assert min(heights) < 25
     assert max(heights) > 35
@@ -579,7 +579,7 @@ def test_a_rare_crop_holds_each_class_as_often() -> None:
     assert len(places) > 60  # anywhere in the crop, not in its middle
 
 
-def test_a_rare_crop_of_small_and_of_unlabelled_images() -> None:
+def test_a_rare_crop_of_small_and_of_unlabeled_images() -> None:
     for size in ((10, 12), (10, 60), (60, 12)):
         mask = torch.randint(3, size, dtype=torch.uint8)
         _, cut = rare_crop(mask[None], mask, (20, 30), generator(1))
@@ -689,9 +689,9 @@ def plain_sample(
 
 
 def picture(kind: str, size: tuple[int, int], seed: int = 0) -> Tensor:
-    """(3, H, W) uint8 of colours that are hard in one way or another."""
+    """(3, H, W) uint8 of colors that are hard in one way or another."""
     image = noise(size, seed=seed)
-    if kind == "near grey":
+    if kind == "near gray":
         shifts = torch.randint(-3, 4, image.shape, generator=generator(seed))
         return (image[:1] + shifts).clamp(0, 255).to(torch.uint8)
     if kind == "saturated":
@@ -701,7 +701,7 @@ def picture(kind: str, size: tuple[int, int], seed: int = 0) -> Tensor:
     return image
 
 
-KINDS = ("noise", "near grey", "saturated", "few levels")
+KINDS = ("noise", "near gray", "saturated", "few levels")
 SIDES = {"odd": (37, 53), "a row": (1, 301), "a column": (301, 1), "a pixel": (1, 1), "three bands": (401, 409)}
 
 
@@ -741,12 +741,12 @@ def test_saturation_and_hue_are_the_plain_ones_bit_for_bit(kind: str, saturation
 
 
 @pytest.mark.parametrize("hue", [-1 / 3, -0.2, -0.1, 0.0, 0.1, 0.2, 1 / 3])
-def test_every_sixteenth_colour_shifts_as_plainly(hue: float) -> None:
+def test_every_sixteenth_color_shifts_as_plainly(hue: float) -> None:
     levels = torch.arange(0, 256, 15).float()
-    colours = torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij")).flatten(2)
+    colors = torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij")).flatten(2)
     for saturation in (0.5, 1.0, 1.5):
-        shifted = shift_saturation_and_hue(colours, saturation, hue)
-        assert torch.equal(shifted, plain_saturation_and_hue(colours, saturation, hue))
+        shifted = shift_saturation_and_hue(colors, saturation, hue)
+        assert torch.equal(shifted, plain_saturation_and_hue(colors, saturation, hue))
 
 
 @settings(max_examples=150, deadline=None)
@@ -773,7 +773,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 INPUTS: dict[str, tuple[int, torch.dtype, bool]] = {  # channels, their type, and whether they are raw
     "rgb": (3, torch.uint8, False),
-    "raw grey": (1, torch.uint8, True),
+    "raw gray": (1, torch.uint8, True),
     "raw floats": (5, torch.float32, True),
     "one raw float": (1, torch.float32, True),
 }

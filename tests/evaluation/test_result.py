@@ -32,7 +32,7 @@ def test_the_miou_of_each_image_and_the_worst_worked_by_hand() -> None:
     good, bad, empty = [[9, 9], [10, 9], [9, 10]], [[5, 0], [10, 5], [10, 5]], [[0, 0]] * 3
     evaluation = counted([good, bad, empty])
     np.testing.assert_allclose(evaluation.image_miou, [(9 / 10 + 9 / 10) / 2, (5 / 15 + 0) / 2, np.nan])
-    assert evaluation.worst(3) == [1, 0]  # nothing is labelled in the last
+    assert evaluation.worst(3) == [1, 0]  # nothing is labeled in the last
     assert evaluation.worst(1) == [1]
 
 

@@ -57,7 +57,7 @@ def test_ignored_pixels_count_nowhere() -> None:
     assert tally.borders[0, 2, 1] == 0
 
 
-def test_pixels_for_the_calibration_are_labelled_ones() -> None:
+def test_pixels_for_the_calibration_are_labeled_ones() -> None:
     label = torch.full((50, 60), 255, dtype=torch.uint8)
     label[7, 5:9] = 1
     drawn = sampled_pixels(label, 10, torch.Generator().manual_seed(0))

@@ -36,7 +36,7 @@ def model() -> Segmenter:
 
 @pytest.fixture
 def pixels() -> np.ndarray:
-    """(50, 71, 3) uint8, blobs of colour."""
+    """(50, 71, 3) uint8, blobs of color."""
     coarse = torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(1)) * 255
     smooth = F.interpolate(coarse, SIZE, mode="bicubic").clamp(0, 255)
     return smooth[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
@@ -85,13 +85,13 @@ def test_any_network_by_every_protocol(model: Segmenter, pixels: np.ndarray, kin
     np.testing.assert_array_equal(scored.scores, predict_scores(used, image, config).numpy())
 
 
-def test_grey_rgba_and_16_bits(model: Segmenter, pixels: np.ndarray) -> None:
+def test_gray_rgba_and_16_bits(model: Segmenter, pixels: np.ndarray) -> None:
     predictor = Predictor(model)
-    grey = pixels[:, :, 1]
-    as_rgb = predictor(np.repeat(grey[:, :, None], 3, axis=2)).mask
-    np.testing.assert_array_equal(predictor(grey).mask, as_rgb)
-    np.testing.assert_array_equal(predictor(grey[:, :, None]).mask, as_rgb)
-    np.testing.assert_array_equal(predictor(grey.astype(np.uint16) * 257).mask, as_rgb)
+    gray = pixels[:, :, 1]
+    as_rgb = predictor(np.repeat(gray[:, :, None], 3, axis=2)).mask
+    np.testing.assert_array_equal(predictor(gray).mask, as_rgb)
+    np.testing.assert_array_equal(predictor(gray[:, :, None]).mask, as_rgb)
+    np.testing.assert_array_equal(predictor(gray.astype(np.uint16) * 257).mask, as_rgb)
     np.testing.assert_array_equal(predictor(pixels.astype(np.uint16) * 257).mask, predictor(pixels).mask)
     opaque = np.dstack([pixels, np.full(SIZE, 255, dtype=np.uint8)])
     np.testing.assert_array_equal(predictor(opaque).mask, predictor(pixels).mask)

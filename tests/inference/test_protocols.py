@@ -29,7 +29,7 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 def logits_of(model: Segmenter, pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) grey levels -> (H/4, W/4, K) by the trainable model, not the fused one."""
+    """(H, W, 3) gray levels -> (H/4, W/4, K) by the trainable model, not the fused one."""
     normal = ((pixels - MEAN) / STD).transpose(2, 0, 1)[None]
     with torch.no_grad():
         return model(torch.from_numpy(normal).float())[0].numpy().transpose(1, 2, 0)
@@ -57,7 +57,7 @@ def compare(model: Segmenter, image: np.ndarray, config: EvalConfig, expected: n
 
 
 def resized(model: Segmenter, image: np.ndarray, sizes: list[tuple[int, int]], scale: float = 1.0) -> np.ndarray:
-    """What the model sees; each of the resizes is OpenCV's to one grey level."""
+    """What the model sees; each of the resizes is OpenCV's to one gray level."""
     pixels = image
     for height, width in sizes:
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -189,7 +189,7 @@ def test_pixels_without_data_have_no_class(model: Segmenter, tmp_path: Path) -> 
     assert (mask[:, 50:] < 5).all()
 
 
-@pytest.mark.parametrize("kind", ["grey", "palette", "deep", "alpha"])
+@pytest.mark.parametrize("kind", ["gray", "palette", "deep", "alpha"])
 def test_other_kinds_are_read_as_everywhere(model: Segmenter, tmp_path: Path, kind: str) -> None:
     path, image = tmp_path / "in.png", Image.open(write(tmp_path / "rgb.png"))
     if kind == "deep":
@@ -197,7 +197,7 @@ def test_other_kinds_are_read_as_everywhere(model: Segmenter, tmp_path: Path, ki
     else:
         alpha = Image.fromarray(np.tile(np.linspace(0, 255, 300).astype(np.uint8), (260, 1)))
         image.putalpha(alpha) if kind == "alpha" else None
-        image.convert({"grey": "L", "palette": "P", "alpha": "RGBA"}[kind]).save(path)
+        image.convert({"gray": "L", "palette": "P", "alpha": "RGBA"}[kind]).save(path)
     segment_raster(model, path, tmp_path / "out.png", CONFIG)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected(model, path))
 

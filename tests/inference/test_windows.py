@@ -79,7 +79,7 @@ def mit(preprocessing: Preprocessing = FIT) -> Segmenter:
 
 
 def image(height: int, width: int) -> Tensor:
-    """Blobs of colour, so that masks have regions and borders."""
+    """Blobs of color, so that masks have regions and borders."""
     coarse = torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(height * 1000 + width)) * 255
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 255)[0].to(torch.uint8)
 
@@ -240,7 +240,7 @@ def test_logits_are_upsampled_as_the_card_says(align_corners: bool) -> None:
 
 
 @pytest.mark.parametrize("predict", [predict_mask, predict_scores])
-def test_an_image_is_fitted_and_normalised_once(predict: Callable[..., Tensor]) -> None:
+def test_an_image_is_fitted_and_normalized_once(predict: Callable[..., Tensor]) -> None:
     model, seen = stub(FIT)
     pixels = torch.tensor([200, 100, 50], dtype=torch.uint8).view(3, 1, 1).expand(3, 50, 71).contiguous()
     predict(model, pixels, EvalConfig())
@@ -257,8 +257,8 @@ def test_the_second_resize_starts_from_the_first() -> None:
     whole_logits(model, pixels)
     fitted = F.interpolate(pixels[None].float(), (64, 91), mode="bilinear")
     expected = F.interpolate(fitted, (64, 96), mode="bilinear")
-    grey_levels = seen[0] * model.std + model.mean
-    assert (grey_levels - expected).abs().max() <= 1.5  # both resizes round to whole grey levels
+    gray_levels = seen[0] * model.std + model.mean
+    assert (gray_levels - expected).abs().max() <= 1.5  # both resizes round to whole gray levels
 
 
 def test_a_model_on_a_crop_larger_than_the_image_sees_the_image_only() -> None:
@@ -311,7 +311,7 @@ def test_weights_by_hand() -> None:
     assert gaussian[1] == pytest.approx(np.exp(-0.5 * (2.5**2 - 0.5**2)), rel=1e-5)  # sigma is one pixel of eight
 
 
-def test_blending_favours_the_middle_of_a_window() -> None:
+def test_blending_favors_the_middle_of_a_window() -> None:
     model, _ = stub()
     pixels, config = image(96, 64), EvalConfig(crop=(64, 64), stride=(32, 32))
     first, second = (

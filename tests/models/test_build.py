@@ -15,7 +15,7 @@ from segformer.inference.predictor import Predictor
 from segformer.models.build import build_from_card, build_model, check_card, model_config
 from segformer.models.decoders import DECODERS
 from segformer.models.encoders import ENCODERS
-from transformers_parity import randomise, relative_difference
+from transformers_parity import randomize, relative_difference
 
 SMALLEST = ("mit_b0", "small")
 PAIRS = [
@@ -48,7 +48,7 @@ def test_every_pair_builds_takes_odd_sizes_and_learns(encoder: str, decoder: str
 def test_every_pair_is_fused_predicts_and_resets_its_classes(encoder: str, decoder: str) -> None:
     torch.manual_seed(0)
     model = build_model(encoder, decoder, num_classes=4, decoder_channels=16)
-    randomise(model)
+    randomize(model)
     model.eval()
     images = torch.randn(1, 3, 65, 50)
     with torch.inference_mode():
@@ -98,7 +98,7 @@ def test_the_smallest_image_is_that_of_the_encoder() -> None:
 @pytest.mark.parametrize(("encoder", "decoder"), [("small", "small"), ("small", "all_mlp"), ("mit_b0", "small")])
 def test_an_added_pair_is_saved_and_loaded(encoder: str, decoder: str, tmp_path: Path) -> None:
     model = build_model(encoder, decoder, num_classes=3, binary=False)
-    randomise(model)
+    randomize(model)
     segformer.save(model.eval(), tmp_path / "model")
     loaded = segformer.load(tmp_path / "model")
     assert loaded.card == model.card
@@ -114,7 +114,7 @@ def test_an_added_pair_is_saved_and_loaded(encoder: str, decoder: str, tmp_path:
 
 def test_an_added_pair_is_fine_tuned(tmp_path: Path) -> None:
     model = build_model("small", "small", num_classes=3)
-    randomise(model)
+    randomize(model)
     segformer.save(model.eval(), tmp_path / "model")
     other = segformer.load(tmp_path / "model", num_classes=5)
     assert [output.shape[1] for output in other.outputs(torch.zeros(1, 3, 32, 32))] == [5, 5]

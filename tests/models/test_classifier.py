@@ -37,7 +37,7 @@ def test_parameters_are_those_of_the_encoder_and_a_head_of_1000_classes(encoder:
     assert sum(p.numel() for p in model.parameters()) == parameters + 1000 * (channels + 1)
 
 
-def test_initialisation() -> None:
+def test_initialization() -> None:
     torch.manual_seed(0)
     head = Classifier(MixTransformer(MIT_SIZES["mit_b0"])).head
     assert head.weight.std().item() == pytest.approx(0.02, rel=0.02)

@@ -24,7 +24,7 @@ def test_bad_images(shape: tuple[int, ...]) -> None:
         build_model("mit_b0", num_classes=4)(torch.zeros(shape))
 
 
-def test_pixels_are_normalised_alike_in_both_layouts() -> None:
+def test_pixels_are_normalized_alike_in_both_layouts() -> None:
     model = build_model("mit_b0", num_classes=2)
     planar = torch.randint(256, (2, 3, 33, 47), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     together = planar.contiguous(memory_format=torch.channels_last)

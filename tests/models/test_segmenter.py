@@ -97,7 +97,7 @@ def test_fusing_leaves_the_model_as_it_was() -> None:
 
 
 def test_an_untrained_model_is_undecided() -> None:
-    """Its loss is about log(K): a wild initialisation of the classifier costs hundreds of steps."""
+    """Its loss is about log(K): a wild initialization of the classifier costs hundreds of steps."""
     torch.manual_seed(0)
     model = build_model("mit_b0", num_classes=150)
     logits = model(torch.randn(2, 3, 64, 64))

@@ -94,10 +94,10 @@ def test_share_of_the_arithmetic_that_is_removed(num_classes: int, size: tuple[i
 def test_a_wider_decoder_and_other_channels_are_counted() -> None:
     base = paper_model("mit_b0")
     wide = count_model(model_config("mit_b0", decoder_channels=512), 150, CROP)
-    grey = count_model(model_config("mit_b0", in_channels=1), 150, CROP)
+    gray = count_model(model_config("mit_b0", in_channels=1), 150, CROP)
     assert wide.encoder_macs == base.encoder_macs
     assert wide.decoder_macs_literal > 3 * base.decoder_macs_literal
-    assert base.stages[0].macs - grey.stages[0].macs == 128 * 128 * 7 * 7 * 2 * 32
+    assert base.stages[0].macs - gray.stages[0].macs == 128 * 128 * 7 * 7 * 2 * 32
 
 
 def test_a_size_below_the_smallest_is_an_error() -> None:

@@ -26,7 +26,7 @@ def test_hits_by_hand() -> None:
 
 
 class Brightest(nn.Module):
-    """Says the class whose colour an image's mean is nearest to."""
+    """Says the class whose color an image's mean is nearest to."""
 
     def forward(self, images: Tensor) -> Tensor:
         mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)

@@ -53,12 +53,12 @@ def test_with_everything_off_only_a_crop_and_a_flip_remain(image: Tensor) -> Non
     assert (RandomAugmentation(replace(recipe, erasing=1.0))(flat, generator_of(0)) != expected.view(3, 1, 1)).any()
 
 
-def test_at_test_the_centre_of_a_larger_size_is_taken(image: Tensor) -> None:
+def test_at_test_the_center_of_a_larger_size_is_taken(image: Tensor) -> None:
     result = CenterCrop(replace(PAPER, size=42))(image, generator_of(0))
     pixels = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((64, 48), Image.Resampling.BICUBIC)
-    centre = torch.from_numpy(np.array(pixels))[3:45, 11:53].permute(2, 0, 1)  # 42 / 0.875 = 48
+    center = torch.from_numpy(np.array(pixels))[3:45, 11:53].permute(2, 0, 1)  # 42 / 0.875 = 48
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    assert ((result * std + mean) - centre.float()).abs().max() <= 1.01  # Pillow rounds between its two passes
+    assert ((result * std + mean) - center.float()).abs().max() <= 1.01  # Pillow rounds between its two passes
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_items_are_a_function_of_seed_epoch_and_index(tmp_path: Path) -> None:
 
 def test_images_come_as_8_bit_rgb(tmp_path: Path) -> None:
     (tmp_path / "train/a").mkdir(parents=True)
-    Image.fromarray(np.full((3, 2), 9, np.uint8)).save(tmp_path / "train/a/grey.png")
+    Image.fromarray(np.full((3, 2), 9, np.uint8)).save(tmp_path / "train/a/gray.png")
     samples = open_images(str(tmp_path)).samples("train")
     image, label = ClassificationDataset(samples, lambda image, _: image)[0, 0]
     assert (image.dtype, image.shape, label) == (torch.uint8, (3, 3, 2), 0)

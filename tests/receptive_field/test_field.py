@@ -60,7 +60,7 @@ def test_stacked_convolutions_give_the_spline(depth: int) -> None:
     np.testing.assert_array_equal(field.map, expected)
 
 
-def test_strided_convolutions_are_centred_on_the_central_pixel() -> None:
+def test_strided_convolutions_are_centerd_on_the_central_pixel() -> None:
     field = receptive_fields(of(nn.Sequential(ones(7, 4), ones(3, 2))), [torch.ones(1, 1, 32, 48)])["out"]
     line = reduce(np.convolve, [np.ones(7), [1, 0, 0, 0, 1, 0, 0, 0, 1]])  # the second one's taps are 4 pixels apart
     expected = np.zeros((32, 48))
@@ -149,7 +149,7 @@ def test_an_image_can_be_added_to_what_was_kept() -> None:
     np.testing.assert_array_equal(second["out"].map, [[3, 2]])
 
 
-def test_sizes_without_a_common_centre_are_refused() -> None:
+def test_sizes_without_a_common_center_are_refused() -> None:
     with pytest.raises(UserError, match=r"central position of out \(3 x 4\).*got 96 x 128; give multiples of 64"):
         receptive_fields(of(nn.AvgPool2d(32)), [torch.ones(1, 1, 96, 128)])
 

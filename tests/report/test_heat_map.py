@@ -15,11 +15,11 @@ from segformer.report.heat_map import (
 )
 
 
-def test_colours_run_from_violet_to_yellow_and_get_lighter() -> None:
-    colours = colored(np.linspace(-0.5, 1.5, 101)[None])[0].astype(float)
-    assert colours[0].tolist() == [68, 1, 84]
-    assert colours[-1].tolist() == [253, 231, 37]
-    lightness = colours @ [0.2126, 0.7152, 0.0722]
+def test_colors_run_from_violet_to_yellow_and_get_lighter() -> None:
+    colors = colored(np.linspace(-0.5, 1.5, 101)[None])[0].astype(float)
+    assert colors[0].tolist() == [68, 1, 84]
+    assert colors[-1].tolist() == [253, 231, 37]
+    lightness = colors @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(lightness) >= 0).all()
 
 

@@ -48,7 +48,7 @@ def test_predictions_are_those_of_the_predictor(model: Segmenter, source: DataSo
         assert (shown["label"][label == 255] == 0).all()
         assert (shown["label"][label == 2] == PALETTE[2]).all()
         right = (result.mask == label)[label != 255].mean()
-        assert caption.endswith(f": {100 * right:.1f} % of the labelled pixels are right")
+        assert caption.endswith(f": {100 * right:.1f} % of the labeled pixels are right")
 
 
 @pytest.mark.parametrize("kind", ["fused", "fake"])
@@ -83,7 +83,7 @@ def test_predictions_want_data_of_the_models_classes(model: Segmenter, source: D
 
 
 class Drawn:
-    """A large image of any number of channels, without a labelled pixel."""
+    """A large image of any number of channels, without a labeled pixel."""
 
     name = "drawn"
 
@@ -105,7 +105,7 @@ def test_raw_channels_are_shown_and_shrunk(channels: int) -> None:
     card = model.card
     source = DataSource("drawn", card.classes, card.palette, LabelTable.identity(2), {"val": [Drawn(channels)]})
     ((caption, pictures),) = prediction_rows(model, source, "val")
-    assert caption == "drawn: no pixel is labelled"
+    assert caption == "drawn: no pixel is labeled"
     assert {pixels.shape for _, pixels in pictures} == {(128, 640, 3)}
     assert dict(pictures)["image"].std() > 20  # stretched, not saturated
     assert not dict(pictures)["label"].any()

@@ -63,7 +63,7 @@ def test_more_is_farther_from_the_image(name: str) -> None:
         np.mean([psnr(corrupt(image, name, severity, rng(k)), image) for k, image in enumerate(images)])
         for severity in SEVERITIES
     ]
-    if name == "saturate":  # severities 1 and 2 take colour away, 3 to 5 add it
+    if name == "saturate":  # severities 1 and 2 take color away, 3 to 5 add it
         assert averages[0] > averages[1]
         assert averages[2] > averages[3] > averages[4]
     elif name == "glass_blur":  # 3 moves pixels in three rounds, 4 in two: the published order
@@ -90,7 +90,7 @@ def test_any_size(name: str, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_black_grey_and_white(name: str) -> None:
+def test_black_gray_and_white(name: str) -> None:
     for level in (0, 128, 255):
         for severity in (1, 3, 5):
             assert corrupt(flat(level, (32, 48)), name, severity, rng()).shape == (32, 48, 3)

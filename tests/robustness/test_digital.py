@@ -24,7 +24,7 @@ def test_brightness_is_added_in_hsv(severity: int) -> None:
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_saturation_is_changed_in_hsv_where_grey_is_red(severity: int) -> None:
+def test_saturation_is_changed_in_hsv_where_gray_is_red(severity: int) -> None:
     factor, offset = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))[severity - 1]
     image = np.concatenate([scene()[:24, :40], np.full((8, 40, 3), 90, np.uint8)])
     expected = in_hsv(image, lambda h, s, v: (h, min(max(s * factor + offset, 0), 1), v))

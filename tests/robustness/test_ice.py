@@ -14,10 +14,10 @@ def test_drawn_ice_is_bluish_bright_and_detailed() -> None:
         ice = (corrupt(flat(0, (200, 320)), "frost", 1, rng(seed)).astype(float) - keep * 0) / amount
         red, _, blue = ice.reshape(-1, 3).mean(axis=0)
         assert red < blue
-        grey = ice.mean(axis=2)
-        means.append(grey.mean())
-        deviations.append(grey.std())
-        details.append((grey - ndimage.gaussian_filter(grey, 4)).std())
+        gray = ice.mean(axis=2)
+        means.append(gray.mean())
+        deviations.append(gray.std())
+        details.append((gray - ndimage.gaussian_filter(gray, 4)).std())
     assert min(means) > 110
     assert max(means) < 215
     assert np.ptp(means) > 15

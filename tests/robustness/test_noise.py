@@ -34,7 +34,7 @@ def test_impulses_hit_the_published_share_of_values(severity: int) -> None:
 def test_shot_noise_counts_photons(severity: int) -> None:
     photons, level = (60, 25, 12, 5, 3)[severity - 1], 51
     found = corrupt(flat(level, (256, 256)), "shot_noise", severity, rng()).astype(float) / 255 * photons
-    counts = np.round(found + 0.3 * photons / 255).astype(int)  # truncated grey levels lie below whole photons
+    counts = np.round(found + 0.3 * photons / 255).astype(int)  # truncated gray levels lie below whole photons
     mean = level / 255 * photons
     for count in range(min(photons, 20)):
         expected = math.exp(-mean) * mean**count / math.factorial(count)

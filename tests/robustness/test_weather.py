@@ -17,13 +17,13 @@ def plasma_point_by_point(side: int, decay: float, draws: np.random.Generator) -
     heights, step, roughness = np.zeros((side, side)), side, 100.0
     while step >= 2:
         half = step // 2
-        centres = [(half, half, ((-1, -1), (-1, 1), (1, -1), (1, 1)))]
+        centers = [(half, half, ((-1, -1), (-1, 1), (1, -1), (1, 1)))]
         edges = [(0, half, ((-1, 0), (1, 0), (0, -1), (0, 1))), (half, 0, ((-1, 0), (1, 0), (0, -1), (0, 1)))]
-        for top, left, neighbours in centres + edges:
+        for top, left, neighbors in centers + edges:
             noise = roughness**2 * (2 * draws.random((side // step, side // step), dtype=np.float32) - 1)
             for i, row in enumerate(range(top, side, step)):
                 for j, column in enumerate(range(left, side, step)):
-                    around = [heights[(row + y * half) % side, (column + x * half) % side] for y, x in neighbours]
+                    around = [heights[(row + y * half) % side, (column + x * half) % side] for y, x in neighbors]
                     heights[row, column] = np.mean(around) + noise[i, j]
         step, roughness = half, roughness / decay
     return (heights - heights.min()) / np.ptp(heights)
@@ -61,11 +61,11 @@ def test_snow_is_zoomed_noise_above_a_threshold_smeared_downwards(severity: int)
     flakes = ndimage.map_coordinates(small, places, order=1, mode="nearest")
     flakes = np.where(flakes < threshold, 0, flakes.clip(0, 1))
     flakes = smeared(flakes, radius, sigma, draws.uniform(-135, -45))[:height, :width, None].round(2)
-    grey = (image / 255) @ (0.299, 0.587, 0.114)
-    pale = keep * image / 255 + (1 - keep) * np.maximum(image / 255, 1.5 * grey[..., None] + 0.5)
+    gray = (image / 255) @ (0.299, 0.587, 0.114)
+    pale = keep * image / 255 + (1 - keep) * np.maximum(image / 255, 1.5 * gray[..., None] + 0.5)
     expected = (pale + flakes + np.rot90(flakes, 2)).clip(0, 1) * 255
     found = corrupt(image, "snow", severity, rng(severity))
-    assert np.abs(found - expected).max() < 4.5  # flakes are rounded to grey levels there, to hundredths here
+    assert np.abs(found - expected).max() < 4.5  # flakes are rounded to gray levels there, to hundredths here
     assert np.abs(found - expected).mean() < 1.2
 
 

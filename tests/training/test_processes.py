@@ -16,7 +16,7 @@ from segformer.training.run_folder import read_metrics
 if not Path("/proc").is_dir():
     pytest.skip("finds processes through /proc", allow_module_level=True)
 
-# The norm is frozen and nothing is dropped: the CPU has no synchronised norm, and each process throws its own dice.
+# The norm is frozen and nothing is dropped: the CPU has no synchronized norm, and each process throws its own dice.
 SAME = ["--train.frozen-norm", "--model.dropout", "0", "--model.drop-path", "0", "--model.decoder-channels", "32"]
 SMALL = [
     "--data.resize",

@@ -26,7 +26,7 @@ OTHER_ARCHITECTURES = {  # regular expression of a tensor's name -> the architec
 
 
 def translate(checkpoint: Checkpoint, source: str) -> Weights:
-    """Recognise the format of a checkpoint and translate its weights, in float32, and what it says about them.
+    """Recognize the format of a checkpoint and translate its weights, in float32, and what it says about them.
 
     ``source`` is what the user called it.  Raises a UserError that names the file and what does not fit.
     """

@@ -1,4 +1,4 @@
-"""What a checkpoint format of another project is: how it is recognised, read and written."""
+"""What a checkpoint format of another project is: how it is recognized, read and written."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: recognising and downloading models by their id."""
+"""The Hugging Face hub: recognizing and downloading models by their id."""
 
 import logging
 import re

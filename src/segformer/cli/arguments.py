@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from segformer.models.segmenter import Segmenter
 
 ANY_MODEL = "Model: a folder such as runs/RECIPE/best, a checkpoint of another project, or a hub id."
-ANY_DATA = "Data set: a folder whose layout is recognised, NAME=FOLDER, hub:OWNER/NAME, or toytown."
+ANY_DATA = "Data set: a folder whose layout is recognized, NAME=FOLDER, hub:OWNER/NAME, or toytown."
 ModelArgument = Annotated[str, arg(metavar="MODEL", help=ANY_MODEL)]
 DATA_NAMES = OneOf("data.sources.SOURCES", "NAME is one of")
 DataArgument = Annotated[str, arg(metavar="FOLDER|NAME=FOLDER", help=ANY_DATA), DATA_NAMES]

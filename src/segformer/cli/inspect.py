@@ -120,14 +120,14 @@ def sizes_text(split: "Split") -> str:
 
 
 def print_classes(diagnosis: "Diagnosis") -> None:
-    """Print a table of the classes: share of the labelled pixels in each split, and the suggested weight."""
+    """Print a table of the classes: share of the labeled pixels in each split, and the suggested weight."""
     splits = {name: split.shares() for name, split in diagnosis.splits.items() if split.class_pixels}
     rows = []
     for k, name in enumerate(diagnosis.classes):
         weight = "-" if diagnosis.class_weights is None else f"{diagnosis.class_weights[k]:.2f}"
         shares = [f"{100 * values[k]:.2f}" if values[k] else "-" for values in splits.values()]
         rows.append([name, *shares, weight, "rare" if name in diagnosis.rare else ""])
-    print_table(["class", *splits, "weight", ""], rows, title="\nshare of the labelled pixels, %")
+    print_table(["class", *splits, "weight", ""], rows, title="\nshare of the labeled pixels, %")
     print()
 
 

@@ -48,7 +48,7 @@ def parse(kind: Callable[..., T], arguments: Sequence[str], command: str, **opti
     """
     prog = f"{PROGRAM} {command}"
     help_wanted = bool({"--help", "-h"} & set(arguments))
-    printed = io.StringIO()  # which tells tyro, too, to leave out colours and frames
+    printed = io.StringIO()  # which tells tyro, too, to leave out colors and frames
     errors = io.StringIO()
     try:
         with (

@@ -40,7 +40,7 @@ RGB = Decoding()
 def read_image(path: str | Path, decoding: Decoding = RGB) -> Array:
     """Decode an image as (H, W, 3) uint8 RGB, or as its raw channels (H, W, C) uint8 or float32.
 
-    RGB images are rotated as EXIF says; grey, palette and CMYK are converted, transparency is composited over white,
+    RGB images are rotated as EXIF says; gray, palette and CMYK are converted, transparency is composited over white,
     and 16 bits are scaled to 8.  Raises a UserError for a file that is no image, is cut short, or has another number
     of channels.
     """

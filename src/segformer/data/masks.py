@@ -13,7 +13,7 @@ INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # Pillow's modes of index m
 
 
 def read_mask(path: str | Path) -> Array:
-    """Decode an index mask as (H, W) of raw label ids: palette indices as stored, or grey values, 8 or 16 bits.
+    """Decode an index mask as (H, W) of raw label ids: palette indices as stored, or gray values, 8 or 16 bits.
 
     Raises a UserError that names a file that is no image, or that has colors instead of ids.
     """
@@ -26,7 +26,7 @@ def index_mask(image: Image.Image, name: object) -> Array:
         return np.asarray(image).astype(np.uint8)
     if image.mode not in INDEX_MODES:
         raise UserError(
-            f"{name}: expected an index mask (one channel: grey or palette), got an image of mode {image.mode}; "
-            f"save the class index of every pixel as a grey PNG"
+            f"{name}: expected an index mask (one channel: gray or palette), got an image of mode {image.mode}; "
+            f"save the class index of every pixel as a gray PNG"
         )
     return np.asarray(image)

@@ -69,7 +69,7 @@ def random_resize(
 def random_crop(
     image: Tensor, mask: Tensor, crop: tuple[int, int], max_class_share: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Cut a random crop; try again while one class covers more than ``max_class_share`` of the labelled pixels."""
+    """Cut a random crop; try again while one class covers more than ``max_class_share`` of the labeled pixels."""
     window = (slice(None), slice(None))
     for _ in range(CROP_TRIES):
         window = random_window((image.shape[-2], image.shape[-1]), crop, generator)
@@ -102,7 +102,7 @@ def random_window(size: tuple[int, int], crop: tuple[int, int], generator: Gener
 
 
 def largest_share(mask: Tensor) -> float:
-    """Share of the most frequent class in the labelled pixels; 1 if fewer than two classes occur."""
+    """Share of the most frequent class in the labeled pixels; 1 if fewer than two classes occur."""
     counts = torch.bincount(mask.flatten(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
     return 1.0 if int((counts > 0).sum()) < 2 else float(counts.max() / counts.sum())
 
@@ -172,7 +172,7 @@ def shift_saturation_and_hue(pixels: Tensor, saturation: float, hue: float) -> T
     most_green = torch.eq(value, green, out=torch.empty_like(value))
     rise = torch.lerp(red - green, blue - red, most_green).lerp_(green - blue, most_red)
     start = (4 - 2 * most_green).mul_(1 - most_red)
-    sector = rise.div_(chroma.clamp(min=1)).add_(start).add_(6 * hue)  # greys: 0 / 1
+    sector = rise.div_(chroma.clamp(min=1)).add_(start).add_(6 * hue)  # grays: 0 / 1
     # S = chroma / value is at most 1, so the scaled chroma is at most the value.
     chroma = torch.minimum(chroma.mul_(saturation), value)
     position = sector + torch.tensor([5.0, 3.0, 1.0], device=pixels.device).view(3, 1, 1)

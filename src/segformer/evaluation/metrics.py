@@ -25,7 +25,7 @@ class Scores:
 
     @cached_property
     def accuracy(self) -> Array:
-        """Share of each class's pixels that are predicted right; NaN for a class without labelled pixels."""
+        """Share of each class's pixels that are predicted right; NaN for a class without labeled pixels."""
         return _divide(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
@@ -40,12 +40,12 @@ class Scores:
 
     @property
     def aacc(self) -> float:
-        """Share of all labelled pixels that are right."""
+        """Share of all labeled pixels that are right."""
         return float(_divide(np.trace(self.confusion), self.confusion.sum()))
 
     @cached_property
     def frequency(self) -> Array:
-        """Share of each class among the labelled pixels."""
+        """Share of each class among the labeled pixels."""
         return _divide(self.confusion.sum(1), self.confusion.sum())
 
     def summary(self) -> dict[str, float]:

@@ -90,7 +90,7 @@ def calibration_figures(calibration: Calibration) -> list[str]:
             f"Expected calibration error: {calibration.ece:.4f}, and {calibration.ece_after:.4f} when the logits are "
             f"divided by the temperature {calibration.temperature:.2f}. Negative log-likelihood: "
             f"{calibration.nll:.4f}, and {calibration.nll_after:.4f} with the temperature. The temperature was fitted "
-            f"on half of the images; all figures are those of the other half, on a sample of the labelled pixels."
+            f"on half of the images; all figures are those of the other half, on a sample of the labeled pixels."
         ),
     ]
 

@@ -54,7 +54,7 @@ class Evaluation:
 
     @cached_property
     def image_miou(self) -> Array:
-        """Mean IoU of each image over the classes in its label or prediction, (N,); NaN if nothing is labelled."""
+        """Mean IoU of each image over the classes in its label or prediction, (N,); NaN if nothing is labeled."""
         return mean_of(iou_of(self.tally.images))
 
     @cached_property
@@ -64,7 +64,7 @@ class Evaluation:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Calibration on a sample of the labelled pixels."""
+        """Calibration on a sample of the labeled pixels."""
         return Calibration.from_counts(self.tally.nll, self.tally.bins)
 
     @cached_property

@@ -113,10 +113,10 @@ def count_borders(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor
 
 
 def sampled_pixels(label: Tensor, num_images: int, generator: torch.Generator) -> Tensor:
-    """Draw labelled pixels for the calibration, about 65,000 over all images.  -> (n,), numbered row by row"""
-    labelled = (label.flatten() != IGNORE_INDEX).nonzero()[:, 0]
+    """Draw labeled pixels for the calibration, about 65,000 over all images.  -> (n,), numbered row by row"""
+    labeled = (label.flatten() != IGNORE_INDEX).nonzero()[:, 0]
     count = min(max(SAMPLED // num_images, FEWEST), MOST)
-    return labelled[torch.randint(len(labelled), (count,), generator=generator)] if len(labelled) else labelled
+    return labeled[torch.randint(len(labeled), (count,), generator=generator)] if len(labeled) else labeled
 
 
 def group_names(names: Sequence[str], pattern: str) -> list[str]:

@@ -138,16 +138,16 @@ class RowReader:
 
         return RasterWindow(0, rows.start, self.raster.width, rows.stop - rows.start)
 
-    def _colors(self, grey: Array) -> Array:
-        """Return the colors of palette indices, or grey values unchanged."""
+    def _colors(self, gray: Array) -> Array:
+        """Return the colors of palette indices, or gray values unchanged."""
         try:
             table = self.raster.colormap(1)
         except ValueError:
-            return grey
+            return gray
         colors = np.zeros((max(table) + 1, 3), dtype=np.uint8)
         for index, color in table.items():
             colors[index] = color[:3]
-        return colors[grey]
+        return colors[gray]
 
     def drop_nodata(self, rows: slice, mask: Array) -> None:
         """Write 255 into the mask where the raster declares that it has no data."""

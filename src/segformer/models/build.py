@@ -1,4 +1,4 @@
-"""Building randomly initialised models from names, configurations and model cards."""
+"""Building randomly initialized models from names, configurations and model cards."""
 
 from typing import Any
 
@@ -19,10 +19,10 @@ def build_model(
     preprocessing: Preprocessing | None = None,
     **options: Any,
 ) -> Segmenter:
-    """Return a randomly initialised model.
+    """Return a randomly initialized model.
 
     ``encoder`` is a name, and ``options`` are further fields of :class:`segformer.config.ModelConfig`; or it is a whole
-    ModelConfig.  Without ``preprocessing`` the model normalises with the mean and std of ImageNet.
+    ModelConfig.  Without ``preprocessing`` the model normalizes with the mean and std of ImageNet.
 
     >>> import torch
     >>> build_model("mit_b0", num_classes=19)(torch.zeros(1, 3, 64, 96)).shape
@@ -52,7 +52,7 @@ def model_config(encoder: str, **options: Any) -> ModelConfig:
 
 
 def build_from_card(card: ModelCard) -> Segmenter:
-    """Return the randomly initialised model that a card describes."""
+    """Return the randomly initialized model that a card describes."""
     check_card(card)
     config = card.model
     encoder = ENCODERS[config.encoder].build(config)

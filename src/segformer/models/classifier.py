@@ -11,7 +11,7 @@ from segformer.validation import check_choice
 
 
 class Classifier(nn.Module):
-    """A linear layer on the mean of the encoder's last map.  (B, C, H, W) normalised -> (B, K) logits"""
+    """A linear layer on the mean of the encoder's last map.  (B, C, H, W) normalized -> (B, K) logits"""
 
     def __init__(self, encoder: Encoder, num_classes: int = 1000) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Classifier(nn.Module):
 
 
 def build_classifier(encoder: str = "mit_b0", num_classes: int = 1000, drop_path: float = 0.1) -> Classifier:
-    """Return a randomly initialised classifier.
+    """Return a randomly initialized classifier.
 
     >>> import torch
     >>> build_classifier("mit_b0")(torch.zeros(2, 3, 64, 64)).shape

@@ -19,7 +19,7 @@ class Encoder(nn.Module):
     """Stride S_i of each map, in pixels of the image."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Compute the maps of normalised images."""
+        """Compute the maps of normalized images."""
         raise NotImplementedError
 
     @property
@@ -85,7 +85,7 @@ class Decoder(nn.Module):
         return self
 
     def reset_classes(self, num_classes: int) -> None:
-        """Replace each layer whose size depends on the number of classes by a randomly initialised one."""
+        """Replace each layer whose size depends on the number of classes by a randomly initialized one."""
         raise NotImplementedError
 
     def freeze_norm(self) -> None:
@@ -110,7 +110,7 @@ class Network(Protocol):
         ...
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalised images (B, C_in, H, W) -> logits (B, K, h, w)"""
+        """Normalized images (B, C_in, H, W) -> logits (B, K, h, w)"""
         ...
 
     def predict_mask(self, pixels: Tensor, size: tuple[int, int] | None = None) -> Tensor:

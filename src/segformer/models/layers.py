@@ -1,4 +1,4 @@
-"""Building blocks around the paper's: tokens and maps, regularisation, initialisation, copies, digests."""
+"""Building blocks around the paper's: tokens and maps, regularization, initialization, copies, digests."""
 
 import copy
 import hashlib
@@ -70,9 +70,9 @@ class AgainstZero(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Initialise a layer as the authors do: linear by a truncated N(0, 0.02^2), convolution by N(0, 2 / fan_out)."""
+    """Initialize a layer as the authors do: linear by a truncated N(0, 0.02^2), convolution by N(0, 2 / fan_out)."""
     if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-        return  # nothing to initialise
+        return  # nothing to initialize
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):

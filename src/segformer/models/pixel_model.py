@@ -1,4 +1,4 @@
-"""What surrounds the logits of every model of ours: normalised pixels before them, the class of each pixel after."""
+"""What surrounds the logits of every model of ours: normalized pixels before them, the class of each pixel after."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from segformer.ops.upsample_argmax import upsample_argmax
 class PixelModel(nn.Module):
     """Base of the Segmenter and its fused form: everything but how the logits are computed.
 
-    Calling it takes normalised floats (B, C_in, H, W), with sides from the encoder's largest stride up, and returns
+    Calling it takes normalized floats (B, C_in, H, W), with sides from the encoder's largest stride up, and returns
     logits (B, K, h, w) at the size of the decoder's finest map.
     """
 
@@ -35,7 +35,7 @@ class PixelModel(nn.Module):
         return self.mean.device
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Turn raw pixel values of any type into normalised floats."""
+        """Turn raw pixel values of any type into normalized floats."""
         return (pixels.to(self.mean.dtype) - self.mean) / self.std
 
     def check_images(self, images: Tensor) -> None:

@@ -14,7 +14,7 @@ from segformer.models.pixel_model import PixelModel
 class Segmenter(PixelModel):
     """The trainable model.
 
-    Calling it takes normalised floats (B, C_in, H, W) and returns logits (B, K, h, w) at the size of the decoder's
+    Calling it takes normalized floats (B, C_in, H, W) and returns logits (B, K, h, w) at the size of the decoder's
     finest map, ceil(H/4) x ceil(W/4) for MiT.  ``predict_mask`` takes raw pixel values and returns the class of every
     pixel.
     """
@@ -24,12 +24,12 @@ class Segmenter(PixelModel):
         self.head = AgainstZero() if card.model.binary else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised floats (B, C_in, H, W) -> logits (B, K, h, w)"""
+        """Normalized floats (B, C_in, H, W) -> logits (B, K, h, w)"""
         self.check_images(images)
         return self.head(self.decoder(self.encoder(images)))  # type: ignore[no-any-return]  # nn.Module is untyped
 
     def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalised floats -> the outputs that training needs: the logits, then those of the auxiliary heads"""
+        """Normalized floats -> the outputs that training needs: the logits, then those of the auxiliary heads"""
         self.check_images(images)
         return tuple(self.head(logits) for logits in self.decoder.outputs(self.encoder(images)))
 
@@ -37,7 +37,7 @@ class Segmenter(PixelModel):
         """Return a separate model for inference that computes the same with fewer operations.
 
         It shares the parameters, unless ``dtype`` is torch.bfloat16 or torch.float16: then it has its own weights of
-        that type, while images are still normalised, and masks chosen, in float32.  With ``compile`` it is compiled
+        that type, while images are still normalized, and masks chosen, in float32.  With ``compile`` it is compiled
         for the first eight shapes of a batch, each for seconds to a minute (on a GPU as CUDA graphs); later shapes
         run uncompiled.
         """

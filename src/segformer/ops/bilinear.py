@@ -1,4 +1,4 @@
-"""Bilinear upsampling in pieces: the neighbours and weights of each coordinate, and single rows or points."""
+"""Bilinear upsampling in pieces: the neighbors and weights of each coordinate, and single rows or points."""
 
 from functools import lru_cache
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ def positions(source: int, target: int, align_corners: bool) -> Tensor:
 
 
 def axis(source: int, target: int, align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two source neighbours of every target coordinate and the weight of the second.  3 x (target,)
+    """Return the two source neighbors of every target coordinate and the weight of the second.  3 x (target,)
 
     Positions are computed in float64 on the CPU, since not every device has it, and rounded once to the type of
     ``like``.

@@ -41,7 +41,7 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool =
 
 
 class _Cells:
-    """The squares between four neighbouring scores, and the strips and corners around them, each with its pixels.
+    """The squares between four neighboring scores, and the strips and corners around them, each with its pixels.
 
     There are (h + 1) x (w + 1) cells with at most P x Q pixels; cells with fewer repeat their last pixel.
     """

@@ -34,7 +34,7 @@ class Attention:
 def attention_maps(encoder: Encoder, image: Tensor, position: tuple[int, int] | None = None) -> list[Attention]:
     """Return the attention of every block, for the query over a pixel (row, column), or averaged over all queries.
 
-    ``image``: (1, C, H, W), normalised.  An encoder without efficient self-attention gives none.  Raises a UserError
+    ``image``: (1, C, H, W), normalized.  An encoder without efficient self-attention gives none.  Raises a UserError
     for a position outside the image.
     """
     if position is not None and not (0 <= position[0] < image.shape[2] and 0 <= position[1] < image.shape[3]):

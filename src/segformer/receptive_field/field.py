@@ -23,7 +23,7 @@ from segformer.arrays import Array
 from segformer.errors import UserError
 
 Outputs = Callable[[Tensor], Mapping[str, Tensor]]
-"""A network: normalised images (1, C, H, W) -> named maps (1, C_i, h_i, w_i)."""
+"""A network: normalized images (1, C, H, W) -> named maps (1, C_i, h_i, w_i)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ NO_IMAGES = ReceptiveFields({}, {}, 0)
 
 
 def receptive_fields(outputs: Outputs, images: Iterable[Tensor]) -> ReceptiveFields:
-    """Average the fields of a network's outputs over images (1, C, H, W), normalised, one at a time.
+    """Average the fields of a network's outputs over images (1, C, H, W), normalized, one at a time.
 
     The network must be in evaluation mode.  Raises a UserError as ``image_fields`` does.
 

@@ -34,7 +34,7 @@ ATTENTION = (
 )
 METHOD = (
     "The field of an output is the gradient of its positive features at the central position, summed over channels, "
-    "with respect to the normalised input: absolute values, summed over the input's channels and averaged over the "
+    "with respect to the normalized input: absolute values, summed over the input's channels and averaged over the "
     "images. The features of the decoder are those that its classifier reads."
 )
 

@@ -176,7 +176,7 @@ def timm_state(name: str, weights: str) -> Mapping[str, Tensor]:
 
 
 def open_branches(encoder: nn.Module) -> None:
-    """Set norm weights and layer scales that timm initialises to (almost) 0 to 1: they would hide residual branches."""
+    """Set norm weights and layer scales that timm initializes to (almost) 0 to 1: they would hide residual branches."""
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d) and module.weight is not None and not module.weight.any():
             nn.init.ones_(module.weight)

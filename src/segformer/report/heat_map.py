@@ -59,13 +59,13 @@ def central(values: Array) -> Array:
 
 
 def over_image(values: Array, image: Array) -> Array:
-    """Draw a map, scaled from its minimum to its maximum, over the grey image.  (h, w), (H, W, 3) -> (H, W, 3)"""
+    """Draw a map, scaled from its minimum to its maximum, over the gray image.  (h, w), (H, W, 3) -> (H, W, 3)"""
     height, width = image.shape[:2]
     span = (values.max() - values.min()) or 1.0
     scaled = Image.fromarray(((values - values.min()) / span).astype(np.float32))
     upsampled = np.asarray(scaled.resize((width, height), Image.Resampling.BILINEAR))
-    grey = np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
-    return (0.65 * colored(upsampled) + 0.35 * grey).round().astype(np.uint8)
+    gray = np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
+    return (0.65 * colored(upsampled) + 0.35 * gray).round().astype(np.uint8)
 
 
 def marked(image: Array, position: tuple[int, int]) -> Array:

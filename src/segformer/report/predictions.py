@@ -67,9 +67,9 @@ def draw(pixels: Array, label: Array, prediction: Array, card: ModelCard) -> lis
 
 
 def draw_errors(image: Array, label: Array, prediction: Array) -> Array:
-    """Return the image in grey, with wrong pixels in red and ignored pixels in black.  -> (H, W, 3) uint8"""
-    grey = 0.6 * image.mean(axis=2, keepdims=True) + 90
-    shown = np.repeat(grey, 3, axis=2).clip(0, 255)
+    """Return the image in gray, with wrong pixels in red and ignored pixels in black.  -> (H, W, 3) uint8"""
+    gray = 0.6 * image.mean(axis=2, keepdims=True) + 90
+    shown = np.repeat(gray, 3, axis=2).clip(0, 255)
     ignored = label == IGNORE_INDEX
     wrong = (label != prediction) & ~ignored
     shown[wrong] = 0.3 * shown[wrong] + 0.7 * np.array(WRONG)
@@ -78,11 +78,11 @@ def draw_errors(image: Array, label: Array, prediction: Array) -> Array:
 
 
 def share_right(prediction: Array, label: Array) -> str:
-    """Return the share of the labelled pixels that are right, as a sentence."""
-    labelled = label != IGNORE_INDEX
-    if not labelled.any():
-        return "no pixel is labelled"
-    return f"{100 * (prediction == label)[labelled].mean():.1f} % of the labelled pixels are right"
+    """Return the share of the labeled pixels that are right, as a sentence."""
+    labeled = label != IGNORE_INDEX
+    if not labeled.any():
+        return "no pixel is labeled"
+    return f"{100 * (prediction == label)[labeled].mean():.1f} % of the labeled pixels are right"
 
 
 def picture_grid(rows: Sequence[PictureRow]) -> Array:

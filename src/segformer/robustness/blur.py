@@ -68,7 +68,7 @@ def smooth(values: Array, sigma: float) -> Array:
 
 
 def glass_blur(image: Array, rng: np.random.Generator, sigma: float, reach: int, rounds: int) -> Array:
-    """Blur, replace pixels by neighbours at most ``reach`` away, and blur again."""
+    """Blur, replace pixels by neighbors at most ``reach`` away, and blur again."""
     pixels = to_uint8(smooth(image, sigma))
     height, width = pixels.shape[0] - 2 * reach, pixels.shape[1] - 2 * reach
     for _ in range(rounds):

@@ -1,6 +1,6 @@
 """The sixteen corruptions of Cityscapes-C (Table 5) at five severities, for images of any size from 32 x 32.
 
-Formulas and constants are those of ImageNet-C (Hendrycks & Dietterich, ICLR 2019), generalised to images of any size
+Formulas and constants are those of ImageNet-C (Hendrycks & Dietterich, ICLR 2019), generalized to images of any size
 as by Michaelis et al. (2019).  A new corruption is a function in the file of its group and a row in CORRUPTIONS.
 """
 

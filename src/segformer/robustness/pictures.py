@@ -21,7 +21,7 @@ SHOWN_SEVERITY = 3
 WIDTH = 320  # of a picture, in pixels
 
 Pictures = list[tuple[str, Array]]
-"""Labelled pictures (H, W, 3)."""
+"""Labeled pictures (H, W, 3)."""
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ def filled(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         elif len(shape) > 1:
             state[name] = torch.randn(shape, generator=generator) * torch.Size(shape[1:]).numel() ** -0.5
         else:
-            centre = float("norm" in name and name.endswith(".weight"))
-            state[name] = centre + 0.2 * torch.randn(shape, generator=generator)
+            center = float("norm" in name and name.endswith(".weight"))
+            state[name] = center + 0.2 * torch.randn(shape, generator=generator)
     return state
 
 

@@ -11,7 +11,7 @@ import segformer
 from segformer.checkpoints.conversion import convert
 from segformer.models.segmenter import Segmenter
 from segformer.published import MIT_SIZES
-from transformers_parity import randomise, relative_difference
+from transformers_parity import randomize, relative_difference
 
 SLOW = [pytest.param(f"mit_b{n}", marks=pytest.mark.slow) for n in (1, 3, 4, 5)]
 
@@ -25,7 +25,7 @@ def smp_model(encoder: str, *, classes: int = 7, in_channels: int = 3, width: in
         in_channels=in_channels,
         classes=classes,
     )
-    randomise(model)
+    randomize(model)
     return model.eval()
 
 

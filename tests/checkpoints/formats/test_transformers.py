@@ -22,7 +22,7 @@ from segformer.data.sources import ade20k, cityscapes
 from segformer.data.transforms import preprocess
 from segformer.errors import UserError
 from segformer.models.segmenter import Segmenter
-from transformers_parity import randomise, relative_difference, transformers_model
+from transformers_parity import randomize, relative_difference, transformers_model
 
 SLOW = [pytest.param(f"mit_b{n}", marks=pytest.mark.slow) for n in (1, 3, 4, 5)]
 SMALL = SegformerConfig(drop_path_rate=0.0, classifier_dropout_prob=0.0)  # its defaults are those of MiT-B0
@@ -130,7 +130,7 @@ def test_half_precision_is_computed_in_single(source: Path, tmp_path: Path) -> N
 def test_an_encoder_alone(kind: type[nn.Module], memory: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     theirs: Any = kind(SMALL).eval()
-    randomise(theirs)
+    randomize(theirs)
     path = tmp_path / ("model.pth" if memory else "model")
     torch.save(theirs.state_dict(), path) if memory else theirs.save_pretrained(path)
     with pytest.raises(ValueError, match=r"model.* holds an encoder alone, .*num_classes="):
@@ -200,7 +200,7 @@ def test_names_and_the_palette_of_a_known_data_set(source: Path, tmp_path: Path,
     assert card.palette == palette
 
 
-def test_classes_of_ones_own_get_colours_of_their_own(source: Path, tmp_path: Path) -> None:
+def test_classes_of_ones_own_get_colors_of_their_own(source: Path, tmp_path: Path) -> None:
     names = tuple(f"thing {k}" for k in range(19))  # as many as Cityscapes has
     card = segformer.load(with_labels(source, tmp_path / "named", names)).card
     assert card.classes == names
@@ -214,10 +214,10 @@ PREPROCESSORS: dict[str, dict[str, Any]] = {
     "height and width": {"size": {"height": 64, "width": 96}},
     "shortest edge": {"size": {"shortest_edge": 64}},
     "not resized": {"do_resize": False},
-    "not normalised": {"size": 64, "do_normalize": False},
+    "not normalized": {"size": 64, "do_normalize": False},
     "own statistics": {"size": 64, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7]},
     "not rescaled": {"size": 64, "do_rescale": False, "image_mean": [100.0, 110.0, 120.0], "image_std": [50.0] * 3},
-    "neither rescaled nor normalised": {"size": 64, "do_rescale": False, "do_normalize": False},
+    "neither rescaled nor normalized": {"size": 64, "do_rescale": False, "do_normalize": False},
     "another factor": {"size": 64, "do_normalize": False, "rescale_factor": 0.01},
     "the first hub files": {"feature_extractor_type": "SegformerFeatureExtractor", "reduce_labels": True, "size": 64},
 }
@@ -256,7 +256,7 @@ def test_preprocessing_is_written_back(source: Path, tmp_path: Path) -> None:
     assert dict(processor.size) == {"height": 48, "width": 80}
 
 
-def test_preprocessing_not_normalised_is_written_back(source: Path, tmp_path: Path) -> None:
+def test_preprocessing_not_normalized_is_written_back(source: Path, tmp_path: Path) -> None:
     with_preprocessor(source, tmp_path / "model", {"size": 64, "do_normalize": False})
     convert(tmp_path / "model", tmp_path / "back", "hf")
     image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)

@@ -35,11 +35,11 @@ def test_statistics_worked_by_hand(tmp_path):
 
 
 def test_a_split_as_json_has_plain_keys() -> None:
-    split = Split(3, {(10, 20): 2, (8, 8): 1}, {"grey + alpha": 3}, (5, 7), 1)
+    split = Split(3, {(10, 20): 2, (8, 8): 1}, {"gray + alpha": 3}, (5, 7), 1)
     assert json.loads(json.dumps(split.to_json())) == {
         "num_images": 3,
         "sizes": [{"height": 10, "width": 20, "num_images": 2}, {"height": 8, "width": 8, "num_images": 1}],
-        "channels": [{"kind": "grey + alpha", "num_images": 3}],
+        "channels": [{"kind": "gray + alpha", "num_images": 3}],
         "class_pixels": [5, 7],
         "ignored_pixels": 1,
     }

@@ -5,7 +5,7 @@ from planted_faults import mask_of, remap
 from segformer.data.doctor.diagnosis import diagnose
 
 
-def test_a_smoothed_or_grey_colour_mask_gets_another_fix(small_data):
+def test_a_smoothed_or_gray_color_mask_gets_another_fix(small_data):
     remap(mask_of(small_data), lambda mask: np.repeat(mask[:, :, None], 3, axis=2))
     (finding,) = diagnose(small_data).errors
     assert "channels are equal" in finding.fix

@@ -11,7 +11,7 @@ from segformer.data.doctor.sheets import augmented_sheet, contact_sheet
 from segformer.recipes import find_recipe
 
 
-def test_sheets_show_images_beside_coloured_masks(clean, tmp_path):
+def test_sheets_show_images_beside_colored_masks(clean, tmp_path):
     sheet = contact_sheet(clean)
     assert sheet.dtype == np.uint8
     assert sheet.shape[2] == 3

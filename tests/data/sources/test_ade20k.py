@@ -11,7 +11,7 @@ from segformer.data.dataset import Pair
 from segformer.data.label_table import INVALID, LabelTable
 from segformer.data.loading import SegmentationDataset
 from segformer.data.masks import read_mask
-from segformer.data.sources.ade20k import CLASSES, PALETTE, TABLE, open_source, recognises
+from segformer.data.sources.ade20k import CLASSES, PALETTE, TABLE, open_source, recognizes
 from segformer.errors import UserError
 
 FOLDERS = {"train": "training", "val": "validation"}
@@ -35,7 +35,7 @@ def official(root: Path) -> Path:
 @pytest.mark.parametrize("given", [".", "ADEChallengeData2016"])
 def test_the_official_folder_or_the_one_that_holds_it(given: str, tmp_path: Path) -> None:
     official(tmp_path / "ADEChallengeData2016")
-    assert recognises(tmp_path / given)
+    assert recognizes(tmp_path / given)
     source = open_source(str(tmp_path / given))
     names = {split: [sample.name for sample in samples] for split, samples in source.splits.items()}
     assert names == {"train": ["ADE_train_00000001", "ADE_train_00000002"], "val": ["ADE_val_00000001"]}
@@ -109,7 +109,7 @@ def test_a_missing_root_is_named(root: str, tmp_path: Path) -> None:
 def test_another_layout_says_expected_and_found(inside: tuple[str, ...], found: str, tmp_path: Path) -> None:
     for folder in inside:
         (tmp_path / folder).mkdir(parents=True)
-    assert not recognises(tmp_path)
+    assert not recognizes(tmp_path)
     with pytest.raises(ValueError, match=f"{tmp_path}: expected ADEChallengeData2016.*; found {found}"):
         open_source(str(tmp_path))
 

@@ -7,7 +7,7 @@ from PIL import Image
 from segformer.data.dataset import Pair
 from segformer.data.loading import SegmentationDataset
 from segformer.data.sources import folder
-from segformer.data.sources.camvid import CLASSES, PALETTE, TABLE, open_source, recognises
+from segformer.data.sources.camvid import CLASSES, PALETTE, TABLE, open_source, recognizes
 from segformer.errors import UserError
 
 
@@ -33,7 +33,7 @@ def test_the_three_splits(tmp_path: Path) -> None:
     names = {split: [sample.name for sample in samples] for split, samples in source.splits.items()}
     assert names == {"train": ["0001TP_006690"], "val": ["0016E5_07959"], "test": ["Seq05VD_f00000"]}
     assert source.name == "camvid"
-    assert recognises(tmp_path)
+    assert recognizes(tmp_path)
     (pair,) = open_source(str(tmp_path)).samples("val")
     assert pair.mask == tmp_path / "valannot/0016E5_07959.png"
 
@@ -75,7 +75,7 @@ def test_a_wrong_root_says_expected_and_found(inside: str, tmp_path: Path) -> No
     with pytest.raises(UserError, match=f"no data folder at '{tmp_path / 'gone'}'"):
         open_source(str(tmp_path / "gone"))
     (tmp_path / inside).mkdir()
-    assert not recognises(tmp_path)
+    assert not recognizes(tmp_path)
     with pytest.raises(ValueError, match=f"{tmp_path}: expected train/ and trainannot/, .*; found {inside}/$"):
         open_source(str(tmp_path))
 

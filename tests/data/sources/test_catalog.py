@@ -12,7 +12,7 @@ from segformer.data.dataset import DataSource
 from segformer.data.doctor.diagnosis import diagnose
 from segformer.data.label_table import LabelTable
 from segformer.data.sources import SOURCES, Source
-from segformer.data.sources.catalog import open_data, recognise, with_data
+from segformer.data.sources.catalog import open_data, recognize, with_data
 from segformer.data.sources.pairing import check_root, read_split_lists
 from segformer.errors import UserError
 
@@ -72,7 +72,7 @@ def test_no_folder_given_is_said_as_such(tmp_path: Path, monkeypatch: pytest.Mon
         open_data(DataConfig())
 
 
-def test_masks_in_another_tree_and_relabelled_classes(tmp_path: Path) -> None:
+def test_masks_in_another_tree_and_relabeled_classes(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", {"train": 2, "val": 1})
     (data / "masks").rename(tmp_path / "elsewhere")
     config = DataConfig(root=str(data), masks=str(tmp_path / "elsewhere"), relabel=(("disc", ""), ("ground", "land")))
@@ -86,7 +86,7 @@ def test_masks_in_another_tree_and_relabelled_classes(tmp_path: Path) -> None:
         open_data(DataConfig(dataset="toytown", masks="x"))
 
 
-def test_a_folder_is_recognised_by_its_layout(tmp_path: Path) -> None:
+def test_a_folder_is_recognized_by_its_layout(tmp_path: Path) -> None:
     for part in ("images/training", "annotations/training"):
         (tmp_path / "ade" / part).mkdir(parents=True)
     assert with_data(CONFIG, str(tmp_path / "ade")).dataset == "ade20k"
@@ -96,17 +96,17 @@ def test_a_folder_is_recognised_by_its_layout(tmp_path: Path) -> None:
     assert with_data(CONFIG, str(tmp_path / "nowhere")).dataset == "folder"
 
 
-def test_recognising_shared_data(shared_data: Path) -> None:
+def test_recognizing_shared_data(shared_data: Path) -> None:
     found = {name: with_data(CONFIG, str(shared_data / name)).dataset for name in ("camvid11", "cityscapes_mini")}
     assert found == {"camvid11": "folder", "cityscapes_mini": "cityscapes"}
 
 
-def recognises_lists(root: Path) -> bool:
+def recognizes_lists(root: Path) -> bool:
     return (root / "Lists").is_dir() and (root / "Photos").is_dir()
 
 
 def open_lists(root: str) -> DataSource:
-    home = check_root(root, recognises_lists, "Lists/, Photos/ and Labels/")
+    home = check_root(root, recognizes_lists, "Lists/, Photos/ and Labels/")
     splits = read_split_lists(home / "Lists", home / "Photos", home / "Labels")
     palette = tuple((r, g, b) for r, g, b in PALETTE)
     return DataSource("listed", tuple(CLASSES), palette, LabelTable.identity(len(CLASSES)), splits)
@@ -115,7 +115,7 @@ def open_lists(root: str) -> DataSource:
 @pytest.fixture
 def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in the layout of PASCAL VOC, whose row is in the table as long as the test runs."""
-    row = Source(open=open_lists, description="split lists", recognises=recognises_lists, classes=tuple(CLASSES))
+    row = Source(open=open_lists, description="split lists", recognizes=recognizes_lists, classes=tuple(CLASSES))
     monkeypatch.setitem(SOURCES, "listed", row)
     data = write_folder(tmp_path / "plain", {"train": 4, "val": 2})
     home = tmp_path / "listed"
@@ -132,8 +132,8 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def test_a_new_row_is_opened_and_recognised(listed: Path) -> None:
-    assert recognise(str(listed)) == "listed"
+def test_a_new_row_is_opened_and_recognized(listed: Path) -> None:
+    assert recognize(str(listed)) == "listed"
     for spec in (str(listed), f"listed={listed}"):
         source = open_data(spec)
         assert {split: len(samples) for split, samples in source.splits.items()} == {"train": 4, "val": 2}

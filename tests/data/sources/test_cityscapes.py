@@ -10,7 +10,7 @@ from segformer.data.dataset import Pair
 from segformer.data.label_table import INVALID
 from segformer.data.loading import SegmentationDataset
 from segformer.data.masks import read_mask
-from segformer.data.sources.cityscapes import CLASSES, PALETTE, TABLES, list_pairs, open_source, recognises
+from segformer.data.sources.cityscapes import CLASSES, PALETTE, TABLES, list_pairs, open_source, recognizes
 from segformer.errors import UserError
 
 IDS, TRAIN_IDS = ("labelIds",), ("labelIds", "labelTrainIds")
@@ -57,7 +57,7 @@ def test_the_official_splits_and_trainval(tmp_path: Path) -> None:
     assert names == NAMES | {"trainval": NAMES["train"] + NAMES["val"]}
     assert source.name == "cityscapes"
     assert len(source.classes) == len(source.palette) == 19
-    assert recognises(tmp_path)
+    assert recognizes(tmp_path)
 
 
 @pytest.mark.parametrize("kinds", [IDS, TRAIN_IDS, ("labelTrainIds",)])
@@ -164,7 +164,7 @@ def test_an_empty_split_is_named(other: str, tmp_path: Path) -> None:
 def test_another_layout_says_expected_and_found(inside: tuple[str, ...], tmp_path: Path) -> None:
     for folder in inside:
         (tmp_path / folder).mkdir(parents=True)
-    assert not recognises(tmp_path)
+    assert not recognizes(tmp_path)
     found = ", ".join(sorted({f"{folder.split('/')[0]}/" for folder in inside})) or "nothing"
     with pytest.raises(ValueError, match=rf"{tmp_path}: expected leftImg8bit/ and gtFine/ .*; found {found}"):
         open_source(str(tmp_path))

@@ -8,7 +8,7 @@ from segformer.config import IGNORE_INDEX
 from segformer.data.dataset import Pair
 from segformer.data.label_table import INVALID
 from segformer.data.loading import SegmentationDataset
-from segformer.data.sources.coco_stuff import CLASSES, PALETTE, TABLE, open_source, recognises
+from segformer.data.sources.coco_stuff import CLASSES, PALETTE, TABLE, open_source, recognizes
 from segformer.errors import UserError
 
 ABSENT = [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
@@ -33,7 +33,7 @@ def test_the_usual_places(images: str, masks: str, tmp_path: Path) -> None:
         write_pair(tmp_path / f"{images}{year}", tmp_path / masks / year, f"0000_{year}")
     (tmp_path / "annotations").mkdir(exist_ok=True)
     (tmp_path / "annotations/instances_val2017.json").write_text("{}")
-    assert recognises(tmp_path)
+    assert recognizes(tmp_path)
     source = open_source(str(tmp_path))
     for split, year in (("train", "train2017"), ("val", "val2017")):
         name = f"0000_{year}"
@@ -70,7 +70,7 @@ def test_ids_worked_by_hand(raw: int, index: int, name: str) -> None:
     assert CLASSES[index] == name
 
 
-def test_names_and_colours_are_all_different() -> None:
+def test_names_and_colors_are_all_different() -> None:
     assert len(set(CLASSES)) == len(set(PALETTE)) == len(CLASSES) == len(PALETTE) == 171
 
 
@@ -109,7 +109,7 @@ def test_an_empty_split_is_named(tmp_path: Path) -> None:
 def test_another_layout_says_expected_and_found(inside: str, tmp_path: Path) -> None:
     (tmp_path / inside).mkdir(parents=True)
     (tmp_path / "annotations/training").mkdir(parents=True)
-    assert not recognises(tmp_path)
+    assert not recognizes(tmp_path)
     with pytest.raises(ValueError, match=rf"{tmp_path}: expected images/ and annotations/ .*; found annotations/"):
         open_source(str(tmp_path))
 

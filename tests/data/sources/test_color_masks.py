@@ -36,7 +36,7 @@ def test_a_color_of_no_class_is_named() -> None:
     ("name", "text"),
     [
         ("palette.txt", "road 128 64 128\ncar 0 0 142\nVoid 0 0 0\n"),
-        ("palette.txt", "# colours\n128 64 128 road\n0 0 142 car\n0 0 0 unlabeled"),
+        ("palette.txt", "# colors\n128 64 128 road\n0 0 142 car\n0 0 0 unlabeled"),
         ("class_dict.csv", "name,r,g,b\nroad,128,64,128\ncar,0,0,142\nvoid,0,0,0\n"),
         ("palette.csv", "name;r;g;b\nroad;128;64;128\n\ncar;0;0;142\n;;;\nvoid;0;0;0\n"),
         ("palette.csv", 'name\tr\tg\tb\n"road"\t128\t64\t128\ncar\t0\t0\t142\nvoid\t0\t0\t0\n'),

@@ -343,7 +343,7 @@ BAD = {
     "image missing": (None, MASK, r"train\[0\]\.image: expected an image, found nothing"),
     "mask cut short": (IMAGE, MASK[:45], r"train\[0\]\.label: damaged image"),
     "mask missing": (IMAGE, None, r"train\[0\]\.label: expected an image, found nothing"),
-    "mask of colours": (IMAGE, IMAGE, r"train\[0\]\.label: expected an index mask .* an image of mode RGB"),
+    "mask of colors": (IMAGE, IMAGE, r"train\[0\]\.label: expected an index mask .* an image of mode RGB"),
     "sizes": (
         IMAGE,
         mask_of(0, 1),

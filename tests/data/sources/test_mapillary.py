@@ -17,7 +17,7 @@ from segformer.data.sources.mapillary import (
     TABLE,
     open_as_cityscapes,
     open_source,
-    recognises,
+    recognizes,
 )
 from segformer.errors import UserError
 
@@ -49,7 +49,7 @@ def official(root: Path, labels: str = "labels") -> Path:
 @pytest.mark.parametrize("read", [open_source, open_as_cityscapes])
 def test_the_official_splits(read: type, labels: str, tmp_path: Path) -> None:
     source = read(str(official(tmp_path, labels)))
-    assert recognises(tmp_path)
+    assert recognizes(tmp_path)
     names = {split: [sample.name for sample in samples] for split, samples in source.splits.items()}
     assert names == {"train": ["a-_1", "b"], "val": ["c"]}  # the images of testing have no labels
     (pair,) = source.samples("val")
@@ -58,7 +58,7 @@ def test_the_official_splits(read: type, labels: str, tmp_path: Path) -> None:
 
 def test_labels_of_v2_are_not_taken_for_those_of_v1(tmp_path: Path) -> None:
     official(tmp_path, "v2.0/labels")
-    assert not recognises(tmp_path)
+    assert not recognizes(tmp_path)
 
 
 def test_its_own_65_classes_and_65_ignored(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_wrong_root_says_expected_and_found(read: type, tmp_path: Path) -> Non
         read(str(tmp_path))
 
 
-def test_real_labels_have_an_entry_and_the_colours(shared_data: Path) -> None:
+def test_real_labels_have_an_entry_and_the_colors(shared_data: Path) -> None:
     path = shared_data / "mapillary_mini/__CRyFzoDOXn6unQ6a3DnQ.png"
     raw = read_mask(path)
     ids = np.unique(raw)

@@ -38,7 +38,7 @@ def test_drawing_leaves_the_global_generator_alone() -> None:
     assert np.random.rand() == expected  # noqa: NPY002
 
 
-def test_neighbouring_seeds_are_unrelated() -> None:
+def test_neighboring_seeds_are_unrelated() -> None:
     (image, mask), (other_image, other_mask) = draw_scene(11), draw_scene(12)
     assert (image != other_image).mean() > 0.9
     assert (mask != other_mask).mean() > 0.1

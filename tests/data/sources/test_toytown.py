@@ -25,7 +25,7 @@ def scenes(first: int, number: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images), np.stack(masks)
 
 
-def test_every_class_has_a_colour_of_its_own() -> None:
+def test_every_class_has_a_color_of_its_own() -> None:
     assert len(set(PALETTE)) == len(CLASSES) == len(BANDS)
 
 
@@ -38,18 +38,18 @@ def test_share_of_pixels_and_of_scenes(name: str) -> None:
     assert (share > 0.002).mean() > 0.75
 
 
-def colours(images: np.ndarray) -> np.ndarray:
+def colors(images: np.ndarray) -> np.ndarray:
     """Which of 16 x 16 x 16 bins each pixel falls into.  (..., 3) -> (M,)"""
     return (images.reshape(-1, 3) // 16).astype(np.intp) @ (256, 16, 1)
 
 
-def test_colour_alone_does_not_solve_it() -> None:
+def test_color_alone_does_not_solve_it() -> None:
     num_classes = len(CLASSES)
     images, masks = scenes(0, 80)
-    votes = np.bincount(colours(images) * num_classes + masks.ravel(), minlength=16**3 * num_classes)
+    votes = np.bincount(colors(images) * num_classes + masks.ravel(), minlength=16**3 * num_classes)
     guess = votes.reshape(-1, num_classes).argmax(axis=1)
     images, masks = scenes(1000, 40)
-    pairs = masks.ravel().astype(np.intp) * num_classes + guess[colours(images)]
+    pairs = masks.ravel().astype(np.intp) * num_classes + guess[colors(images)]
     confusion = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
     hits = confusion.diagonal()
     iou = hits / (confusion.sum(axis=0) + confusion.sum(axis=1) - hits)

@@ -39,7 +39,7 @@ def test_eps_of_each_norm() -> None:
             assert module.eps == (1e-4 if after_reduction else 1e-3), name
 
 
-def test_initialisation() -> None:
+def test_initialization() -> None:
     torch.manual_seed(0)
     model = MixTransformer(MIT_SIZES["mit_b1"])
     block = model.stages[3].blocks[0]

@@ -29,7 +29,7 @@ def test_the_classifier_is_shared_and_the_rest_is_merged() -> None:
     assert {name.split(".")[0] for name, _ in fused.named_parameters()} == {"weights", "bias", "classifier"}
 
 
-def test_the_logits_of_a_pixel_are_neighbours_in_memory() -> None:
+def test_the_logits_of_a_pixel_are_neighbors_in_memory() -> None:
     decoder, maps = decoder_and_maps((8, 8))
     with torch.inference_mode():
         assert FusedAllMLPDecoder(decoder)(maps).is_contiguous(memory_format=torch.channels_last)

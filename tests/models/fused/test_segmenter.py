@@ -10,15 +10,15 @@ from segformer.models.build import build_model
 from segformer.models.fused.all_mlp import FusedAllMLPDecoder
 from segformer.models.fused.segmenter import MAX_COMPILED, FusedSegmenter, fused_form
 from segformer.models.segmenter import Segmenter
-from transformers_parity import randomise, relative_difference
+from transformers_parity import randomize, relative_difference
 
 
 @pytest.fixture(scope="module")
 def model() -> Segmenter:
     torch.manual_seed(0)
     model = build_model("mit_b0", num_classes=5, decoder_channels=32)
-    randomise(model.encoder)
-    randomise(model.decoder)
+    randomize(model.encoder)
+    randomize(model.decoder)
     return model.eval()
 
 

@@ -60,7 +60,7 @@ def _decoder(projections: str) -> tuple[Row, ...]:
 
 
 def _table(kind: str, encoder: Sequence[Row], decoder: Sequence[Row], prefix: str = "segformer.") -> KeyTable:
-    """Return a table recognised by the name of its first row and, where it has a decoder, that of the fusion."""
+    """Return a table recognized by the name of its first row and, where it has a decoder, that of the fusion."""
     signature = [f"{prefix}{encoder[0].their_names[0].format(i=0)}.weight"]
     signature += ["decode_head.linear_fuse.weight"] if decoder else []
     return KeyTable(

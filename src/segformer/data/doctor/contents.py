@@ -11,7 +11,7 @@ from segformer.config import IGNORE_INDEX, Size
 from segformer.data.doctor.facts import SampleFacts
 from segformer.data.doctor.labels import Labels
 
-RARE = 0.01  # share of the labelled pixels
+RARE = 0.01  # share of the labeled pixels
 WEIGHTS = (0.1, 10.0)  # bounds of a class weight
 
 
@@ -30,7 +30,7 @@ class Split:
     """Number of ignored pixels."""
 
     def shares(self) -> tuple[float, ...]:
-        """Share of each class in the labelled pixels."""
+        """Share of each class in the labeled pixels."""
         return tuple(pixels / max(sum(self.class_pixels), 1) for pixels in self.class_pixels)
 
     def to_json(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Diagnosis:
     class_weights: tuple[float, ...] | None
     """Suggested weights: 1 / sqrt(share in the training split), scaled to a mean of 1; None if no mask was decoded."""
     rare: tuple[str, ...]
-    """Classes with less than 1 % of the training split's labelled pixels."""
+    """Classes with less than 1 % of the training split's labeled pixels."""
     mean: tuple[float, ...]
     """Mean of each channel in the training split; empty if nothing was decoded or the channels differ."""
     std: tuple[float, ...]

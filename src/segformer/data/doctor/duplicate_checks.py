@@ -12,7 +12,7 @@ from segformer.data.doctor.labels import Labels
 # thumbnails by 0.06 of the contrast; frames of CamVid's standing camera by 0.02-0.1, of its drives by 0.16 and more.
 HASH_DISTANCE = 12
 THUMBNAIL_DISTANCE = 0.12
-NOISE = 5  # grey levels, so that a flat image has a contrast
+NOISE = 5  # gray levels, so that a flat image has a contrast
 ROWS = 1024  # rows of the distance matrix computed at once
 
 

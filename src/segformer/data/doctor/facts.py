@@ -37,7 +37,7 @@ class SampleFacts:
     mask_size: Size | None = None
     """(height, width) of the mask."""
     channels: str = ""
-    """Kind of channels: RGB, grey, ..."""
+    """Kind of channels: RGB, gray, ..."""
     fits_unrotated: bool = False
     """Whether the mask's borders follow the edges of the image as stored, and not as EXIF rotates it."""
     jpeg: bool = False
@@ -59,7 +59,7 @@ class SampleFacts:
     bits: Array | None = None
     """(64,) bool: difference hash of the image."""
     thumbnail: Array | None = None
-    """(16, 16) grey."""
+    """(16, 16) gray."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -69,10 +69,10 @@ class SampleFacts:
 
 def image_facts(pixels: Array) -> dict[str, Any]:
     """Digest, difference hash and thumbnail of an image (H, W, 3)."""
-    grey = Image.fromarray(pixels).convert("L")
-    steps = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))
+    gray = Image.fromarray(pixels).convert("L")
+    steps = np.asarray(gray.resize((9, 8), Image.Resampling.BOX))
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, salt=str(pixels.shape).encode()[:16]).digest()
-    thumbnail = np.asarray(grey.resize((16, 16), Image.Resampling.BOX))
+    thumbnail = np.asarray(gray.resize((16, 16), Image.Resampling.BOX))
     return {"digest": digest, "bits": (steps[:, 1:] > steps[:, :-1]).ravel(), "thumbnail": thumbnail}
 
 

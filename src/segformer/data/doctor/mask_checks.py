@@ -27,13 +27,13 @@ def check_colors(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Fin
 def color_fix(colors: Sequence[Color], most: int, files: Sequence[str]) -> tuple[str, str]:
     """Fix and command for masks with these colors, of which one has up to ``most``; no colors: not decoded."""
     if not colors:
-        return "save the class index of every pixel as a grey PNG", ""
+        return "save the class index of every pixel as a gray PNG", ""
     if all(red == green == blue for red, green, blue in colors):
         return "the three channels are equal: keep one", rewriting("a[..., 0]", files)
     if most > MAX_COLORS:
         return "these look like photos or smoothed masks: export them without antialiasing, as class indices", ""
     palette = ", ".join(str(list(color)) for color in colors[:12]) + (", ..." if len(colors) > 12 else "")
-    return f'write the index of each color as a grey PNG; "palette" for dataset.json, as seen: [{palette}]', ""
+    return f'write the index of each color as a gray PNG; "palette" for dataset.json, as seen: [{palette}]', ""
 
 
 def check_jpeg(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from segformer.data.masks import INDEX_MODES
 from segformer.data.raw_images import read_raw, tiff_header
 from segformer.errors import UserError
 
-CHANNELS = {"1": "grey", "L": "grey", "LA": "grey + alpha", "La": "grey + alpha", "P": "RGB", "PA": "RGBA"}
+CHANNELS = {"1": "gray", "L": "gray", "LA": "gray + alpha", "La": "gray + alpha", "P": "RGB", "PA": "RGBA"}
 CHANNELS |= {"RGBa": "RGBA", "RGBX": "RGB", "I": "16-bit", "F": "float"}  # by Pillow's mode
 
 
@@ -131,7 +131,7 @@ def reason_of(error: Exception, path: Path) -> str:
 
 
 def channels_of(image: Image.Image) -> str:
-    """Name the channels of an image: RGB, grey, 16-bit ..."""
+    """Name the channels of an image: RGB, gray, 16-bit ..."""
     if image.mode.startswith("I;16"):
         return "16-bit"
     if image.mode == "P" and "transparency" in image.info:

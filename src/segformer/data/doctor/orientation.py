@@ -36,9 +36,9 @@ def fits_unrotated(image: Image.Image, rotated: Array, path: Path) -> bool:
     return as_stored > EDGE_FACTOR * edge_contrast(np.asarray(Image.fromarray(rotated).convert("L")), labels)
 
 
-def edge_contrast(grey: Array, mask: Array) -> float:
-    """Mean step of the grey values across the mask's borders, divided by the mean step everywhere."""
-    steps = [np.abs(np.diff(grey.astype(np.float32), axis=axis)).ravel() for axis in (0, 1)]
+def edge_contrast(gray: Array, mask: Array) -> float:
+    """Mean step of the gray values across the mask's borders, divided by the mean step everywhere."""
+    steps = [np.abs(np.diff(gray.astype(np.float32), axis=axis)).ravel() for axis in (0, 1)]
     borders = [(np.diff(mask, axis=axis) != 0).ravel() for axis in (0, 1)]
     step = np.concatenate(steps)
     border = np.concatenate(borders)

@@ -11,13 +11,13 @@ from segformer.data.sources import ade20k, camvid, cityscapes, coco_stuff, folde
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """How one kind of data set is opened, recognised and described."""
+    """How one kind of data set is opened, recognized and described."""
 
     open: Callable[[str], DataSource]
     """Opens a root, such as a folder; raises a UserError that names what is missing."""
     description: str
     """One line that completes the name: what is there, and in which layout."""
-    recognises: Callable[[Path], bool] | None = None
+    recognizes: Callable[[Path], bool] | None = None
     """Whether a folder looks like this data set; None: ``--data FOLDER`` never chooses it."""
     classes: tuple[str, ...] | None = None
     """Class names, where the data set fixes them."""
@@ -35,7 +35,7 @@ SOURCES: dict[str, Source] = {
     "folder": Source(
         open=folder.open_source,
         description="images/ and masks/, with or without dataset.json",
-        recognises=folder.recognises,
+        recognizes=folder.recognizes,
         open_with_masks=folder.open_source,
     ),
     "toytown": Source(
@@ -48,28 +48,28 @@ SOURCES: dict[str, Source] = {
     "ade20k": Source(
         open=ade20k.open_source,
         description="ADE20K, 150 classes (ADEChallengeData2016/)",
-        recognises=ade20k.recognises,
+        recognizes=ade20k.recognizes,
         classes=ade20k.CLASSES,
         palette=ade20k.PALETTE,
     ),
     "cityscapes": Source(
         open=cityscapes.open_source,
         description="Cityscapes, 19 classes (leftImg8bit/ and gtFine/)",
-        recognises=cityscapes.recognises,
+        recognizes=cityscapes.recognizes,
         classes=cityscapes.CLASSES,
         palette=cityscapes.PALETTE,
     ),
     "coco_stuff": Source(
         open=coco_stuff.open_source,
         description="COCO-Stuff 164k, 171 classes (images/ and annotations/)",
-        recognises=coco_stuff.recognises,
+        recognizes=coco_stuff.recognizes,
         classes=coco_stuff.CLASSES,
         palette=coco_stuff.PALETTE,
     ),
     "mapillary": Source(
         open=mapillary.open_source,
         description="Mapillary Vistas v1.2, 65 classes (training/ and validation/)",
-        recognises=mapillary.recognises,
+        recognizes=mapillary.recognizes,
         classes=mapillary.CLASSES,
         palette=mapillary.PALETTE,
     ),
@@ -82,7 +82,7 @@ SOURCES: dict[str, Source] = {
     "camvid": Source(
         open=camvid.open_source,
         description="CamVid, 11 classes (train/ and trainannot/)",
-        recognises=camvid.recognises,
+        recognizes=camvid.recognizes,
         classes=camvid.CLASSES,
         palette=camvid.PALETTE,
     ),

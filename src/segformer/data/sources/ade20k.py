@@ -59,11 +59,11 @@ PALETTE: tuple[Color, ...] = (
 
 def open_source(root: str) -> DataSource:
     """Read ADEChallengeData2016, or a folder that holds it; raises a UserError that names what is missing."""
-    splits = read_splits(split_folders(check_root(root, recognises, LAYOUT)))
+    splits = read_splits(split_folders(check_root(root, recognizes, LAYOUT)))
     return DataSource("ade20k", CLASSES, PALETTE, TABLE, splits)
 
 
-def recognises(root: Path) -> bool:
+def recognizes(root: Path) -> bool:
     """Whether a folder has this layout."""
     return has_split(split_folders(root))
 

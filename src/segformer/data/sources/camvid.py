@@ -26,11 +26,11 @@ PALETTE: tuple[Color, ...] = (
 
 def open_source(root: str) -> DataSource:
     """Read the splits that have images; raises a UserError that names what is missing."""
-    splits = read_splits(split_folders(check_root(root, recognises, LAYOUT)))
+    splits = read_splits(split_folders(check_root(root, recognizes, LAYOUT)))
     return DataSource("camvid", CLASSES, PALETTE, TABLE, splits, sequence=SEQUENCE)
 
 
-def recognises(root: Path) -> bool:
+def recognizes(root: Path) -> bool:
     """Whether a folder has this layout."""
     return has_split(split_folders(root))
 

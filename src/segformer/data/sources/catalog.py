@@ -10,7 +10,7 @@ from segformer.data.sources import SOURCES
 from segformer.errors import UserError
 from segformer.validation import check_choice
 
-GENERIC = "folder"  # the layout of a folder that no other source recognises
+GENERIC = "folder"  # the layout of a folder that no other source recognizes
 
 
 def open_data(data: DataConfig | str) -> DataSource:
@@ -45,7 +45,7 @@ def with_data(config: DataConfig, spec: str) -> DataConfig:
     """Return the config pointed at a data set as ``--data`` names it; raises a UserError for an unknown name.
 
     NAME=ROOT, the name alone where no root is needed, NAME:ROOT for data elsewhere, or a FOLDER whose layout is
-    recognised; a folder of unknown layout is taken for the generic one.
+    recognized; a folder of unknown layout is taken for the generic one.
     """
     name, separator, root = spec.partition(":")
     if separator and name in SOURCES and SOURCES[name].remote:
@@ -56,12 +56,12 @@ def with_data(config: DataConfig, spec: str) -> DataConfig:
         return replace(config, dataset=name, root=root)
     if spec in SOURCES and not SOURCES[spec].needs_root:
         return replace(config, dataset=spec, root="")
-    return replace(config, dataset=recognise(spec), root=spec)
+    return replace(config, dataset=recognize(spec), root=spec)
 
 
-def recognise(folder: str) -> str:
+def recognize(folder: str) -> str:
     """Name of the data set that a folder looks like; raises a UserError where it looks like several."""
-    found = [name for name, row in SOURCES.items() if row.recognises is not None and row.recognises(Path(folder))]
+    found = [name for name, row in SOURCES.items() if row.recognizes is not None and row.recognizes(Path(folder))]
     if len(found) > 1:
         raise UserError(f"{folder} looks like {' and '.join(found)}; choose one: --data {found[0]}={folder}")
     return found[0] if found else GENERIC

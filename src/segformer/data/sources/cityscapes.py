@@ -46,15 +46,15 @@ def open_source(root: str) -> DataSource:
 
     Raises a UserError that names what is missing.
     """
-    path = check_root(root, recognises, LAYOUT)
+    path = check_root(root, recognizes, LAYOUT)
     found = {split: masks for split, (images, masks) in split_folders(path).items() if images.is_dir()}
-    labelled = [split for split, masks in found.items() if masks.is_dir()]
-    kind = find_kind(path, labelled)
-    splits = {split: check_pairs(list_pairs(path, split, kind), split_folders(path)[split][0]) for split in labelled}
+    labeled = [split for split, masks in found.items() if masks.is_dir()]
+    kind = find_kind(path, labeled)
+    splits = {split: check_pairs(list_pairs(path, split, kind), split_folders(path)[split][0]) for split in labeled}
     if "train" in splits and "val" in splits:
         splits["trainval"] = splits["train"] + splits["val"]
     notes = [f"labels are read from *_{kind}.png"]
-    notes += [f"{split} is left out: no labels at {masks}" for split, masks in found.items() if split not in labelled]
+    notes += [f"{split} is left out: no labels at {masks}" for split, masks in found.items() if split not in labeled]
     return DataSource("cityscapes", CLASSES, PALETTE, TABLES[kind], splits, tuple(notes), SEQUENCE)
 
 
@@ -86,7 +86,7 @@ def list_pairs(root: Path, split: str, kind: str) -> list[Pair]:
     return [Pair(name, path, masks / f"{name}{ending}") for name, path in zip(names, files, strict=True)]
 
 
-def recognises(root: Path) -> bool:
+def recognizes(root: Path) -> bool:
     """Whether a folder has this layout."""
     return has_split(split_folders(root))
 

@@ -46,11 +46,11 @@ PALETTE: tuple[Color, ...] = default_palette(len(CLASSES))
 
 def open_source(root: str) -> DataSource:
     """Read the splits that have images; raises a UserError that names what is missing."""
-    splits = read_splits(split_folders(check_root(root, recognises, LAYOUT)))
+    splits = read_splits(split_folders(check_root(root, recognizes, LAYOUT)))
     return DataSource("coco_stuff", CLASSES, PALETTE, TABLE, splits)
 
 
-def recognises(root: Path) -> bool:
+def recognizes(root: Path) -> bool:
     """Whether a folder has this layout."""
     return has_split(split_folders(root))
 

@@ -26,7 +26,7 @@ from segformer.errors import UserError
 Splits = dict[str, list[Pair]]
 
 
-def recognises(root: Path) -> bool:
+def recognizes(root: Path) -> bool:
     """Whether a folder has the generic layout."""
     return (root / IMAGES).is_dir() and (root / MASKS).is_dir()
 

@@ -159,11 +159,11 @@ def open_source(root: str) -> DataSource:
     """
     place, config = locate(root)
     found = {split: open_split(place, split, rows) for split, rows in load(place, config).items()}
-    labelled = {split: samples for split, samples in found.items() if samples.has_masks()}
-    if not labelled:
+    labeled = {split: samples for split, samples in found.items() if samples.has_masks()}
+    if not labeled:
         raise UserError(f"{root}: expected images with masks, found none in {', '.join(found) or 'it'}")
-    notes = [f"{split} is left out: it has no masks" for split in found if split not in labelled]
-    splits, more = name_splits(labelled)
+    notes = [f"{split} is left out: it has no masks" for split in found if split not in labeled]
+    splits, more = name_splits(labeled)
     classes, counted = find_classes(place, splits)
     return DataSource(root, *classes, splits, (*notes, *more, *counted))
 

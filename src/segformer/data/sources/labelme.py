@@ -1,4 +1,4 @@
-"""labelme and Cityscapes JSON: the labelled areas of one image."""
+"""labelme and Cityscapes JSON: the labeled areas of one image."""
 
 import base64
 import math

@@ -69,17 +69,17 @@ CITYSCAPES_TABLE = LabelTable.from_mapping(
 
 def open_source(root: str) -> DataSource:
     """Read the splits that have images; raises a UserError that names what is missing."""
-    splits = read_splits(split_folders(check_root(root, recognises, LAYOUT)))
+    splits = read_splits(split_folders(check_root(root, recognizes, LAYOUT)))
     return DataSource("mapillary", CLASSES, PALETTE, TABLE, splits)
 
 
 def open_as_cityscapes(root: str) -> DataSource:
     """Read the same images with the classes of Cityscapes; all other classes are ignored."""
-    splits = read_splits(split_folders(check_root(root, recognises, LAYOUT)))
+    splits = read_splits(split_folders(check_root(root, recognizes, LAYOUT)))
     return DataSource("mapillary_as_cityscapes", cityscapes.CLASSES, cityscapes.PALETTE, CITYSCAPES_TABLE, splits)
 
 
-def recognises(root: Path) -> bool:
+def recognizes(root: Path) -> bool:
     """Whether a folder has this layout."""
     return has_split(split_folders(root))
 

@@ -12,12 +12,12 @@ SplitFolders = Mapping[str, tuple[Path, Path]]
 """Folder of images and folder of masks of each split."""
 
 
-def check_root(root: str, recognises: Callable[[Path], bool], layout: str) -> Path:
+def check_root(root: str, recognizes: Callable[[Path], bool], layout: str) -> Path:
     """Return the root as a path; raises a UserError that shows the expected layout beside what was found."""
     path = Path(root)
     if not root or not path.is_dir():
         raise UserError(f"no data folder at '{root}'; expected {layout}; give it with --data NAME=FOLDER")
-    if not recognises(path):
+    if not recognizes(path):
         found = sorted(p.name + "/" * p.is_dir() for p in path.iterdir() if not p.name.startswith("."))
         more = f" and {len(found) - 8} more" if len(found) > 8 else ""
         raise UserError(f"{path}: expected {layout}; found {', '.join(found[:8]) or 'nothing'}{more}")

@@ -135,7 +135,7 @@ class Street:
         return 1.0 - self.sun * (0.1 + 0.2 * facing * float(np.sign(self.shadow[0])))
 
     def color(self, vivid: float = 0.85) -> Rgb:
-        """Draw a random color; greys, muted colors and the colors of signs are among them."""
+        """Draw a random color; grays, muted colors and the colors of signs are among them."""
         if self.rng.random() < 0.3:
             return self.pick((RED, BLUE, GREEN, AMBER, WHITE, WHITE, STEEL))
         hue, saturation, value = self.rng.random(3)

@@ -45,11 +45,11 @@ def draw_ground(street: Street) -> None:
     rng = street.rng
     road = street.road
     strip = street.strip
-    grey = rng.uniform(84, 132)
+    gray = rng.uniform(84, 132)
     wide = (-300.0, 300.0)
     side = street.side_street
-    asphalt = (grey * rng.uniform(0.95, 1.04), grey, grey * rng.uniform(0.95, 1.1))
-    slab = mix((grey, grey, grey), street.pick(EARTHS), 0.75)
+    asphalt = (gray * rng.uniform(0.95, 1.04), gray, gray * rng.uniform(0.95, 1.1))
+    slab = mix((gray, gray, gray), street.pick(EARTHS), 0.75)
     paint = mix(asphalt, WHITE, 0.8)
     strip(wide, (NEAR, FAR), slab, PAVEMENT)
     for x in (-road, road):

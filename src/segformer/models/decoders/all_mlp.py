@@ -64,7 +64,7 @@ class AllMLPDecoder(Decoder):
         return weights, torch.stack(biases).sum(dim=0)
 
     def reset_classes(self, num_classes: int) -> None:
-        """Replace the classifier by a randomly initialised one."""
+        """Replace the classifier by a randomly initialized one."""
         self.classifier = nn.Conv2d(self.classifier.in_channels, num_classes, 1)
 
 

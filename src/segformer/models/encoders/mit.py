@@ -117,7 +117,7 @@ class Stage(nn.Module):
         """Whether the backward pass computes the blocks again instead of keeping their activations."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the normalised map, which the decoder and the next stage read."""
+        """Return the normalized map, which the decoder and the next stage read."""
         tokens, size = self.embed(features)
         for block in self.blocks:
             tokens = checkpoint(block, tokens, size, use_reentrant=False) if self.recompute else block(tokens, size)

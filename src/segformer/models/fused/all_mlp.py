@@ -41,7 +41,7 @@ class FusedAllMLPDecoder(Decoder):
         batch, _, height, width = maps[0].shape
         logits = maps[0].new_empty(
             batch, height, width, self.classifier.out_channels
-        )  # the classes of a pixel are neighbours in memory
+        )  # the classes of a pixel are neighbors in memory
         for k in range(batch):
             self.by_bands([m[k : k + 1] for m in maps], logits[k])
         return logits.permute(0, 3, 1, 2)

@@ -90,5 +90,5 @@ def _mix(tokens: Tensor, norm: nn.LayerNorm, ffn: MixFFN, result: Tensor) -> Non
 
 
 def _layer(tokens: Tensor, linear: nn.Linear) -> Tensor:
-    """Apply a linear layer, or call whatever an adapter or quantiser has put in its place."""
+    """Apply a linear layer, or call whatever an adapter or quantizer has put in its place."""
     return quick_linear(tokens, linear.weight, linear.bias) if type(linear) is nn.Linear else linear(tokens)

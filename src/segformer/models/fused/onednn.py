@@ -21,7 +21,7 @@ def onednn_dtypes() -> frozenset[torch.dtype]:
 
 BAND = 1 << 21  # bytes of a map that are computed at a time, few enough to stay in the processor's cache
 ONEDNN = onednn_dtypes()
-PLAIN = {Tensor, nn.Parameter}  # types of weights; quantised weights have other types
+PLAIN = {Tensor, nn.Parameter}  # types of weights; quantized weights have other types
 
 
 def is_eager_on_cpu(tensor: Tensor) -> bool:

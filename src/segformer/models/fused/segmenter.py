@@ -55,7 +55,7 @@ class FusedSegmenter(PixelModel):
         self.compiled = torch.compile(self._logits, dynamic=False, mode=mode)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Turn raw pixel values of any type into normalised floats."""
+        """Turn raw pixel values of any type into normalized floats."""
         by_pixel = pixels.permute(0, 2, 3, 1)
         if by_pixel.is_contiguous() and not pixels.is_contiguous() and is_eager_on_cpu(pixels):
             # A decoded image keeps the channels of a pixel together: whole rows at a time are faster on a CPU.
@@ -65,7 +65,7 @@ class FusedSegmenter(PixelModel):
         return pixels.to(self.mean.dtype, copy=True).sub_(self.mean).div_(self.std)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised floats (B, C_in, H, W) -> logits (B, K, h, w)"""
+        """Normalized floats (B, C_in, H, W) -> logits (B, K, h, w)"""
         self.check_images(images)
         images = images if self.dtype is None else images.to(self.dtype)
         if self.compiled is not None and self._is_compiled_for(images):

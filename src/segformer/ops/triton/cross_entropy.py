@@ -1,6 +1,6 @@
 """The sum and the gradient of ``upsample_cross_entropy`` as two Triton kernels, which read only the small map.
 
-The first kernel runs over the pixels of the labels and keeps one number for each, the logarithm of its normaliser.  The
+The first kernel runs over the pixels of the labels and keeps one number for each, the logarithm of its normalizer.  The
 second one runs over the pixels of the small map and gathers the gradient from the labels around each.  It needs no
 atomic additions, so that the result is the same every time.
 """
@@ -49,9 +49,9 @@ def cross_entropy_sums(
     return total, slopes.permute(0, 3, 1, 2).to(logits.dtype)
 
 
-def _span(neighbours: tuple[Tensor, Tensor, Tensor], source: int) -> tuple[Tensor, Tensor]:
-    """Return the first target, and one past the last, that each source position is a neighbour of."""
-    first, second, _ = neighbours
+def _span(neighbors: tuple[Tensor, Tensor, Tensor], source: int) -> tuple[Tensor, Tensor]:
+    """Return the first target, and one past the last, that each source position is a neighbor of."""
+    first, second, _ = neighbors
     places = torch.arange(source, device=first.device)
     return torch.searchsorted(second, places), torch.searchsorted(first, places, right=True)
 
