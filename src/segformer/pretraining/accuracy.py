@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy of a classifier over a split."""
+"""Top-1 and top-5 accuracy of a classifier on a split."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +24,10 @@ def measure_accuracy(
     recipe: PretrainRecipe,
     progress: OnProgress,
 ) -> dict[str, float]:
-    """Return {"top1", "top5"} over all samples, the same in every process; each process takes its share.
+    """Return the accuracies {"top1", "top5"}, from 0 to 1, over all samples.
 
-    The model comes back in the mode, training or evaluation, in which it was given.
+    Each process evaluates its share of the samples, and every process returns the accuracies over all of them.  The
+    model is in evaluation mode meanwhile; afterwards its previous mode is restored.
     """
     own = [(0, index) for index in range(fabric.global_rank, len(samples), fabric.world_size)]
     dataset = ClassificationDataset(samples, CenterCrop(recipe))
@@ -50,6 +51,6 @@ def measure_accuracy(
 
 
 def top_hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Count the labels that have the highest logit, and those among the five highest.  (B, K), (B,) -> (2,)"""
+    """Count the labels with the highest logit, and the labels among the five highest logits.  (B, K), (B,) -> (2,)"""
     found = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
     return torch.stack([found[:, 0].sum(), found.sum()])

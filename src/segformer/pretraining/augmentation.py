@@ -1,4 +1,4 @@
-"""Augmentation for classification pre-training, with timm's RandAugment, erasing, Mixup and CutMix."""
+"""Augmentation for classification pre-training, with timm's RandAugment, random erasing, Mixup and CutMix."""
 
 import random
 from collections.abc import Iterator
@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from PIL.Image import Resampling
 from torch import Generator, Tensor
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as T  # the field's name for it
+from torchvision.transforms.v2 import functional as T  # its usual name
 
 from segformer.config import IMAGENET_MEAN, IMAGENET_STD
 from segformer.pretraining.recipes import PretrainRecipe
 
-ASPECTS = (3 / 4, 4 / 3)  # of a training crop
+ASPECTS = (3 / 4, 4 / 3)  # aspect ratios of a training crop
 
 
 class RandomAugmentation:
-    """Crop, flip, RandAugment, normalization, erasing.  (C, H, W) uint8 -> (C, size, size) float"""
+    """Training transform: crop, flip, RandAugment, normalization, erasing.  (C, H, W) uint8 -> (C, size, size) float"""
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         from timm.data.auto_augment import rand_augment_transform
@@ -32,14 +32,14 @@ class RandomAugmentation:
         self.flip = v2.RandomHorizontalFlip(0.5)
         options = {
             "translate_const": int(0.45 * recipe.size),
-            "img_mean": tuple(round(value) for value in IMAGENET_MEAN),  # fills what appears at the borders
+            "img_mean": tuple(round(value) for value in IMAGENET_MEAN),  # color of the borders that a shift uncovers
             "interpolation": Resampling.BICUBIC,
         }
         self.rand_augment = None if recipe.randaug is None else rand_augment_transform(recipe.randaug, options)
         self.erase: Any = RandomErasing(recipe.erasing, mode="pixel", device="cpu")  # type: ignore[no-untyped-call]
 
     def __call__(self, image: Tensor, generator: Generator) -> Tensor:
-        """Augment an image with the random numbers of ``generator``."""
+        """Augment an image; ``generator`` makes the result reproducible."""
         with random_state(int(torch.randint(2**62, (), generator=generator))):
             image = self.flip(self.crop(image))
             if self.rand_augment is not None:
@@ -48,7 +48,7 @@ class RandomAugmentation:
 
 
 class CenterCrop:
-    """The transform at test: resize the short side, crop the center, normalize.  (C, H, W) uint8 -> (C, size, size)"""
+    """Evaluation transform: resize, crop the center, normalize.  (C, H, W) uint8 -> (C, size, size) float"""
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         side = int(recipe.size / recipe.resize_ratio)
@@ -56,7 +56,7 @@ class CenterCrop:
         self.crop = v2.CenterCrop(recipe.size)
 
     def __call__(self, image: Tensor, _: Generator) -> Tensor:
-        """Transform an image."""
+        """Return the resized, cropped and normalized image; the generator is not used."""
         return normalize_imagenet(self.crop(self.resize(image)))
 
 
@@ -68,8 +68,8 @@ def normalize_imagenet(image: Tensor) -> Tensor:
 
 @contextmanager
 def random_state(seed: int) -> Iterator[None]:
-    """Seed the global generators that timm and torchvision use, and restore them after the block."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  # timm's
+    """Seed the global random generators that timm and torchvision use, and restore their states after the block."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  # timm uses it
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.default_generator.manual_seed(seed)
@@ -82,7 +82,7 @@ def random_state(seed: int) -> Iterator[None]:
 
 
 class Mixing:
-    """Mixup or CutMix of a batch with the same batch in reverse, and label smoothing; labels (B,) -> targets (B, K)."""
+    """Mixup or CutMix of a batch with itself in reverse order, and label smoothing.  labels (B,) -> targets (B, K)"""
 
     def __init__(self, recipe: PretrainRecipe, num_classes: int) -> None:
         self.smoothing = recipe.label_smoothing
@@ -100,7 +100,7 @@ class Mixing:
             )
 
     def __call__(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Mix a batch with the random numbers of a seed."""
+        """Mix the images of a batch and return them with soft targets; ``seed`` makes the result reproducible."""
         if self.mixup is None:
             targets = F.one_hot(labels, self.num_classes).float()
             return images, targets * (1 - self.smoothing) + self.smoothing / self.num_classes

@@ -3,8 +3,8 @@
     train/<class>/*.JPEG                          val/<class>/*.JPEG         as for torchvision's ImageFolder
     ILSVRC/Data/CLS-LOC/train/<class>/*.JPEG      ILSVRC/Data/CLS-LOC/val/*.JPEG      LOC_val_solution.csv
 
-The second is the official tree, where the images of val lie in one folder and a table names their classes.  The classes
-are the folders of train, sorted by name; LOC_synset_mapping.txt gives them readable names.
+The second layout is the official tree: all images of val are in one folder, and a table names their classes.  The
+classes are the folders in train, sorted by name; LOC_synset_mapping.txt lists a readable name for each.
 """
 
 import csv
@@ -36,14 +36,14 @@ LAYOUT = f"train/ and val/ with one folder per class, or the official tree {OFFI
 
 @dataclass(frozen=True)
 class LabeledImages:
-    """Classes of a classification data set and the images of each split."""
+    """Classes of a classification data set, and the images of each split."""
 
     name: str
     classes: tuple[str, ...]
     splits: Mapping[str, "ImageFiles"] = field(repr=False)
 
     def samples(self, split: str) -> "ImageFiles":
-        """Return the samples of a split; raises a UserError that names the existing splits."""
+        """Return the samples of a split; raises a UserError that lists the existing splits."""
         if split not in self.splits:
             raise UserError(f"{self.name} has no split '{split}'; it has {', '.join(self.splits)}")
         return self.splits[split]
@@ -51,17 +51,17 @@ class LabeledImages:
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles(Sequence[tuple[Path, int]]):
-    """Image files with their classes, in two arrays: a million paths would take half a gigabyte in every worker."""
+    """Image files and class indices in two arrays.  A million Path objects would take half a gigabyte per worker."""
 
     folder: Path
     names: NDArray[np.bytes_]
-    """(N,) paths below the folder, encoded as in the file system."""
+    """Paths relative to ``folder``, encoded as in the file system.  (N,)"""
     labels: NDArray[np.int64]
-    """(N,) class indices."""
+    """Class indices.  (N,)"""
 
     @classmethod
     def from_names(cls, folder: Path, names: Sequence[str], labels: Sequence[int]) -> "ImageFiles":
-        """Pack names and class indices."""
+        """Store relative paths and class indices as arrays."""
         return cls(folder, np.array([os.fsencode(name) for name in names]), np.array(labels, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -78,10 +78,10 @@ class ImageFiles(Sequence[tuple[Path, int]]):
 
 
 class ClassificationDataset(Dataset[tuple[Tensor, int]]):
-    """Samples of one split: the transformed image and the index of its class.
+    """Samples of one split, each a transformed image with the index of its class.
 
-    The key of an item is (augmentation number, index); the random numbers of the transform, which gets the image
-    (C, H, W) uint8, are a function of (seed, augmentation number, index).
+    An item is requested by the key (augmentation number, index).  The transform receives an image (C, H, W) uint8 and
+    a generator.  The generator depends only on (seed, augmentation number, index).
     """
 
     def __init__(self, samples: Sequence[tuple[Path, int]], transform: Transform, seed: int = 0) -> None:
@@ -115,19 +115,19 @@ def open_images(root: str) -> LabeledImages:
 
 
 def is_class_folders(root: Path) -> bool:
-    """Whether a folder looks like one of the two layouts."""
+    """Whether a folder contains train/, directly or in the official tree."""
     return (folder_of_splits(root) / "train").is_dir()
 
 
 def folder_of_splits(root: Path) -> Path:
-    """Return the folder that holds train/ and val/."""
+    """Return the folder that contains train/ and val/."""
     return root / OFFICIAL if (root / OFFICIAL).is_dir() else root
 
 
 def scan(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the sorted names of the folders and of the images in a folder, without hidden ones.
+    """Return (names of the folders, names of the images) in a folder, sorted and without hidden ones.
 
-    Files are judged by their names alone, because there are 1.28 million of them.
+    Images are recognized by their endings alone, because there are 1.28 million of them.
     """
     folders, images = [], []
     with os.scandir(folder) as entries:
@@ -142,7 +142,7 @@ def scan(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def list_folders(split: Path, folders: Sequence[str], classes: Sequence[str]) -> ImageFiles:
-    """List the images in the class folders; raises a UserError that names an empty one."""
+    """List the images in the class folders; raises a UserError that names a folder without images."""
     index = {name: k for k, name in enumerate(classes)}
     names: list[str] = []
     labels: list[int] = []
@@ -156,7 +156,7 @@ def list_folders(split: Path, folders: Sequence[str], classes: Sequence[str]) ->
 
 
 def open_val(val: Path, solution: Path, classes: Sequence[str]) -> ImageFiles:
-    """List the images of val, which lie in the same class folders as those of train or all in one folder."""
+    """List the images of val, which are either in class folders, as in train, or all in one folder."""
     folders, images = scan(val)
     if bool(folders) == bool(images):
         found = f"both, such as {folders[0]}/ and {images[0]}; remove one kind" if folders else "neither; add them"
@@ -169,11 +169,11 @@ def open_val(val: Path, solution: Path, classes: Sequence[str]) -> ImageFiles:
 
 
 def labels_of(images: Sequence[str], val: Path, solution: Path, classes: Sequence[str]) -> list[int]:
-    """Return class indices by the official table; raises a UserError if the table does not match the images."""
+    """Look up class indices in the official table; raises a UserError if the table does not match the images."""
     if not solution.is_file():
         raise UserError(
-            f"{solution}: this table of the classes of the images in {val} is missing; copy it there from the download "
-            f"(Kaggle), or sort the images into one folder per class"
+            f"{solution}: this table with the class of each image in {val} is missing; copy it there from the Kaggle "
+            f"download, or sort the images into one folder per class"
         )
     rows = read_solution(solution)
     labels = []
@@ -185,13 +185,13 @@ def labels_of(images: Sequence[str], val: Path, solution: Path, classes: Sequenc
         labels.append(classes.index(name))
     if rows:
         raise UserError(
-            f"{solution} names '{next(iter(rows))}', but {val} has no such image; restore it, or remove its row"
+            f"{solution} names '{next(iter(rows))}', but {val} has no such image; restore the image, or remove its row"
         )
     return labels
 
 
 def read_solution(path: Path) -> dict[str, str]:
-    """Read {image: class} from rows such as ILSVRC2012_val_00048981,n03995372 85 1 499 272 (class and boxes)."""
+    """Read {image: class} from rows such as ILSVRC2012_val_00048981,n03995372 85 1 499 272 (image, class, box)."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = [row for row in csv.reader(file) if row] or [[]]

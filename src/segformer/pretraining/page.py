@@ -1,4 +1,4 @@
-"""The report page of a pre-training run: key figures, curves, recipe, machine."""
+"""Report page of a pre-training run: main results, curves, recipe, machine."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from segformer.training.page import run_curves, run_figures, write_run_page
 def write_pretraining_page(
     run_dir: Path, recipe: PretrainRecipe, model: nn.Module, steps: int, labels: Mapping[str, str]
 ) -> Path:
-    """Write report.html into the folder of a run and return its path; ``labels`` name the figures of evaluations."""
+    """Write report.html into the run folder and return its path; ``labels`` are the titles of the accuracies."""
     parameters = f"{sum(parameter.numel() for parameter in model.parameters()):,}"
     return write_run_page(
         run_dir,

@@ -1,4 +1,4 @@
-"""Recipes for the classification pre-training of encoders, by name."""
+"""Recipes for pre-training encoders as classifiers, by name."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class PretrainRecipe:
     description: str
     """Purpose of the recipe in one line."""
     paper: str = ""
-    """Figure that the paper reports."""
+    """Result that the paper reports."""
     encoder: Annotated[str, OneOf("models.encoders.ENCODERS")]
     """Name of the encoder."""
     drop_path: float = 0.1
@@ -32,57 +32,58 @@ class PretrainRecipe:
     root: str = "data/imagenet"
     """Folder of the images: train/ and val/ with one folder per class, or the official tree of ImageNet."""
     size: int = 224
-    """Side of the square images in training and at test, in pixels."""
+    """Side length of the square images in training and evaluation, in pixels."""
     resize_ratio: float = 0.875
-    """Share of the short side that the center crop at test keeps."""
+    """Side length of the center crop in evaluation, as a share of the short side of the image."""
     min_area: float = 0.08
-    """Smallest share of the area of an image that a training crop covers."""
+    """Smallest area of a training crop, as a share of the area of the image."""
     randaug: str | None = "rand-m9-mstd0.5-inc1"
     """RandAugment in timm's notation (m: magnitude, n: operations, mstd: noise of the magnitude); None: off."""
     erasing: float = 0.25
     """Probability that a rectangle of the image is filled with noise (0: off)."""
     repeats: int = 3
-    """Repeated augmentation: number of differently augmented copies of an image in a batch (1: off)."""
+    """Number of differently augmented copies of each image in a batch (repeated augmentation; 1: off)."""
     mixup: float = 0.8
-    """Alpha of the beta distribution of Mixup (0: off)."""
+    """Alpha of Mixup's beta distribution (0: off)."""
     cutmix: float = 1.0
-    """Alpha of the beta distribution of CutMix (0: off); if Mixup is also on, each step uses one of the two."""
+    """Alpha of CutMix's beta distribution (0: off); if Mixup is also on, each batch uses one of the two."""
     mixup_prob: float = 1.0
-    """Probability that a batch is mixed."""
+    """Probability that Mixup or CutMix is applied to a batch."""
     label_smoothing: float = 0.1
-    """Share of the target that is spread evenly over all classes."""
+    """Share of the target probability that is spread evenly over all classes (0: off)."""
     epochs: int = 300
-    """Number of epochs; each takes as many samples as there are training images."""
+    """Number of epochs; one epoch processes as many samples as there are training images."""
     batch_size: int = 1024
     """Images per optimizer step, over all devices and micro-batches."""
     micro_batch_size: int | None = None
-    """Images per forward pass and device; None: the whole share of a device at once."""
+    """Images per forward pass on each device; None: the device's whole share of the batch."""
     base_lr: float = 5e-4
-    """Peak learning rate for a batch of 512 images; it is scaled in proportion to batch_size."""
+    """Peak learning rate for a batch_size of 512; for other sizes it is scaled in proportion."""
     min_lr: float = 1e-5
     """Learning rate at the end of the cosine decay."""
     warmup_epochs: int = 5
-    """Epochs of linear warm-up."""
+    """Number of epochs of linear warm-up."""
     warmup_lr: float = 1e-6
     """Learning rate at the start of the warm-up."""
     weight_decay: float = 0.05
-    """Weight decay of everything except norms and biases."""
+    """Weight decay of all weights except norms and biases."""
     clip_grad: float | None = None
-    """Largest norm of the gradient; None: no limit."""
+    """Maximum norm to which gradients are clipped; None: no clipping."""
     ema: float | None = None
-    """Decay per step of averaged weights, which are then evaluated and kept instead of the weights; None: off."""
+    """Decay per step of an exponential moving average of the weights, which is evaluated and saved in place of the
+    weights; None: off."""
     patience: int | None = None
-    """Number of evaluations without a better top-1 after which training stops; None: never."""
+    """Stop after this many evaluations without a better top-1 accuracy; None: never."""
     precision: Precision = "fp32"
     """Automatic mixed precision of the forward pass."""
     eval_every: int = 1
-    """Epochs between evaluations; the last epoch is always evaluated."""
+    """Number of epochs between evaluations; the last epoch is always evaluated."""
     log_every: int = 50
-    """Steps between lines of metrics.jsonl."""
+    """Number of steps between two lines in metrics.jsonl."""
     wandb: str | None = None
-    """Project of Weights & Biases to log to as well (needs pip install 'segformer[wandb]')."""
+    """Weights & Biases project to log to (needs pip install 'segformer[wandb]'); None: off."""
     workers: int = 8
-    """Number of processes that load data for each device."""
+    """Number of data-loading processes for each device."""
     seed: int = 0
     """Seed for initialization, sample order, augmentation, mixing and stochastic depth."""
 
@@ -93,12 +94,12 @@ class PretrainRecipe:
 
     @property
     def lr(self) -> float:
-        """Peak learning rate for the batch size of the recipe."""
+        """Peak learning rate, scaled to the batch size of the recipe."""
         return self.base_lr * self.batch_size / 512
 
     @property
     def mixes(self) -> bool:
-        """Whether some batches are mixed."""
+        """Whether Mixup or CutMix is applied to some batches."""
         return self.mixup_prob > 0 and (self.mixup > 0 or self.cutmix > 0)
 
 
@@ -118,7 +119,7 @@ RULES = (
 
 
 def imagenet(size: str, drop_path: float) -> PretrainRecipe:
-    """Return the recipe of an MiT on ImageNet; the authors released none and refer to PVTv2's, which is DeiT's."""
+    """Return the recipe of an MiT on ImageNet.  The authors refer to PVTv2, which is trained by DeiT's recipe."""
     return PretrainRecipe(
         name=f"imagenet_{size}",
         description=f"ImageNet-1K: MiT-{size.upper()}, as PVTv2 is trained.",
@@ -138,7 +139,7 @@ PRETRAIN_RECIPES: dict[str, PretrainRecipe] = {
         imagenet("b3", drop_path=0.3),
         imagenet("b4", drop_path=0.3),
         imagenet("b5", drop_path=0.3),
-        # In few epochs a small model underfits: little regularization, and crops that keep most of so small an image.
+        # A small model underfits in few epochs.  So regularization is weak, and crops keep most of the small image.
         PretrainRecipe(
             name="tiny_imagenet_b0",
             description="Tiny ImageNet, 200 classes of 64 pixels: MiT-B0, a short run for one GPU.",
@@ -165,7 +166,7 @@ PRETRAIN_RECIPES: dict[str, PretrainRecipe] = {
 
 
 def find_pretrain_recipe(name: str) -> PretrainRecipe:
-    """Return a recipe by name or from a recipe.json; raises a UserError that names the closest known one."""
+    """Return a recipe by its name or from a recipe.json; raises a UserError that suggests the closest known name."""
     if name.endswith(".json"):
         return read_pretrain_recipe(Path(name))
     check_choice("RECIPE", name, PRETRAIN_RECIPES)
@@ -173,7 +174,7 @@ def find_pretrain_recipe(name: str) -> PretrainRecipe:
 
 
 def read_pretrain_recipe(path: Path) -> PretrainRecipe:
-    """Read a recipe.json; raises a UserError that names the file and the field at fault."""
+    """Return the recipe in a recipe.json; raises a UserError that names the file and the wrong field."""
     if not path.is_file():
         raise UserError(f"{path}: no such recipe; give the name of a recipe or an existing recipe.json")
     values = read_json(path)

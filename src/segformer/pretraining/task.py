@@ -1,7 +1,7 @@
-"""Classification pre-training of an encoder, as PVTv2 and DeiT do it: recipe in, run folder out.
+"""Pre-training of an encoder as a classifier, as in PVTv2 and DeiT; writes a run folder.
 
-``best`` holds an encoder for ``train.init_from``, in the layout of the authors' files and with its classifier, beside
-a file that says where it comes from.
+The folder ``best`` in the run folder contains the encoder with its classifier, for use as ``train.init_from``.  The
+tensors are named as in the authors' files.  A second file in ``best`` records the origin of the weights.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ PROVENANCE = "provenance.json"
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """Outcome of a run; ``interrupted`` is the signal that ended it early, if one did."""
+    """Outcome of a run; ``interrupted`` is the signal that ended the run early, or None."""
 
     run_dir: Path
     epoch: int
@@ -65,9 +65,9 @@ def pretrain(
     nodes: int = 1,
     reporter: RunReporter | None = None,
 ) -> PretrainResult:
-    """Train by a recipe, given itself, by its name or as a recipe.json, into ``run_dir`` or else ``runs/<recipe>``.
+    """Run a pre-training recipe (object, name or recipe.json); the run folder is ``run_dir`` or else ``runs/<recipe>``.
 
-    The other arguments, signals and errors are as in ``train``.  Needs timm.
+    The other arguments, the signals and the errors are the same as in ``train``.  Needs timm.
     """
     recipe = find_pretrain_recipe(recipe) if isinstance(recipe, str) else recipe
     fabric = build_fabric(recipe.precision, device, devices, nodes)
@@ -84,7 +84,7 @@ def pretrain(
 
 
 class ImageNetTask(Task[Classifier]):
-    """Training of a classifier by a recipe on the folders of images that it names."""
+    """Training of a classifier by a recipe, on the images in the recipe's ``root``."""
 
     recipe: PretrainRecipe
     metric = "top1"
@@ -98,7 +98,7 @@ class ImageNetTask(Task[Classifier]):
         self.mixing = Mixing(recipe, len(self.images.classes))
 
     def check(self, world_size: int, *, resume: bool) -> None:
-        """Raise a UserError for anything that would fail later."""
+        """Raise a UserError for anything that would make this run fail on ``world_size`` devices."""
         recipe = self.recipe
         check_choice("encoder", recipe.encoder, ENCODERS)
         self.images.samples("val")
@@ -110,11 +110,11 @@ class ImageNetTask(Task[Classifier]):
         RandomAugmentation(recipe)
 
     def read_recipe(self, path: Path) -> PretrainRecipe:
-        """Read a recipe.json."""
+        """Return the pre-training recipe in a recipe.json."""
         return read_pretrain_recipe(path)
 
     def announcement(self, fabric: Fabric) -> str:
-        """Return one line about encoder, images, epochs and devices."""
+        """Return one line that describes encoder, images, epochs and devices."""
         images = self.images
         return (
             f"{self.recipe.encoder} on {images.name}: {len(images.samples('train'))} train, "
@@ -123,11 +123,11 @@ class ImageNetTask(Task[Classifier]):
         )
 
     def build(self, last: Path, note: Note) -> Classifier:
-        """Return a random classifier."""
+        """Return a classifier with random weights."""
         return build_classifier(self.recipe.encoder, len(self.images.classes), self.recipe.drop_path)
 
     def restore(self, model: Classifier, state: dict[str, Any], last: Path) -> None:
-        """Load the weights; raises a UserError if the images have changed since."""
+        """Load the weights in ``state``; raises a UserError if the images have changed since they were saved."""
         if state["data"] != (now := images_identity(self.images)):
             raise UserError(
                 f"{last.parent}: the run began with {state['data']}, now there is {now}; "
@@ -136,17 +136,17 @@ class ImageNetTask(Task[Classifier]):
         model.load_state_dict(state["model"])
 
     def build_optimizer(self, model: Classifier) -> Optimizer:
-        """Return AdamW that does not decay norms and biases."""
+        """Return AdamW without weight decay for norms and biases."""
         return build_optimizer(classification_groups(model, self.recipe.weight_decay), self.recipe.lr)
 
     def facts(self) -> dict[str, Any]:
-        """Return the images and the version of timm, which augments them."""
+        """Return facts about the images, and the version of timm because it augments them."""
         classes = list(self.images.classes)
         data = images_identity(self.images) | {"classes": classes, "fingerprint": images_fingerprint(self.images)}
         return {"data": data, "timm": version("timm")}
 
     def batches(self, start: int, *, rank: int, world_size: int) -> DataLoader[Batch]:
-        """Return a loader of (images (b, C, size, size) normalized, labels (b,))."""
+        """Return a loader of (normalized images, labels).  (b, C, size, size), (b,)"""
         samples = self.images.samples("train")
         batches = StepBatches(
             len(samples),
@@ -162,7 +162,7 @@ class ImageNetTask(Task[Classifier]):
         return build_loader(dataset, workers=self.recipe.workers, batch_sampler=batches)
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate of all weights."""
+        """Return the learning rate of a step: linear warm-up, then cosine decay."""
         recipe = self.recipe
         return cosine_rate(
             step,
@@ -174,39 +174,39 @@ class ImageNetTask(Task[Classifier]):
         )
 
     def seed_of_step(self, step: int, rank: int) -> int:
-        """Return the seed of mixing and stochastic depth."""
+        """Return the seed for mixing and stochastic depth in a step of one process."""
         return seed_of(self.recipe.seed, step, rank, 0)
 
     def augment(self, batch: Batch, seed: int) -> Batch:
-        """Mix a batch with itself; labels (b,) become targets (b, K)."""
+        """Mix the images of a batch and return them with soft targets.  labels (b,) -> targets (b, K)"""
         return self.mixing(*batch, seed)
 
     def loss(self, batch: Batch, fabric: Fabric) -> BatchLoss:
-        """Return the cross-entropy with soft targets."""
+        """Return the function that computes the cross-entropy with soft targets."""
         size = len(batch[0])
         return lambda logits, _, targets: F.cross_entropy(logits, targets, reduction="sum") / size
 
     @property
     def memory_advice(self) -> str:
-        """What the recipe leaves to be saved."""
+        """What to change in the recipe when memory runs out."""
         share = self.recipe.micro_batch_size or self.recipe.batch_size
         return f"set micro_batch_size below {share} (the step stays the same)" if share > 1 else "lower size"
 
     @property
     def divergence_advice(self) -> str:
-        """Lower the rate, or compute more precisely."""
+        """What to change in the recipe when the loss is no longer finite."""
         return "lower base_lr, set clip_grad, or set precision fp32"
 
     def evaluate(self, model: Classifier, fabric: Fabric, progress: OnProgress) -> Validation:
-        """Return top-1 and top-5 accuracy on val."""
+        """Return the top-1 and top-5 accuracy on val."""
         return Validation(measure_accuracy(fabric, model, self.images.samples("val"), self.recipe, progress))
 
     def counter(self, step: int) -> tuple[str, int]:
-        """Count epochs."""
+        """Return "epoch" and the number of epochs completed at a step."""
         return "epoch", step // self.steps_per_epoch
 
     def write_best(self, model: Classifier, folder: Path, step: int, evaluation: Validation) -> None:
-        """Write the encoder with its classifier, and where they come from."""
+        """Write the encoder with its classifier, and a file that records their origin."""
         _, epoch = self.counter(step)
         facts = {
             "source": "pre-trained with segformer",
@@ -224,21 +224,21 @@ class ImageNetTask(Task[Classifier]):
         write_folder(folder, fill)
 
     def state(self, model: Classifier) -> dict[str, Any]:
-        """Return the weights, and what tells these images from others."""
+        """Return the weights, and the facts about the images that ``restore`` compares."""
         return {"model": model.state_dict(), "data": images_identity(self.images)}
 
     def write_page(self, model: Classifier, run_dir: Path, evaluation: Validation) -> Path:
-        """Write the report."""
+        """Write report.html into the run folder and return its path."""
         return write_pretraining_page(run_dir, self.recipe, model, self.plan.steps, self.labels)
 
 
 def count_steps(num_samples: int, batch_size: int) -> int:
-    """Return the steps of an epoch: the full batches in as many samples as there are images, at least one."""
+    """Return the number of steps per epoch: as many full batches as the samples fill, at least one."""
     return max(1, num_samples // batch_size)
 
 
 def pretraining_plan(recipe: PretrainRecipe, steps_per_epoch: int) -> Plan:
-    """Return what the training loop reads of a recipe, with epochs counted in steps."""
+    """Return the settings of a recipe that the training loop needs, with epochs converted to steps."""
     return Plan(
         steps=recipe.epochs * steps_per_epoch,
         batch_size=recipe.batch_size,
@@ -255,13 +255,13 @@ def pretraining_plan(recipe: PretrainRecipe, steps_per_epoch: int) -> Plan:
 
 
 def images_identity(images: LabeledImages) -> dict[str, Any]:
-    """Return what a resumed run must find unchanged."""
+    """Return the name, numbers of images and number of classes, which must not change before a run is resumed."""
     splits = {split: len(samples) for split, samples in images.splits.items()}
     return {"name": images.name, "images": splits, "classes": len(images.classes)}
 
 
 def images_fingerprint(images: LabeledImages) -> str:
-    """Return a digest of the names of classes and images; no file is opened, as there are 1.28 million."""
+    """Return a digest of class names, image names and labels.  It opens no image, because there are 1.28 million."""
     digest = hashlib.blake2b(repr(images.classes).encode(), digest_size=8)
     for split, files in images.splits.items():
         digest.update(repr((split, files.names.tolist())).encode())
@@ -270,6 +270,6 @@ def images_fingerprint(images: LabeledImages) -> str:
 
 
 def encoder_state(model: Classifier) -> dict[str, Tensor]:
-    """Return the tensors of an encoder and its classifier by the names in the authors' files."""
+    """Return the tensors of an encoder and its classifier under their names in the authors' files."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     return write(nvlabs.ENCODER, state)

@@ -27,7 +27,7 @@ def test_colors_become_indices_and_void_is_ignored() -> None:
 def test_a_color_of_no_class_is_named() -> None:
     picture = np.array([[COLORS[0], (1, 2, 3)]], dtype=np.uint8)
     with pytest.raises(
-        ValueError, match=r"mask\.png: expected only colors of the palette, got \(1, 2, 3\) and others in 1 pixels"
+        ValueError, match=r"mask\.png: expected only colors of the palette, got others in 1 pixels, such as \(1, 2, 3\)"
     ):
         classes_of(picture, COLORS, (), "mask.png")
 
@@ -63,7 +63,7 @@ def test_names_of_several_words_in_a_palette(mark: str, tmp_path: Path) -> None:
     [
         ("palette.txt", "road 128 64 128\ncar 0 0\n", "line 2: expected a name and three numbers"),
         ("palette.csv", "car,0,0\n", "line 1: expected a name and three numbers"),
-        ("palette.txt", "road 128 64 300\n", r"expected three numbers of 0-255"),
+        ("palette.txt", "road 128 64 300\n", r"expected three numbers from 0 to 255"),
         ("palette.txt", "", "expected lines of a name and a color, found none"),
         ("palette.json", "[1]", "expected"),
         ("palette.json", '{"road": 3}', "palette.json, road: expected three numbers"),

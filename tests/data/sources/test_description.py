@@ -85,7 +85,7 @@ def test_a_description_without_classes_is_named(text: str, tmp_path: Path) -> No
 def test_a_wrong_palette_is_named(palette: object, tmp_path: Path) -> None:
     write_pair(tmp_path, "train/a")
     write_description(tmp_path, palette=palette)
-    with pytest.raises(ValueError, match=r'dataset\.json: expected "palette" to hold 3 colors'):
+    with pytest.raises(ValueError, match=r'dataset\.json: expected "palette" to contain 3 colors'):
         open_source(str(tmp_path))
 
 

@@ -269,8 +269,8 @@ def test_ids_without_a_name_must_not_occur_and_255_is_ignored(tmp_path: Path) ->
         ('{"a": "road"}', "expected ids with their names"),
         ('{"0": 3}', "expected ids with their names"),
         ("{", "expected JSON"),
-        ("{}", "expected 1-255 classes with ids of 0-65535, got 0"),
-        ('{"0": "road", "70000": "tree"}', "expected 1-255 classes with ids of 0-65535"),
+        ("{}", "expected 1-255 classes with ids from 0 to 65535, got 0"),
+        ('{"0": "road", "70000": "tree"}', "expected 1-255 classes with ids from 0 to 65535"),
         (json.dumps({str(k): f"c{k}" for k in range(300)}), "expected 1-255 classes .*, got 299"),
     ],
 )

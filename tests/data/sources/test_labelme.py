@@ -143,7 +143,7 @@ def test_dataset_json_gives_the_classes(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"classes": ["void", "tree", "house"]}))
     assert mask_of(tmp_path)[1][10, 20] == 2
     path.write_text(labelme(("hut", SQUARE)))
-    with pytest.raises(ValueError, match=r"a\.json: the label 'hut' is no class of dataset\.json"):
+    with pytest.raises(ValueError, match=r"a\.json: the label 'hut' is not a class in dataset\.json"):
         open_source(str(tmp_path))
 
 

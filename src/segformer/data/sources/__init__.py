@@ -1,4 +1,4 @@
-"""The table of data sets: one row for everything that ``--data`` can open."""
+"""Table of the data sets that ``--data`` can open, one row each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ class Source:
     """How one kind of data set is opened, recognized and described."""
 
     open: Callable[[str], DataSource]
-    """Opens a root, such as a folder; raises a UserError that names what is missing."""
+    """Opens the data at a root, usually a folder; raises a UserError that names what is missing."""
     description: str
-    """One line that completes the name: what is there, and in which layout."""
+    """Contents and layout in one line."""
     recognizes: Callable[[Path], bool] | None = None
-    """Whether a folder looks like this data set; None: ``--data FOLDER`` never chooses it."""
+    """Tells whether a folder looks like this data set; None: ``--data FOLDER`` never chooses it."""
     classes: tuple[str, ...] | None = None
-    """Class names, where the data set fixes them."""
+    """Class names; None: they depend on the root."""
     palette: tuple[Color, ...] | None = None
-    """Color of each class, where the data set fixes them."""
+    """Color of each class; None: the colors depend on the root."""
     needs_root: bool = True
-    """Whether there must be a root; if not, ``--data NAME`` is enough."""
+    """Whether a root must be given; if not, ``--data NAME`` is enough."""
     remote: bool = False
-    """Whether a root is a name elsewhere instead of a folder; ``--data NAME:ROOT`` opens it as well."""
+    """Whether a root may name data on a server, such as the hub; ``--data NAME:ROOT`` then works as well."""
     open_with_masks: Callable[[str, str], DataSource] | None = None
-    """Opens a root whose masks are in another folder; None: ``data.masks`` does not apply."""
+    """Opens a root and a separate folder of masks; None: ``data.masks`` cannot be used."""
 
 
 SOURCES: dict[str, Source] = {
@@ -92,4 +92,4 @@ SOURCES: dict[str, Source] = {
         remote=True,
     ),
 }
-"""Rows by name; read at call time, so that a new row works everywhere."""
+"""Data sets by name.  The table is read at every call, so a row that is added later works everywhere."""

@@ -1,6 +1,6 @@
 """ADE20K, 150 classes, in its official folder ADEChallengeData2016.
 
-images/training|validation/*.jpg   annotations/training|validation/*.png   (id 0: ignored, k: class k-1)
+images/training|validation/*.jpg   annotations/training|validation/*.png   (id 0: ignored, id k: class k-1)
 """
 
 from pathlib import Path
@@ -58,17 +58,17 @@ PALETTE: tuple[Color, ...] = (
 
 
 def open_source(root: str) -> DataSource:
-    """Read ADEChallengeData2016, or a folder that holds it; raises a UserError that names what is missing."""
+    """Open ADEChallengeData2016/ or a folder that contains it; raises a UserError that names what is missing."""
     splits = read_splits(split_folders(check_root(root, recognizes, LAYOUT)))
     return DataSource("ade20k", CLASSES, PALETTE, TABLE, splits)
 
 
 def recognizes(root: Path) -> bool:
-    """Whether a folder has this layout."""
+    """Whether a folder contains the images and masks of at least one split in this layout."""
     return has_split(split_folders(root))
 
 
 def split_folders(root: Path) -> SplitFolders:
-    """Folders of the images and the masks of each split."""
+    """Return (folder of images, folder of masks) of each split."""
     home = root / HOME if (root / HOME).is_dir() else root
     return {split: (home / "images" / name, home / "annotations" / name) for split, name in FOLDERS.items()}

@@ -1,6 +1,6 @@
 """CamVid, 11 classes, in the layout of the SegNet split.
 
-train/*.png   trainannot/*.png   val/ valannot/   test/ testannot/      (ids 0-10: classes, 11: ignored)
+train/*.png   trainannot/*.png   (likewise for val and test; ids 0-10: classes, id 11: ignored)
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from segformer.data.sources.pairing import SplitFolders, check_root, has_split, 
 LAYOUT = "train/ and trainannot/, val/ and valannot/, test/ and testannot/"
 SPLITS = ("train", "val", "test")
 UNLABELLED = 11
-SEQUENCE = r"[^_]+"  # of 0016E5_08640 or Seq05VD_f00090: the name of the video
+SEQUENCE = r"[^_]+"  # matches the name of the video in 0016E5_08640 or Seq05VD_f00090
 TABLE = LabelTable.identity(11, ignore_index=UNLABELLED)
 CLASSES: tuple[str, ...] = (
     "sky", "building", "pole", "road", "pavement", "tree", "signsymbol", "fence", "car", "pedestrian", "bicyclist",
@@ -25,16 +25,16 @@ PALETTE: tuple[Color, ...] = (
 
 
 def open_source(root: str) -> DataSource:
-    """Read the splits that have images; raises a UserError that names what is missing."""
+    """Open the splits that have a folder of images; raises a UserError that names what is missing."""
     splits = read_splits(split_folders(check_root(root, recognizes, LAYOUT)))
     return DataSource("camvid", CLASSES, PALETTE, TABLE, splits, sequence=SEQUENCE)
 
 
 def recognizes(root: Path) -> bool:
-    """Whether a folder has this layout."""
+    """Whether a folder contains the images and masks of at least one split in this layout."""
     return has_split(split_folders(root))
 
 
 def split_folders(root: Path) -> SplitFolders:
-    """Folders of the images and the masks of each split."""
+    """Return (folder of images, folder of masks) of each split."""
     return {split: (root / split, root / f"{split}annot") for split in SPLITS}

@@ -1,4 +1,4 @@
-"""Opening data sets: what ``--data`` and the data section of a recipe mean."""
+"""Open the data sets that ``--data`` or the data section of a recipe names."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +10,11 @@ from segformer.data.sources import SOURCES
 from segformer.errors import UserError
 from segformer.validation import check_choice
 
-GENERIC = "folder"  # the layout of a folder that no other source recognizes
+GENERIC = "folder"  # the layout assumed for a folder that no data set recognizes
 
 
 def open_data(data: DataConfig | str) -> DataSource:
-    """Open a data set, given as ``--data`` takes it or as a config.
+    """Open the data set that a config describes, or that a string names as ``--data`` does.
 
     Raises a UserError that names what is missing.
 
@@ -30,7 +30,7 @@ def open_data(data: DataConfig | str) -> DataSource:
 
 
 def open_root(name: str, root: str, masks: str) -> DataSource:
-    """Open one data set by its name in the table."""
+    """Open the data set ``name`` of SOURCES at ``root``; ``masks``, if not empty, is the folder of its masks."""
     check_choice("data.dataset", name, SOURCES)
     row = SOURCES[name]
     if not masks:
@@ -42,10 +42,10 @@ def open_root(name: str, root: str, masks: str) -> DataSource:
 
 
 def with_data(config: DataConfig, spec: str) -> DataConfig:
-    """Return the config pointed at a data set as ``--data`` names it; raises a UserError for an unknown name.
+    """Return the config with the data set that ``spec`` names; raises a UserError for an unknown name.
 
-    NAME=ROOT, the name alone where no root is needed, NAME:ROOT for data elsewhere, or a FOLDER whose layout is
-    recognized; a folder of unknown layout is taken for the generic one.
+    ``spec`` is NAME=ROOT, NAME alone if the data set needs no root, NAME:ROOT for data on a server, or a FOLDER.  The
+    layout of a FOLDER is recognized; a folder with an unknown layout is read in the generic one.
     """
     name, separator, root = spec.partition(":")
     if separator and name in SOURCES and SOURCES[name].remote:
@@ -60,7 +60,7 @@ def with_data(config: DataConfig, spec: str) -> DataConfig:
 
 
 def recognize(folder: str) -> str:
-    """Name of the data set that a folder looks like; raises a UserError where it looks like several."""
+    """Name of the data set that a folder looks like, or else the generic layout; raises a UserError if several fit."""
     found = [name for name, row in SOURCES.items() if row.recognizes is not None and row.recognizes(Path(folder))]
     if len(found) > 1:
         raise UserError(f"{folder} looks like {' and '.join(found)}; choose one: --data {found[0]}={folder}")

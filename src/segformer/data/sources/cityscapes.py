@@ -3,8 +3,8 @@
     leftImg8bit/<split>/<city>/*_leftImg8bit.png
     gtFine/<split>/<city>/*_gtFine_labelIds.png or *_gtFine_labelTrainIds.png   (gtCoarse for train_extra)
 
-All splits are read from one kind of labels: labelTrainIds if every image has them, otherwise labelIds with the official
-table.  The labels of test are placeholders, and all of their pixels are ignored.
+All splits are read from one kind of labels: labelTrainIds if every image has them, otherwise labelIds and the official
+table of classes.  The labels of test are placeholders, and all of their pixels are ignored.
 """
 
 from pathlib import Path
@@ -21,9 +21,9 @@ ANNOTATIONS = {"train": "gtFine", "val": "gtFine", "test": "gtFine", "train_extr
 IMAGE_ENDING = "_leftImg8bit.png"
 VOID_IDS = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 CLASS_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-SEQUENCE = r"[^/]+/[^_/]+_\d+"  # of frankfurt/frankfurt_000001_002512: the drive
+SEQUENCE = r"[^/]+/[^_/]+_\d+"  # matches the drive in frankfurt/frankfurt_000001_002512
 LICENSE_PLATE = 255  # id -1, which is absent from the official PNGs and stored as 255 by other tools
-TABLES = {  # by kind of label file; the first kind that every image has is used
+TABLES = {  # by kind of label file; the first kind that exists for every image is used
     "labelTrainIds": LabelTable.identity(19),
     "labelIds": LabelTable.from_mapping(
         {raw: k for k, raw in enumerate(CLASS_IDS)} | dict.fromkeys((*VOID_IDS, LICENSE_PLATE), IGNORE_INDEX)
@@ -42,7 +42,7 @@ PALETTE: tuple[Color, ...] = (
 
 
 def open_source(root: str) -> DataSource:
-    """Read the splits that have images and labels, and join train and val as "trainval".
+    """Open the splits that have images and labels, and add "trainval", which joins train and val.
 
     Raises a UserError that names what is missing.
     """
@@ -59,7 +59,7 @@ def open_source(root: str) -> DataSource:
 
 
 def find_kind(root: Path, splits: list[str]) -> str:
-    """Return the first kind of labels that all images of the splits have; raises a UserError that names a gap."""
+    """Return the first kind of labels that all images have; raises a UserError that names missing files."""
     missing = {}
     for kind in TABLES:
         pairs = [pair for split in splits for pair in list_pairs(root, split, kind)]
@@ -72,13 +72,13 @@ def find_kind(root: Path, splits: list[str]) -> str:
             raise UserError(f"{mask}: no mask for the image {image}; add it, or remove the image")
     raise UserError(
         f"expected one kind of labels for all images, but {next(iter(train_ids.values()))} is missing, and so is "
-        f"{next(iter(ids.values()))}; write labelTrainIds for all images with createTrainIdLabelImgs of "
+        f"{next(iter(ids.values()))}; create labelTrainIds for all images with the tool createTrainIdLabelImgs of "
         f"cityscapesScripts"
     )
 
 
 def list_pairs(root: Path, split: str, kind: str) -> list[Pair]:
-    """Images of a split with the expected paths of their labels, of the kind "labelIds" or "labelTrainIds"."""
+    """Pairs of a split: images and expected label files; ``kind`` is "labelIds" or "labelTrainIds"."""
     images, masks = split_folders(root)[split]
     files = [path for path in list_images(images) if path.name.endswith(IMAGE_ENDING)]
     names = [path.relative_to(images).as_posix().removesuffix(IMAGE_ENDING) for path in files]
@@ -87,10 +87,10 @@ def list_pairs(root: Path, split: str, kind: str) -> list[Pair]:
 
 
 def recognizes(root: Path) -> bool:
-    """Whether a folder has this layout."""
+    """Whether a folder contains the images and masks of at least one split in this layout."""
     return has_split(split_folders(root))
 
 
 def split_folders(root: Path) -> SplitFolders:
-    """Folders of the images and the masks of each split."""
+    """Return (folder of images, folder of masks) of each split."""
     return {split: (root / "leftImg8bit" / split, root / kind / split) for split, kind in ANNOTATIONS.items()}

@@ -1,4 +1,4 @@
-"""COCO instances files: one JSON with the areas of all images."""
+"""COCO instances files: one JSON file with the labeled areas of all images."""
 
 import math
 import unicodedata
@@ -10,14 +10,14 @@ from segformer.data.sources.polygons import BACKGROUND, Outline, PolygonPair, Sh
 from segformer.data.sources.run_lengths import Runs, decompress
 from segformer.errors import UserError
 
-PARTS = {"image": "images", "annotation": "annotations", "category": "categories"}  # of a COCO file
+PARTS = {"image": "images", "annotation": "annotations", "category": "categories"}  # keys of a COCO file
 
 
 def read_coco(path: Path, values: Any, images: Path) -> tuple[list[PolygonPair], tuple[str, ...]]:
-    """Images of a parsed COCO instances file with their areas, and the classes: the background, then the categories.
+    """Return (images with their labeled areas, class names) from the parsed content of a COCO instances file.
 
-    Categories of the same name are one class.  Raises a UserError for a missing image, and one that names the file
-    and the wrong image, category or annotation.
+    The classes are the background and then the categories; categories of the same name are one class.  Raises a
+    UserError that names a missing image, or the file and the wrong image, category or annotation.
     """
     categories = _by_id(values, "category", path)
     pictures = _by_id(values, "image", path)
@@ -27,12 +27,12 @@ def read_coco(path: Path, values: Any, images: Path) -> tuple[list[PolygonPair],
     sizes = {key: _size(row, path) for key, row in pictures.items()}
     shapes: dict[Any, list[Shape]] = {key: [] for key in pictures}
     annotations = _rows(values, "annotation", path)
-    for row in sorted(annotations, key=lambda row: -_area(row, path)):  # small areas on top
+    for row in sorted(annotations, key=lambda row: -_area(row, path)):  # small areas are drawn last, on top
         image = _reference(row, "image", pictures, path)
         category = _reference(row, "category", names, path)
         shapes[image] += [(names[category], area) for area in _areas(row, sizes[image], path)]
     if annotations and not any(shapes.values()):
-        raise UserError(f'{path}: expected polygons in "segmentation", got none in any annotation; export them too')
+        raise UserError(f'{path}: expected polygons in "segmentation", got none in any annotation; export polygons too')
     pairs = []
     for key, row in pictures.items():
         file = _image(row, images, path)
@@ -42,12 +42,12 @@ def read_coco(path: Path, values: Any, images: Path) -> tuple[list[PolygonPair],
 
 
 def is_coco(values: Any) -> bool:
-    """Whether parsed JSON is a COCO file."""
+    """Whether parsed JSON has the keys of a COCO file: images, annotations and categories."""
     return isinstance(values, dict) and set(PARTS.values()) <= values.keys()
 
 
 def has_areas(values: Any) -> bool:
-    """Whether any annotation of a parsed COCO file has polygons or run lengths."""
+    """Whether parsed JSON is a COCO file in which at least one annotation has polygons or run lengths."""
     rows = values["annotations"] if is_coco(values) else None
     return isinstance(rows, list) and any(isinstance(row, dict) and row.get("segmentation") for row in rows)
 
@@ -55,7 +55,7 @@ def has_areas(values: Any) -> bool:
 def _rows(values: Any, kind: str, path: Path) -> list[dict[str, Any]]:
     rows = values.get(PARTS[kind]) if isinstance(values, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f'{path}: expected COCO\'s "{PARTS[kind]}", a list of objects; export it as COCO instances')
+        raise UserError(f'{path}: expected COCO\'s "{PARTS[kind]}", a list of objects; export COCO instances')
     return rows
 
 
@@ -64,7 +64,7 @@ def _by_id(values: Any, kind: str, path: Path) -> dict[Any, dict[str, Any]]:
     for row in _rows(values, kind, path):
         key = _value(row, "id", (int, float, str), path, kind)
         if key in found:
-            raise UserError(f"{path}, {kind} {key}: expected a unique id, got it twice; renumber them")
+            raise UserError(f"{path}, {kind} {key}: expected a unique id, got it twice; change one of them")
         found[key] = row
     return found
 
@@ -118,7 +118,7 @@ def _areas(row: Mapping[str, Any], size: tuple[int, int], path: Path) -> list[Ou
     if isinstance(parts, dict):
         return [_run_lengths(row, parts, size, path)]
     if not isinstance(parts, list):
-        raise _fault(path, "annotation", row, '"segmentation" to hold polygons or run lengths', parts)
+        raise _fault(path, "annotation", row, '"segmentation" to contain polygons or run lengths', parts)
     for part in parts:
         if not isinstance(part, list) or len(part) % 2 or not _finite(part):
             raise _fault(path, "annotation", row, "polygons of numbers x, y, x, y, ...", part)

@@ -1,4 +1,4 @@
-"""COCO files of a generic folder: which file describes which split."""
+"""COCO files of a generic folder: finds and opens one file per split, or one file for all images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +17,14 @@ from segformer.files import read_json
 if TYPE_CHECKING:
     from segformer.data.sources.polygons import PolygonPair
 
-ALL = ""  # stands for all images where no split is named
+ALL = ""  # key of a COCO file whose name contains no split; it describes all images
 
 
 def find_coco(folder: Path) -> tuple[dict[str, tuple[Path, Any]], list[str]]:
-    """Path and parsed content of the COCO file of each split (or of ALL), and a note where other JSON is left out.
+    """Return (path and parsed content of the COCO file of each split or of ALL, notes on JSON files left out).
 
-    The files are at the root or in annotations/; a split's file has the split in its name: instances_train.json.
+    The files are in the folder itself or in annotations/.  The name of a file contains its split, such as
+    instances_train.json; a file without a split in its name belongs to ALL.
     """
     found = [*sorted(folder.glob("*.json")), *sorted((folder / "annotations").glob("*.json"))]
     paths = [p for p in found if p.name not in (DESCRIPTION, *PALETTE_FILES) and not p.name.startswith(".")]
@@ -40,9 +41,9 @@ def find_coco(folder: Path) -> tuple[dict[str, tuple[Path, Any]], list[str]]:
 
 
 def choose_coco(paths: Sequence[Path]) -> tuple[Path, Any] | None:
-    """Choose among the JSON files of one split: the one named instances..., else the COCO file with polygons.
+    """Return (path, parsed content) of the COCO file among the JSON files of one split, or None.
 
-    Returns the path and its parsed content; raises a UserError where several remain.
+    Files named instances... come first, then files with polygons.  Raises a UserError if several files remain.
     """
     named = [path for path in paths if _is_named(path)]
     parsed = ((path, read_json(path)) for path in named or paths)
@@ -53,22 +54,25 @@ def choose_coco(paths: Sequence[Path]) -> tuple[Path, Any] | None:
         names = ", ".join(path.name for path, _ in files)
         raise UserError(
             f"{files[0][0].parent}: expected one COCO file for each split, got {names}; move the others away, or "
-            f"write the split (train, val) into their names"
+            f"write the split (train, val) into each name"
         )
     return files[0] if files else None
 
 
 def open_coco(folder: Path, files: Mapping[str, tuple[Path, Any]], notes: Sequence[str]) -> DataSource:
-    """Open images with their parsed COCO files: one for each split, in images/<split>/ or images/, or one for ALL."""
+    """Open the images in images/<split>/ or images/ with one parsed COCO file per split, or with one for ALL."""
     found: dict[str, list[PolygonPair]] = {}
     classes: tuple[str, ...] = ()
     if ALL in files and len(files) > 1:
-        raise UserError(f"{files[ALL][0]}: expected a split (train, val) in the file's name; rename or remove it")
+        raise UserError(f"{files[ALL][0]}: expected a split (train, val) in the file's name; rename or remove the file")
     for split, (path, values) in files.items():
         below = folder / IMAGES / split
         found[split], names = read_coco(path, values, below if below.is_dir() else folder / IMAGES)
         if classes and names != classes:
-            raise UserError(f"{path}: expected the categories {', '.join(classes[1:])}, got {', '.join(names[1:])}")
+            raise UserError(
+                f"{path}: expected the categories {', '.join(classes[1:])}, as in the file of another split, "
+                f"got {', '.join(names[1:])}; export all splits with the same categories"
+            )
         classes = names
     notes = [*notes, f"{len(classes)} classes from polygons: {', '.join(classes)}"]
     if ALL in found:

@@ -1,11 +1,12 @@
-"""COCO-Stuff 164k, 171 classes: COCO 2017's photos with the PNGs of stuffthingmaps_trainval2017.zip.
+"""COCO-Stuff 164k, 171 classes: the photos of COCO 2017 with the masks of stuffthingmaps_trainval2017.zip.
 
     images/train2017|val2017/*.jpg   annotations/train2017|val2017/*.png
 
-The photos may also be in train2017/ and val2017/ themselves, and the masks in stuffthingmaps/,
-annotations/stuffthingmaps/ or stuffthingmaps_trainval2017/ instead of annotations/.  The first folder found is read.
+The photos may also be in train2017/ and val2017/ at the root, and the masks in stuffthingmaps/,
+annotations/stuffthingmaps/ or stuffthingmaps_trainval2017/ instead of annotations/.  The first one that exists is read.
 
-Raw ids are one less than those of the published list of 182 names, 11 of which never occur; 255 is ignored.
+A raw id is one less than the number of the class in the published list of 182 names.  11 of these classes never
+occur.  The raw id 255 is ignored.
 """
 
 from pathlib import Path
@@ -45,24 +46,24 @@ PALETTE: tuple[Color, ...] = default_palette(len(CLASSES))
 
 
 def open_source(root: str) -> DataSource:
-    """Read the splits that have images; raises a UserError that names what is missing."""
+    """Open the splits that have a folder of images; raises a UserError that names what is missing."""
     splits = read_splits(split_folders(check_root(root, recognizes, LAYOUT)))
     return DataSource("coco_stuff", CLASSES, PALETTE, TABLE, splits)
 
 
 def recognizes(root: Path) -> bool:
-    """Whether a folder has this layout."""
+    """Whether a folder contains the images and masks of at least one split in this layout."""
     return has_split(split_folders(root))
 
 
 def split_folders(root: Path) -> SplitFolders:
-    """Folders of the images and the masks of each split."""
+    """Return (folder of images, folder of masks) of each split."""
     return {
         split: (first_folder(root, IMAGES, name), first_folder(root, MASKS, name)) for split, name in FOLDERS.items()
     }
 
 
 def first_folder(root: Path, parents: tuple[str, ...], name: str) -> Path:
-    """Return the folder of that name in the first parent that has one, or else in the first parent."""
+    """Return the path of ``name`` in the first parent folder that contains it, or in the first one if none does."""
     folders = [root / parent / name for parent in parents]
     return next((folder for folder in folders if folder.is_dir()), folders[0])

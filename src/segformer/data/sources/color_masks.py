@@ -1,4 +1,4 @@
-"""Masks whose classes are colors, and the palette files that name them."""
+"""Masks that show each class in a color, and palette files, which name the class of each color."""
 
 import csv
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ VOID = {"void", "ignore", "ignored", "unlabeled", "unlabelled", "unlabeled/void"
 
 @dataclass(frozen=True)
 class ColorPair:
-    """An image file with a mask file of colors: ``colors`` are the classes in their order, ``void`` is ignored."""
+    """An image file and a color mask: ``colors`` are the colors of the classes in order, ``void`` those to ignore."""
 
     name: str
     image: Path
@@ -31,7 +31,7 @@ class ColorPair:
     void: tuple[Color, ...] = ()
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Decode both; raises a UserError that names the mask and a color that is no class."""
+        """Return the image and the class indices; raises a UserError that names the mask and an unknown color."""
         image = read_image(self.image, decoding)
         picture = np.asarray(open_image(self.mask).convert("RGB"))
         check_sizes(image, picture[:, :, 0], self, decoding)
@@ -39,7 +39,7 @@ class ColorPair:
 
 
 def classes_of(picture: Array, colors: Sequence[Color], void: Sequence[Color], name: object) -> Array:
-    """Class index of every pixel's color, IGNORE_INDEX for void colors.  (H, W, 3) uint8 -> (H, W) uint8"""
+    """Class index of each pixel, given its color; IGNORE_INDEX for void colors.  (H, W, 3) uint8 -> (H, W) uint8"""
     known = np.array([_packed(color) for color in (*colors, *void)], dtype=np.int32)
     classes = np.array([*range(len(colors)), *[IGNORE_INDEX] * len(void)], dtype=np.uint8)
     order = np.argsort(known)
@@ -50,23 +50,23 @@ def classes_of(picture: Array, colors: Sequence[Color], void: Sequence[Color], n
         first = int(pixels[wrong][0])
         color = (first >> 16, first >> 8 & 255, first & 255)
         raise UserError(
-            f"{name}: expected only colors of the palette, got {color} and others in {int(wrong.sum())} pixels; add "
-            f"them to the palette as classes or as void, or export a mask that was saved as JPEG again as PNG"
+            f"{name}: expected only colors of the palette, got others in {int(wrong.sum())} pixels, such as {color}; "
+            f"add them to the palette as classes or as void, or, if the mask was saved as JPEG, export it as PNG"
         )
     return np.asarray(classes[order][indices])
 
 
 def find_palette(folder: Path) -> Path | None:
-    """Return the palette file beside the data, if there is one."""
+    """Return the palette file in a folder, or None if there is none."""
     return next((folder / name for name in PALETTE_FILES if (folder / name).is_file()), None)
 
 
 def read_palette(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...], tuple[Color, ...]]:
-    """Classes, their colors, and the colors to ignore, from a palette file.
+    """Return (class names, their colors, colors to ignore) from a palette file.
 
-    The file is JSON {"road": [128, 64, 128], ...}, or lines of a name and three numbers in either order, separated by
-    commas, semicolons, tabs or spaces, with or without a heading.  Classes called void, ignore or unlabeled are
-    ignored.  Raises a UserError that names the file and the wrong line.
+    The file is JSON {"road": [128, 64, 128], ...} or text with one class per line: a name and three numbers in either
+    order, separated by commas, semicolons, tabs or spaces.  The text may begin with a heading.  Colors named void,
+    ignore or unlabeled are ignored.  Raises a UserError that names the file and the wrong line.
     """
     rows = _json_rows(path) if path.suffix == ".json" else _text_rows(path)
     named = {name: color for name, color in rows if name.lower() not in VOID}
@@ -78,7 +78,7 @@ def read_palette(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...], tuple[
 def _json_rows(path: Path) -> list[tuple[str, Color]]:
     values = read_json(path)
     if not isinstance(values, dict):
-        raise UserError(f'{path}: expected {{"name": [red, green, blue], ...}}')
+        raise UserError(f'{path}: expected an object {{"name": [red, green, blue], ...}}')
     return [(str(name), _color(color, path, name)) for name, color in values.items()]
 
 
@@ -95,20 +95,20 @@ def _text_rows(path: Path) -> list[tuple[str, Color]]:
         if not line.strip(",; \t") or line.startswith("#") or (number == 1 and not digits):
             continue
         if len(digits) < 3 or not words:
-            raise UserError(f"{path}, line {number}: expected a name and three numbers of 0-255, got '{line}'")
+            raise UserError(f"{path}, line {number}: expected a name and three numbers from 0 to 255, got '{line}'")
         rows.append((" ".join(words), _color([int(digit) for digit in digits[-3:]], path, number)))
     return rows
 
 
 def _fields(line: str) -> list[str]:
-    """Split a line by the separator that yields three numbers, or the most of them."""
+    """Split a line at the separator that yields three numbers, or else the most numbers."""
     cuts = [[field.strip() for row in csv.reader([line], delimiter=mark) for field in row] for mark in ",;\t"]
     return max([*cuts, line.split()], key=lambda fields: min(sum(field.isdigit() for field in fields), 3))
 
 
 def _color(values: Any, path: Path, where: object) -> Color:
     if not isinstance(values, list) or len(values) != 3 or not all(type(v) is int and 0 <= v <= 255 for v in values):
-        raise UserError(f"{path}, {where}: expected three numbers of 0-255, got {values!r}")
+        raise UserError(f"{path}, {where}: expected three numbers from 0 to 255, got {values!r}")
     return values[0], values[1], values[2]
 
 

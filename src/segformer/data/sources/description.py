@@ -1,4 +1,4 @@
-"""Classes of a generic folder: those that dataset.json describes, or those counted in the masks."""
+"""Classes of a generic folder, either described in dataset.json or counted in the masks."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,31 +20,31 @@ Classes = tuple[tuple[str, ...], tuple[Color, ...], LabelTable]
 
 
 def read_description(path: Path) -> Classes:
-    """Classes, palette and label table of a dataset.json; raises a UserError that names the wrong field."""
+    """Return (class names, palette, label table) of a dataset.json; raises a UserError that names the wrong field."""
     values = read_json(path)
     classes = values.get("classes") if isinstance(values, dict) else None
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise UserError(f'{path}: expected "classes", a list of names')
     if len(classes) > MAX_CLASSES:
-        raise UserError(f"{path}: expected at most {MAX_CLASSES} classes, got {len(classes)}")
+        raise UserError(f"{path}: expected at most {MAX_CLASSES} classes, got {len(classes)}; merge some")
     palette = values.get("palette", default_palette(len(classes)))
     if not isinstance(palette, list | tuple) or len(palette) != len(classes) or not all(map(_is_color, palette)):
-        raise UserError(f'{path}: expected "palette" to hold {len(classes)} colors [red, green, blue] of 0-255')
+        raise UserError(f'{path}: expected "palette" to contain {len(classes)} colors [red, green, blue] from 0 to 255')
     ignore = values.get("ignore_index", IGNORE_INDEX)
     if type(ignore) is not int or not 0 <= ignore <= MAX_ID:
-        raise UserError(f'{path}: expected "ignore_index" to be an id of 0-{MAX_ID}, got {ignore!r}')
+        raise UserError(f'{path}: expected "ignore_index" to be an id from 0 to {MAX_ID}, got {ignore!r}')
     return tuple(classes), tuple(tuple(color) for color in palette), LabelTable.identity(len(classes), ignore)
 
 
 def unnamed_classes(count: int) -> Classes:
-    """class_0, class_1, ... with the default palette; raw ids are the classes."""
+    """Classes named class_0, class_1, ... with the default palette; the raw ids in the masks are the class indices."""
     return tuple(f"class_{k}" for k in range(count)), default_palette(count), LabelTable.identity(count)
 
 
 def count_classes(masks: Iterable[tuple[object, Array]]) -> int:
-    """One more than the highest id except 255 in the masks, given as (name, (H, W) ids).
+    """Number of classes in masks, given as (name, (H, W) ids): one more than the highest id, not counting 255.
 
-    Raises a UserError for an id that is too high, and where there are fewer than two classes.
+    Raises a UserError if an id is too high, or if there are fewer than two classes.
     """
     highest = 0
     name: object = None
@@ -57,7 +57,7 @@ def count_classes(masks: Iterable[tuple[object, Array]]) -> int:
     if highest == 0:
         raise UserError(
             f"{name}: expected at least two classes in the masks, found only 0 and {IGNORE_INDEX}, which is "
-            f"ignored; write 0 and 1 instead"
+            f"ignored; save the masks with the ids 0 and 1"
         )
     return highest + 1
 

@@ -2,9 +2,10 @@
 
     images/<split>/*.jpg   masks/<split>/*.png   dataset.json (classes, palette, ignore_index)   <split>.txt
 
-Without dataset.json the classes are counted in the masks; without splits, a hash of each name makes two.  A mask may
-also hold colors (named in dataset.json or in a palette file), or be a labelme or Cityscapes JSON, beside the image or
-in masks/.  Where masks/ holds no masks, COCO JSON may describe all of them.
+Without dataset.json, the classes are counted in the masks.  Without splits, a hash of each name assigns the image to
+train or val.  A mask may also contain colors, whose classes dataset.json or a palette file names.  Or it may be a
+labelme or Cityscapes JSON file, in masks/ or beside the image.  If masks/ contains no masks, COCO JSON files may
+describe them.
 """
 
 from pathlib import Path
@@ -27,12 +28,12 @@ Splits = dict[str, list[Pair]]
 
 
 def recognizes(root: Path) -> bool:
-    """Whether a folder has the generic layout."""
+    """Whether a folder contains images/ and masks/."""
     return (root / IMAGES).is_dir() and (root / MASKS).is_dir()
 
 
 def open_source(root: str, masks: str = "") -> DataSource:
-    """Read the layout below ``root``; ``masks`` is the folder of the masks if it is not masks/ there.
+    """Open the images and masks in ``root``; ``masks`` is the folder of the masks if it is not masks/ in ``root``.
 
     Raises a UserError that names what is missing.
     """
@@ -55,7 +56,7 @@ def open_source(root: str, masks: str = "") -> DataSource:
 
 
 def open_pairs(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
-    """Find the classes, by how the first mask holds them: as polygons, as colors or as indices."""
+    """Open pairs whose masks contain polygons, colors or class indices; the first mask decides which."""
     first = next(pair for pairs in splits.values() for pair in pairs)
     if first.mask.suffix.lower() == ".json":
         return open_polygons(folder, splits, notes)
@@ -70,7 +71,7 @@ def open_pairs(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
 
 
 def open_colors(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
-    """Read masks of colors, which dataset.json or else a palette file names."""
+    """Open pairs with color masks; dataset.json or else a palette file names the class of each color."""
     palette = find_palette(folder)
     void: tuple[Color, ...] = ()
     if (folder / DESCRIPTION).is_file():
@@ -91,7 +92,7 @@ def open_colors(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
 
 
 def open_polygons(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
-    """Read labelme or Cityscapes files; the classes are those of dataset.json, or the background and all labels."""
+    """Open pairs with labelme or Cityscapes files; without dataset.json the classes are background and all labels."""
     shapes = {pair.mask: read_shapes(pair.mask) for pairs in splits.values() for pair in pairs}
     labels = sorted({label for found, _ in shapes.values() for label, _ in found} - {BACKGROUND})
     classes: tuple[str, ...] = (BACKGROUND, *labels)
@@ -101,7 +102,7 @@ def open_polygons(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
         classes, colors, table = read_description(folder / DESCRIPTION)
         for mask, (found, _) in shapes.items():
             if unknown := sorted({label for label, _ in found} - set(classes)):
-                raise UserError(f"{mask}: the label '{unknown[0]}' is no class of {DESCRIPTION}; add it there")
+                raise UserError(f"{mask}: the label '{unknown[0]}' is not a class in {DESCRIPTION}; add it there")
     else:
         notes = [*notes, f"{len(classes)} classes from polygons: {', '.join(classes)}"]
     pairs_of = {
@@ -112,7 +113,7 @@ def open_polygons(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
 
 
 def mode_of(path: Path) -> str:
-    """Return Pillow's mode of an image, read from its header."""
+    """Return Pillow's mode of an image, such as "RGB", from its header; "unreadable" if that fails."""
     try:
         with Image.open(path) as image:
             return image.mode

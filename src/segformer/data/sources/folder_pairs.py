@@ -13,7 +13,7 @@ from segformer.errors import UserError
 
 IMAGES, MASKS = "images", "masks"
 LISTED = ("train", "val", "test")  # splits that may have a list
-MASK_SUFFIXES = (".png", ".json", ".bmp", ".tif", ".tiff")  # of several masks, the first ending wins
+MASK_SUFFIXES = (".png", ".json", ".bmp", ".tif", ".tiff")  # in order of preference, if an image has several
 UNFIT_SUFFIXES = (".jpg", ".jpeg", ".gif")  # JPEG blurs labels, and GIF writers renumber the colors
 VAL_PERCENT = 20
 
@@ -23,12 +23,12 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """Name in messages."""
+        """Name of the sample in messages."""
         ...
 
     @property
     def image(self) -> Path:
-        """The image file."""
+        """Path of the image file."""
         ...
 
 
@@ -36,16 +36,19 @@ P = TypeVar("P", bound=Named)
 
 
 def find_splits(folder: Path, masks: Path) -> tuple[dict[str, list[Pair]], list[str]]:
-    """Pairs of each split, and notes for the user.
+    """Return (pairs of each split, notes for the user).
 
-    The splits are the folders below images/; without these, the lists train.txt, val.txt and test.txt; without lists,
-    two splits made by a hash of the names.
+    The splits are the folders in images/.  If there are none, the lists train.txt, val.txt and test.txt define them.
+    Without lists, a hash of each name assigns the image to train or val.
     """
     images = folder / IMAGES
     splits = list_splits(images)
     loose = [path.name for path in list_images(images) if path.parent == images]
     if splits and loose:
-        raise UserError(f"{images}: expected folders of splits or images, found both, e.g. {splits[0]}/ and {loose[0]}")
+        raise UserError(
+            f"{images}: expected either one folder per split or images, found both, such as {splits[0]}/ and "
+            f"{loose[0]}; move the images into the folders of the splits"
+        )
     if splits:
         found = {name: find_pairs(images / name, masks / name, folder / f"{name}.txt") for name in splits}
     else:
@@ -58,7 +61,10 @@ def find_splits(folder: Path, masks: Path) -> tuple[dict[str, list[Pair]], list[
 
 
 def hash_splits(pairs: Sequence[P]) -> tuple[dict[str, list[P]], list[str]]:
-    """Hold out about a fifth of the pairs as val by a hash of each name, and at least one of two or more."""
+    """Assign pairs to train and val by a hash of each name; returns (pairs of each split, notes for the user).
+
+    About a fifth becomes val.  Of two or more pairs, each split gets at least one.
+    """
     ranked = sorted(pairs, key=lambda pair: (_hash(pair.image) >= VAL_PERCENT, pair.name))
     in_val = sum(_hash(pair.image) < VAL_PERCENT for pair in pairs)
     if len(pairs) >= 2:
@@ -68,7 +74,7 @@ def hash_splits(pairs: Sequence[P]) -> tuple[dict[str, list[P]], list[str]]:
 
 
 def find_pairs(images: Path, masks: Path, split_list: Path | None) -> list[Pair]:
-    """Images with their masks: those in the list if there is one, or all.
+    """Images with their masks: those that the split list names, or all if there is no list.
 
     Raises a UserError for a line of the list that names no image, and for an image without a mask.
     """
@@ -85,32 +91,35 @@ def find_pairs(images: Path, masks: Path, split_list: Path | None) -> list[Pair]
 
 
 def missing_mask(mask: Path, image: Path, suffixes: Sequence[str], unfit: Path | None) -> str:
-    """Message for an image without a mask; ``mask`` is the expected path without its ending."""
+    """Return the error message for an image without a mask.
+
+    ``mask`` is the expected path without its ending; ``unfit`` is a mask in an unsuitable format, if one was found.
+    """
     looked = ", ".join(mask.name + suffix for suffix in suffixes)
     if unfit is None:
         return f"{mask}{suffixes[0]}: no mask for the image {image} (looked for {looked}); add it, or remove the image"
     return (
-        f"{mask}{suffixes[0]}: no mask for the image {image} (looked for {looked}; {unfit.name} can't be used: "
-        f"JPEG and GIF change labels); make it again as PNG"
+        f"{mask}{suffixes[0]}: no mask for the image {image} (looked for {looked}; {unfit.name} cannot be used: "
+        f"JPEG and GIF change labels); export the mask as PNG"
     )
 
 
 def find_masks(masks: Path, suffixes: tuple[str, ...] = MASK_SUFFIXES) -> dict[str, Path]:
-    """Masks below a folder by name; where several share a name, the one whose ending comes first."""
+    """Masks below a folder by name; if several share a name, the one whose ending comes first in ``suffixes``."""
     files = sorted(list_masks(masks, suffixes), key=lambda path: (-suffixes.index(path.suffix.lower()), path.name))
-    return {shared_name(path, masks): path for path in files}  # the last of several stays
+    return {shared_name(path, masks): path for path in files}  # of several files with one name, the last stays
 
 
 def list_masks(folder: Path, suffixes: tuple[str, ...] = MASK_SUFFIXES + UNFIT_SUFFIXES) -> Iterator[Path]:
-    """Files below a folder with one of the endings, in upper or lower case, without hidden ones."""
-    for parent, folders, files in os.walk(folder):  # needs no stat of each file: quick for 100,000
+    """Yield the files below a folder that have one of the endings, in upper or lower case; skips hidden files."""
+    for parent, folders, files in os.walk(folder):  # needs no stat of each file, so it is fast for 100,000 files
         folders[:] = (name for name in folders if not name.startswith("."))
         found = (name for name in files if name.lower().endswith(suffixes) and not name.startswith("."))
         yield from map(Path(parent).joinpath, found)
 
 
 def list_splits(images: Path) -> list[str]:
-    """Names of the folders below images/."""
+    """Return the sorted names of the folders in images/, each of which is a split; skips hidden folders."""
     return sorted(path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 

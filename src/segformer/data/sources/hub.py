@@ -1,11 +1,11 @@
-"""Data sets of the Hugging Face hub: rows with a column of images and a column of masks.
+"""Data sets on the Hugging Face hub, whose rows have a column of images and a column of masks.
 
     owner/name or owner/name:config
     a folder written by save_to_disk, of parquet files, or in any other form that `datasets` reads
 
-The names of the classes are read from id2label.json ({"0": "wall", ...}) or dataset.json beside the data; without
-them the classes are counted in the masks.  The optional library `datasets` finds the rows; their images and masks are
-decoded here, as files are.
+The names of the classes are read from id2label.json ({"0": "wall", ...}) or dataset.json beside the data.  Without
+these files, the classes are counted in the masks.  The optional library `datasets` provides the rows; their images and
+masks are decoded by the same code as image files.
 """
 
 import re
@@ -49,16 +49,16 @@ MASK_COLUMNS = (
 
 @dataclass(frozen=True)
 class Column:
-    """A column of images in one split, as the library provides it."""
+    """A column of encoded images in one split; each cell contains the image of one row."""
 
     split: str
     name: str
     rows: Any = field(repr=False)
-    """A ``datasets.Dataset`` of this column alone; each cell holds the bytes or the path of a file."""
+    """A ``datasets.Dataset`` with this column only; each cell contains the bytes or the path of an image file."""
 
     @classmethod
     def from_rows(cls, split: str, name: str, rows: Any) -> "Column":
-        """Take a column out of a ``datasets.Dataset`` without decoding its cells."""
+        """Select a column of a ``datasets.Dataset`` without decoding its images."""
         import datasets  # type: ignore[import-untyped]  # it has no annotations
 
         plain = rows.with_format(None).select_columns([name])
@@ -69,12 +69,12 @@ class Column:
         return f"{self.split}[{index}].{self.name}"
 
     def cell(self, index: int) -> Mapping[str, Any] | None:
-        """Return the "bytes" and the "path" of a cell's file, or None for an empty cell."""
+        """Return the "bytes" and the "path" of the image file in a cell, or None if the cell is empty."""
         cell = self.rows[index][self.name]
         return cell if cell and any(cell.values()) else None
 
     def decode(self, index: int, enough: Size | None = None) -> Image.Image:
-        """Decode a cell completely; raises a UserError that names it where it is empty, unreadable or damaged."""
+        """Decode the image in a cell; raises a UserError that names the cell if it is empty, unreadable or damaged."""
         name = self.cell_name(index)
         cell = self.cell(index)
         if cell is None:
@@ -87,7 +87,7 @@ class Column:
 
 
 def read_bytes(cell: Mapping[str, Any]) -> bytes:
-    """Return the bytes in a cell, or those of the file that its path names, perhaps in an archive or on the hub."""
+    """Return the bytes in a cell, or else those of the file at its path, which may be in an archive or on the hub."""
     if cell["bytes"] is not None:
         return bytes(cell["bytes"])
     import fsspec  # type: ignore[import-untyped]  # it has no annotations
@@ -98,7 +98,7 @@ def read_bytes(cell: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class HubSample:
-    """A row, not decoded yet."""
+    """A row with an image and a mask, which are decoded when they are read."""
 
     images: Column
     masks: Column
@@ -110,11 +110,11 @@ class HubSample:
         return f"{self.images.split}[{self.index}]"
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Decode both; raises a UserError that names the sample and what is wrong with it."""
+        """Return the image and the raw ids of its mask; raises a UserError that names the sample and its fault."""
         if decoding.pixels != "rgb":
             raise UserError(
                 f"{self.name}: data sets on the hub are read as RGB, got preprocessing.pixels {decoding.pixels}; "
-                f"write the data as a folder of images and masks"
+                f"save the data as a folder of images and masks"
             )
         image = to_rgb(self.images.decode(self.index, decoding.enough))
         mask = self.read_mask()
@@ -123,13 +123,13 @@ class HubSample:
         return image, mask
 
     def read_mask(self) -> Array:
-        """Decode the mask only, by the rules of ``masks.read_mask``.  -> (H, W) raw ids"""
+        """Decode only the mask, by the rules of ``masks.read_mask``.  -> (H, W) raw ids"""
         return index_mask(self.masks.decode(self.index), self.masks.cell_name(self.index))
 
 
 @dataclass(frozen=True)
 class HubSamples(Sequence[HubSample]):
-    """Samples of a split, each made when it is requested."""
+    """Samples of a split, each created when it is requested."""
 
     images: Column
     masks: Column
@@ -148,12 +148,12 @@ class HubSamples(Sequence[HubSample]):
         return HubSample(self.images, self.masks, self.indices[item])
 
     def has_masks(self) -> bool:
-        """Whether any row has a mask: the test split of a challenge may have none."""
+        """Whether any row has a mask; the test split of a challenge may have none."""
         return any(map(self.masks.cell, self.indices))
 
 
 def open_source(root: str) -> DataSource:
-    """Read OWNER/NAME or OWNER/NAME:CONFIG from the hub, or a local copy where a folder of that name exists.
+    """Open OWNER/NAME or OWNER/NAME:CONFIG on the hub, or a local copy if a folder of that name exists.
 
     Raises a UserError that names what is missing, and ModuleNotFoundError without ``datasets``.
     """
@@ -169,7 +169,7 @@ def open_source(root: str) -> DataSource:
 
 
 def locate(root: str) -> tuple[str, str | None]:
-    """Split a root into the folder or the id on the hub, and the configuration."""
+    """Split a root into (folder or id on the hub, configuration or None)."""
     if root and Path(root).is_dir():
         return root, None
     place, _, config = root.partition(":")
@@ -179,7 +179,7 @@ def locate(root: str) -> tuple[str, str | None]:
 
 
 def load(place: str, config: str | None) -> dict[str, Any]:
-    """Return the ``datasets.Dataset`` of each split; data saved without splits become "train"."""
+    """Return the ``datasets.Dataset`` of each split; data without named splits become "train"."""
     import datasets
 
     folder = Path(place)
@@ -200,7 +200,7 @@ def load(place: str, config: str | None) -> dict[str, Any]:
 
 
 def reason_of(error: Exception) -> str:
-    """Type and first line of an error, or of its cause where the library only wraps one."""
+    """Type and first line of an error, or of its cause if ``datasets`` only wraps another error."""
     import datasets
 
     wrapped = isinstance(error, datasets.exceptions.DatasetGenerationError)
@@ -210,13 +210,13 @@ def reason_of(error: Exception) -> str:
 
 
 def open_split(place: str, split: str, rows: Any) -> HubSamples:
-    """Return the samples of a ``datasets.Dataset``; raises a UserError where it lacks one of the two columns."""
+    """Return the samples of a ``datasets.Dataset``; raises a UserError if one of the two columns is missing."""
     image, mask = find_columns(place, rows.features)
     return HubSamples(Column.from_rows(split, image, rows), Column.from_rows(split, mask, rows), range(len(rows)))
 
 
 def find_columns(place: str, features: Mapping[str, Any]) -> tuple[str, str]:
-    """Names of the image column and the mask column; raises a UserError that lists the columns found."""
+    """Return (image column, mask column); raises a UserError that lists the columns found."""
     import datasets
 
     columns = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
@@ -224,7 +224,7 @@ def find_columns(place: str, features: Mapping[str, Any]) -> tuple[str, str]:
     if len(columns) != 2 or len(masks) != 1:
         found = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
         raise UserError(
-            f"{place}: expected two columns of type Image, one of them a mask by its name (label, mask, annotation, "
+            f"{place}: expected two columns of type Image, one of them named like a mask (label, mask, annotation, "
             f"segmentation, ...), found {found}; rename or cast them, and save a copy with save_to_disk"
         )
     (image,) = set(columns) - set(masks)
@@ -232,7 +232,10 @@ def find_columns(place: str, features: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def name_splits(found: Mapping[str, HubSamples]) -> tuple[dict[str, HubSamples], list[str]]:
-    """Name the evaluation split val; if there is only train, hold out a fifth of it by a hash of the row numbers."""
+    """Return (splits, notes for the user); a single split called "validation" or "valid" is renamed "val".
+
+    If there is only "train", a hash of the row numbers assigns about a fifth of its rows to "val".
+    """
     held_out = [split for split in found if split in VAL_NAMES]
     splits = {"val" if [split] == held_out else split: samples for split, samples in found.items()}
     if "val" in splits:
@@ -247,7 +250,10 @@ def name_splits(found: Mapping[str, HubSamples]) -> tuple[dict[str, HubSamples],
 
 
 def find_classes(place: str, splits: Mapping[str, HubSamples]) -> tuple[Classes, list[str]]:
-    """Classes, palette and label table, and notes for the user."""
+    """Return ((class names, palette, label table), notes for the user).
+
+    The classes are read from id2label.json or dataset.json, or else counted in the masks.
+    """
     if path := find_file(place, ID2LABEL):
         return read_id2label(path), []
     if path := find_file(place, DESCRIPTION):
@@ -272,13 +278,13 @@ def find_file(place: str, name: str) -> Path | None:
 
 
 def read_id2label(path: Path) -> Classes:
-    """Classes in the order of their ids, palette and label table; 255 is ignored even if it has a name."""
+    """Return (class names by id, palette, label table); the id 255 is ignored even if it has a name."""
     values = read_json(path)
     if not isinstance(values, dict) or not all(k.isdecimal() and isinstance(name, str) for k, name in values.items()):
         raise UserError(f'{path}: expected ids with their names, such as {{"0": "wall", "1": "sky"}}')
     names = {raw: values[key] for raw, key in sorted((int(key), key) for key in values) if raw != IGNORE_INDEX}
     if not 1 <= len(names) <= MAX_CLASSES or max(names) > MAX_ID:
-        raise UserError(f"{path}: expected 1-{MAX_CLASSES} classes with ids of 0-{MAX_ID}, got {len(names)}")
+        raise UserError(f"{path}: expected 1-{MAX_CLASSES} classes with ids from 0 to {MAX_ID}, got {len(names)}")
     mapping = {raw: k for k, raw in enumerate(names)} | {IGNORE_INDEX: IGNORE_INDEX}
     table = LabelTable.from_mapping(mapping, size=max(mapping) + 1)
     return tuple(names.values()), default_palette(len(names)), table

@@ -1,4 +1,4 @@
-"""labelme and Cityscapes JSON: the labeled areas of one image."""
+"""labelme and Cityscapes JSON files, each of which contains the labeled areas of one image."""
 
 import base64
 import math
@@ -20,9 +20,9 @@ NO_AREAS = ("line", "linestrip", "point", "points")
 
 
 def read_shapes(path: Path) -> tuple[tuple[Shape, ...], tuple[int, int] | None]:
-    """Areas and image size (height, width) of a labelme or Cityscapes file; rectangles and circles become polygons.
+    """Return (labeled areas, (height, width) of the image or None) of a labelme or Cityscapes file.
 
-    Raises a UserError that names the file and the wrong shape.
+    Rectangles and circles become polygons.  Raises a UserError that names the file and the wrong shape.
     """
     values = read_json(path)
     rows = values.get("shapes", values.get("objects")) if isinstance(values, dict) else None
@@ -48,7 +48,7 @@ def _shape(row: Any, where: str) -> Shape | None:
         return None
     if kind not in AREAS:
         raise UserError(
-            f"{where}: expected a shape_type of {', '.join(AREAS + NO_AREAS)}, got {kind!r}; draw it as one"
+            f"{where}: expected a shape_type of {', '.join(AREAS + NO_AREAS)}, got {kind!r}; draw it as a polygon"
         )
     if not math.isfinite(sum(map(sum, points))):
         raise UserError(f"{where}: expected points of finite numbers, got {points!r:.80}; correct or remove it")
@@ -72,7 +72,7 @@ def _circle(points: Outline, where: str) -> Outline:
 
 
 def _bitmap(text: Any, points: Outline, where: str) -> Runs:
-    """Decode what labelme's AI tools draw: a PNG in base64, placed between two corners."""
+    """Decode a mask that labelme's AI tools drew: a PNG in base64, placed between two corners."""
     try:
         (left, top), (right, bottom) = ((round(x), round(y)) for x, y in points)
         data = base64.b64decode(text)
@@ -80,7 +80,7 @@ def _bitmap(text: Any, points: Outline, where: str) -> Runs:
         raise UserError(f"{where}: expected two corners and a mask (PNG in base64); draw it again") from error
     pixels = index_mask(decode(BytesIO(data), where), where) > 0
     height, width = bottom - top + 1, right - left + 1
-    if max(abs(pixels.shape[0] - height), abs(pixels.shape[1] - width)) > 1:  # labelme may cut it at the image's edge
+    if max(abs(pixels.shape[0] - height), abs(pixels.shape[1] - width)) > 1:  # labelme may crop it at the image's edge
         raise UserError(
             f"{where}: expected a mask of {height} x {width} (height x width) between its corners, got "
             f"{pixels.shape[0]} x {pixels.shape[1]}; draw it again"

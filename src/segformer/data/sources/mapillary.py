@@ -2,8 +2,8 @@
 
     training|validation/images/*.jpg   training|validation/labels/*.png
 
-The data set has 66 labels, raw ids 0-65.  The last one, "Unlabeled", is ignored; the other 65 are classes under their
-own ids.  A download of v2.0 holds these labels in v1.2/labels/.
+The data set has 66 labels, raw ids 0-65.  The last one, "Unlabeled", is ignored; every other id is the index of a
+class.  A download of v2.0 contains these labels in v1.2/labels/.
 """
 
 from pathlib import Path
@@ -68,27 +68,27 @@ CITYSCAPES_TABLE = LabelTable.from_mapping(
 
 
 def open_source(root: str) -> DataSource:
-    """Read the splits that have images; raises a UserError that names what is missing."""
+    """Open the splits that have a folder of images; raises a UserError that names what is missing."""
     splits = read_splits(split_folders(check_root(root, recognizes, LAYOUT)))
     return DataSource("mapillary", CLASSES, PALETTE, TABLE, splits)
 
 
 def open_as_cityscapes(root: str) -> DataSource:
-    """Read the same images with the classes of Cityscapes; all other classes are ignored."""
+    """Open the same splits with the 19 classes of Cityscapes; all other classes are ignored."""
     splits = read_splits(split_folders(check_root(root, recognizes, LAYOUT)))
     return DataSource("mapillary_as_cityscapes", cityscapes.CLASSES, cityscapes.PALETTE, CITYSCAPES_TABLE, splits)
 
 
 def recognizes(root: Path) -> bool:
-    """Whether a folder has this layout."""
+    """Whether a folder contains the images and masks of at least one split in this layout."""
     return has_split(split_folders(root))
 
 
 def split_folders(root: Path) -> SplitFolders:
-    """Folders of the images and the masks of each split."""
+    """Return (folder of images, folder of masks) of each split."""
     return {split: (root / name / "images", labels_folder(root / name)) for split, name in FOLDERS.items()}
 
 
 def labels_folder(folder: Path) -> Path:
-    """Return the folder of a split's labels of v1.2."""
+    """Return the folder with the v1.2 labels of a split, given the folder of the split."""
     return next((path for path in (folder / "labels", folder / "v1.2" / "labels") if path.is_dir()), folder / "labels")

@@ -1,4 +1,4 @@
-"""Pairs of images and masks by name, as every layout with one folder of each finds them."""
+"""Pairing by name, for layouts that keep the images of a split in one folder and its masks in another."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,11 +9,11 @@ from segformer.data.sources.split_lists import find_images, read_split_list
 from segformer.errors import UserError
 
 SplitFolders = Mapping[str, tuple[Path, Path]]
-"""Folder of images and folder of masks of each split."""
+"""(folder of images, folder of masks) of each split."""
 
 
 def check_root(root: str, recognizes: Callable[[Path], bool], layout: str) -> Path:
-    """Return the root as a path; raises a UserError that shows the expected layout beside what was found."""
+    """Return the root as a path; raises a UserError that shows the expected layout and the files found."""
     path = Path(root)
     if not root or not path.is_dir():
         raise UserError(f"no data folder at '{root}'; expected {layout}; give it with --data NAME=FOLDER")
@@ -25,7 +25,7 @@ def check_root(root: str, recognizes: Callable[[Path], bool], layout: str) -> Pa
 
 
 def has_split(folders: SplitFolders) -> bool:
-    """Whether at least one split has both of its folders."""
+    """Whether at least one split has both a folder of images and a folder of masks."""
     return any(images.is_dir() and masks.is_dir() for images, masks in folders.values())
 
 
@@ -35,17 +35,17 @@ def read_splits(folders: SplitFolders) -> dict[str, list[Pair]]:
 
 
 def list_pairs(images: Path, masks: Path) -> list[Pair]:
-    """Images below a folder with the PNG masks of the same names."""
+    """Pair the images below a folder with the PNG masks of the same names."""
     files = [path.relative_to(images) for path in list_images(images)]
     pairs = [Pair(f.with_suffix("").as_posix(), images / f, masks / f.with_suffix(".png")) for f in files]
     return check_pairs(pairs, images)
 
 
 def read_split_lists(lists: Path, images: Path, masks: Path) -> dict[str, list[Pair]]:
-    """Pairs of each split that has a list ``<split>.txt`` in a folder: images named there with their PNG masks.
+    """For each list ``<split>.txt`` in the folder ``lists``, pair the images that it names with their PNG masks.
 
-    This is the layout of PASCAL VOC (ImageSets/Segmentation/, JPEGImages/, SegmentationClass/) and its relatives.
-    Raises a UserError where there is no list, for a line that names no image, and for a missing mask.
+    This is the layout of PASCAL VOC (ImageSets/Segmentation/, JPEGImages/, SegmentationClass/) and similar data sets.
+    Raises a UserError if there is no list, for a line that names no image, and for a missing mask.
     """
     paths = sorted(lists.glob("*.txt"))
     if not paths:
@@ -60,9 +60,9 @@ def read_split_lists(lists: Path, images: Path, masks: Path) -> dict[str, list[P
 
 
 def check_pairs(pairs: list[Pair], images: Path) -> list[Pair]:
-    """Return the pairs; raises a UserError that names a missing mask, or the folder if it holds no images."""
+    """Return the pairs; raises a UserError that names a missing mask, or the folder if it contains no images."""
     if not pairs:
-        raise UserError(f"{images}: no images found; leave the folder out, or complete it")
+        raise UserError(f"{images}: no images found; add the images, or remove the folder")
     for pair in pairs:
         if not pair.mask.is_file():
             raise UserError(f"{pair.mask}: no mask for the image {pair.image}; add it, or remove the image")

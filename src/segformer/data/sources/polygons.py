@@ -17,24 +17,24 @@ BACKGROUND = "background"  # class 0: pixels that no area covers
 Outline = tuple[tuple[float, float], ...]
 """Corners (x, y) of a polygon."""
 Shape = tuple[str, Outline | Runs]
-"""Label of an area, and the area."""
+"""(label, area); an area is a polygon or run lengths."""
 
 
 @dataclass(frozen=True)
 class PolygonPair:
-    """An image file with the areas of its classes; later areas cover earlier ones, and the rest is class 0."""
+    """An image file with its labeled areas; later areas cover earlier ones, and all other pixels are class 0."""
 
     name: str
     image: Path
     mask: Path
-    """The JSON file."""
+    """The JSON file that describes the areas."""
     shapes: tuple[Shape, ...]
     size: tuple[int, int] | None
-    """Height and width of the image according to its annotation."""
+    """Height and width of the image according to the JSON file; None: not given there."""
     classes: tuple[str, ...]
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Decode the image and draw the mask; raises a UserError where the image's size is not the annotated one."""
+        """Decode the image and draw the mask; raises a UserError if the image does not have the annotated size."""
         if self.size is None:  # the polygons are drawn at the image's own size
             decoding = replace(decoding, enough=None)
         image = read_image(self.image, decoding)
@@ -45,7 +45,7 @@ class PolygonPair:
 
 
 def draw(shapes: Sequence[Shape], classes: Sequence[str], size: tuple[int, int]) -> Array:
-    """Fill areas with their classes, in order.  -> (H, W) uint8"""
+    """Draw a mask: fill each area with the index of its class, in order.  -> (H, W) uint8"""
     canvas = Image.new("L", (size[1], size[0]), 0)
     pen = ImageDraw.Draw(canvas)
     for label, area in shapes:

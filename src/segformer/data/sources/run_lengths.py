@@ -1,4 +1,4 @@
-"""Run lengths: areas stored as the lengths of alternating runs of pixels."""
+"""Run-length encoding: areas stored as the lengths of alternating runs of pixels outside and inside."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from segformer.arrays import Array
 
 @dataclass(frozen=True)
 class Runs:
-    """Pixels of a box as run lengths, column after column: first pixels outside, then inside, and so on in turn."""
+    """Area in a box, stored column by column as lengths of alternating runs: outside the area, inside, outside, ..."""
 
     counts: tuple[int, ...]
     corner: tuple[int, int]
@@ -19,22 +19,23 @@ class Runs:
 
     @classmethod
     def from_pixels(cls, pixels: Array, corner: tuple[int, int]) -> "Runs":
-        """Count the runs of a box (H, W) bool."""
+        """Encode the pixels of a box, whose top left ``corner`` is (x, y), as run lengths.  (H, W) bool"""
         columns = pixels.T.ravel()
         starts = np.flatnonzero(np.diff(columns.astype(np.int8), prepend=0))
         counts = np.diff(np.concatenate([[0], starts, [columns.size]]))
         return cls(tuple(counts.tolist()), corner, (pixels.shape[0], pixels.shape[1]))
 
     def pixels(self) -> Array:
-        """Which pixels are inside.  -> (H, W) bool"""
+        """Decode to the pixels of the box; True is inside the area.  -> (H, W) bool"""
         return np.repeat(np.arange(len(self.counts)) % 2 == 1, self.counts).reshape(self.size[::-1]).T
 
 
 def decompress(text: str) -> list[int]:
-    """Run lengths in COCO's compressed form.
+    """Decode run lengths in COCO's compressed form.
 
-    Each character holds 5 bits, lowest first, as 48 plus their value, plus 32 if more characters follow; the last bit
-    is the sign.  From the fourth number on, each is the difference to the number two places before.
+    A number is stored as groups of 5 bits, lowest group first, in two's complement.  The code of a character is 48 plus
+    the value of its group, plus 32 if another group follows.  From the fourth number on, the stored number is the
+    difference from the number two places before.
 
     >>> decompress("0141N0003")
     [0, 1, 4, 2, 2, 2, 2, 2, 5]

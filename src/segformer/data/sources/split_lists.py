@@ -1,4 +1,4 @@
-"""Split lists: text files that name the images of a split, one on each line."""
+"""Split lists: text files that name the images of a split, one per line."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ def read_split_list(path: Path, found: Mapping[str, Path], images: Path) -> list
 
 
 def read_lines(path: Path) -> list[str]:
-    """Non-empty lines of a list; bytes other than UTF-8 are decoded as they are in file names."""
+    """Non-empty lines of a list; bytes that are not UTF-8 are decoded in the way Python decodes file names."""
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def find_listed(line: str, found: Mapping[str, Path], images: Path) -> str | None:
-    """Name of the image that a line stands for: a name, a name with its ending, or a path through the images' folder.
+    """Name of the image that a line names, or None if no image matches, or if a path matches two.
 
-    None where no image fits, or where a path fits two.
+    A line is a name without or with its ending, or a path that contains the folder of the images.
     """
     path = PurePosixPath(unicodedata.normalize("NFC", line))
     if str(path) in found:
@@ -42,7 +42,7 @@ def find_listed(line: str, found: Mapping[str, Path], images: Path) -> str | Non
 
 
 def find_images(images: Path) -> dict[str, Path]:
-    """Images below a folder by name; raises a UserError where two have the same name but for the ending."""
+    """Images below a folder by name; raises a UserError if two names differ only in their endings."""
     found: dict[str, Path] = {}
     for path in list_images(images):
         name = shared_name(path, images)
@@ -53,8 +53,8 @@ def find_images(images: Path) -> dict[str, Path]:
 
 
 def shared_name(path: Path, folder: Path) -> str:
-    """Name that an image and its mask share: the path below their folders without the ending, spelled as NFC.
+    """Name that an image and its mask share: the path in their folders, without the ending, in the Unicode form NFC.
 
-    macOS writes names as NFD, with letters and accents apart.
+    macOS writes file names in the form NFD, which stores accents separately from letters.
     """
     return unicodedata.normalize("NFC", path.relative_to(folder).as_posix().removesuffix(path.suffix))

@@ -23,7 +23,7 @@ Part = Callable[[float, float, float, float, Rgb], None]  # paints from a0 to a1
 
 
 def draw_windows(street: Street, part: Part, length: float, floors: int, ground: float, close: bool) -> None:
-    """Paint floors of windows on a wall; some are lit, the others reflect the sky."""
+    """Paint windows on each floor of a wall; some are lit, and the others reflect the sky."""
     rng = street.rng
     bays = max(1, int(length / rng.uniform(1.9, 3.0)))
     glassy = rng.random()
@@ -44,7 +44,7 @@ def draw_windows(street: Street, part: Part, length: float, floors: int, ground:
 
 
 def draw_shop(street: Street, part: Part, length: float) -> None:
-    """Paint a ground floor: glass, a door, a lettered board, posters and an awning, in random colors."""
+    """Paint a shop on the ground floor: windows, a door, a lettered board, posters and an awning, in random colors."""
     rng = street.rng
     board = street.color()
     awning = street.color()

@@ -1,7 +1,7 @@
-"""Canvas of toytown: a street in meters, seen through a pinhole camera, painted together with its classes.
+"""Canvas of toytown: paints a street, given in meters, as a pinhole camera sees it.
 
-x points to the right, y up and z ahead.  The picture's fourth channel holds the class of every pixel: image and mask
-come from the same stroke and cannot drift apart.
+x points to the right, y up and z ahead.  The fourth channel of the picture stores the class of each pixel.  Each stroke
+paints color and class together, so the image and its mask always agree.
 """
 
 from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ WALLS: tuple[Rgb, ...] = (
     (168, 92, 72), (196, 128, 96), (214, 190, 152), (226, 214, 190), (150, 146, 140), (112, 114, 120), (198, 166, 160),
     (236, 226, 204), (128, 148, 164), (160, 178, 192), (104, 128, 98), (142, 158, 118), (204, 170, 96), (120, 84, 70),
 )  # fmt: skip
-EARTHS: tuple[Rgb, ...] = ((178, 166, 150), (160, 158, 158), (176, 150, 136))  # slabs and, darker, bark
+EARTHS: tuple[Rgb, ...] = ((178, 166, 150), (160, 158, 158), (176, 150, 136))  # of paving slabs and, darkened, of bark
 LEAVES: tuple[Rgb, ...] = (
     (92, 136, 60), (76, 122, 66), (118, 152, 68), (64, 108, 76), (142, 154, 76), (202, 142, 56), (184, 88, 56),
     (216, 166, 180),
@@ -50,18 +50,18 @@ LEAVES: tuple[Rgb, ...] = (
 
 
 def mix(a: Rgb, b: Rgb, share: float) -> Rgb:
-    """Blend a share of b into a."""
+    """Interpolate between a and b; ``share`` is the weight of b."""
     return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share)
 
 
 def noise(rng: np.random.Generator, cells: tuple[int, int], size: tuple[int, int]) -> Float32:
-    """Smooth noise around 0, interpolated from a grid of cells to (height, width)."""
+    """Smooth random noise around 0, interpolated from a grid of ``cells`` (rows, columns).  -> (height, width)"""
     small = Image.fromarray(rng.standard_normal(cells, dtype=np.float32))
     return np.asarray(small.resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 class Street:
-    """A street with its camera and its light, and the picture painted of it."""
+    """A street, its camera and light, and the picture that is painted of the street."""
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
         height, width = size
@@ -69,8 +69,8 @@ class Street:
         self.size = size
         light = LIGHTS[int(rng.integers(len(LIGHTS)))]
         self.zenith, self.horizon, self.tint, self.sun, reach, self.haze, self.lamps = light
-        self.road = rng.uniform(2.8, 4.3)  # half its width
-        self.pavement = rng.uniform(2.5, 4.1)  # width of one
+        self.road = rng.uniform(2.8, 4.3)  # half of the road's width
+        self.pavement = rng.uniform(2.5, 4.1)  # width of one pavement
         self.crossing = rng.uniform(10, 22)
         self.side_street = rng.uniform(18, 60)
         self.bend = rng.normal(0, 0.0012)  # the street shifts sideways by bend * z ** 2
@@ -81,19 +81,19 @@ class Street:
         length = reach * rng.uniform(0.7, 1.2)
         self.shadow = (length * sin(heading), length * cos(heading))  # x and z per meter of height
         self.picture = Image.new("RGBA", (width * SCALE, height * SCALE))
-        self.shadows = Image.new("L", self.picture.size)  # on the ground only
+        self.shadows = Image.new("L", self.picture.size)  # shadows on the ground only
         self._draw = ImageDraw.Draw(self.picture)
         self._shade = ImageDraw.Draw(self.shadows)
         self.move_to(NEAR)
 
     def move_to(self, depth: float) -> None:
-        """Set the depth in meters, and with it the haze, of everything painted next."""
+        """Set the depth, in meters, of everything painted next; it determines the haze."""
         haze = 1 - exp(-self.haze * depth)
         self._gain = [tint * (1 - haze) for tint in self.tint]
         self._haze = [color * haze for color in self.horizon]
 
     def project(self, x: float, y: float, z: float) -> tuple[float, float]:
-        """Return the pixel of the picture that shows a point."""
+        """Project a point, given in meters, to a position (column, row) in the picture."""
         scale = self.focal / max(z, NEAR)
         across, down = x - self.eye[0] + self.bend * z * z, self.eye[1] - y
         return self.vanishing[0] + scale * across, self.vanishing[1] + scale * down
@@ -103,26 +103,26 @@ class Street:
         return (*(max(0, min(255, int(c))) for c in rgb), label)
 
     def fill(self, points: Iterable[Point], color: Rgb, label: int, lit: float = 1.0) -> None:
-        """Paint a polygon, given in meters."""
+        """Paint a polygon, given in meters; ``label`` is its class and ``lit`` its brightness."""
         self._draw.polygon([self.project(*point) for point in points], fill=self._ink(color, label, lit))
 
     def disc(self, center: Point, rx: float, ry: float, color: Rgb, label: int, lit: float = 1.0) -> None:
-        """Paint an ellipse that faces the camera; radii in meters."""
+        """Paint an ellipse that faces the camera; center and radii are in meters."""
         (x, y) = self.project(*center)
         scale = self.focal / center[2]
         box = (x - rx * scale, y - ry * scale, x + rx * scale, y + ry * scale)
         self._draw.ellipse(box, fill=self._ink(color, label, lit))
 
     def strip(self, xs: tuple[float, float], zs: tuple[float, float], color: Rgb, label: int) -> None:
-        """Paint a part of the ground."""
+        """Paint the strip of ground between two x and two z, in meters."""
         self.fill(((x, 0.0, z) for x, z in outline(xs, zs)), color, label)
 
     def shade(self, points: Iterable[tuple[float, float]], strength: float) -> None:
-        """Darken a polygon on the ground, given as (x, z)."""
+        """Darken a polygon on the ground, given as (x, z) in meters."""
         self._shade.polygon([self.project(x, 0.0, z) for x, z in points], fill=int(255 * strength))
 
     def cast(self, x: float, z: float, half: float, height: float) -> None:
-        """Darken the ground by the shadow of an upright thing, and the spot where it stands."""
+        """Paint the shadow of an upright object on the ground, and darken the ground around its foot."""
         sx = self.shadow[0] * height
         sz = self.shadow[1] * height
         x0 = x - half
@@ -131,11 +131,11 @@ class Street:
         self.shade(ring(x, z, 1.7 * half, 1.7 * half), 0.5)
 
     def brightness(self, facing: float) -> float:
-        """Brightness of an upright face; ``facing`` is the x component of its unit normal, -1 to 1."""
+        """Brightness of an upright surface; ``facing`` is the x component of its unit normal, from -1 to 1."""
         return 1.0 - self.sun * (0.1 + 0.2 * facing * float(np.sign(self.shadow[0])))
 
     def color(self, vivid: float = 0.85) -> Rgb:
-        """Draw a random color; grays, muted colors and the colors of signs are among them."""
+        """Choose a random color, sometimes a gray, a muted color or the color of a sign."""
         if self.rng.random() < 0.3:
             return self.pick((RED, BLUE, GREEN, AMBER, WHITE, WHITE, STEEL))
         hue, saturation, value = self.rng.random(3)
@@ -143,24 +143,24 @@ class Street:
         return 255 * r, 255 * g, 255 * b
 
     def pick(self, rows: Sequence[Rgb]) -> Rgb:
-        """Draw one of the colors and vary it a little."""
+        """Choose one of the colors at random and vary it a little."""
         r, g, b = rows[int(self.rng.integers(len(rows)))] * (self.rng.uniform(0.84, 1.12) + self.rng.normal(0, 0.03, 3))
         return float(r), float(g), float(b)
 
 
 def outline(xs: tuple[float, float], zs: tuple[float, float]) -> list[tuple[float, float]]:
-    """Corners (x, z) of a strip of ground, enough of them to follow the bend."""
+    """Corners (x, z) of a strip of ground, with enough corners to follow the bend of the street."""
     z = np.geomspace(max(zs[0], NEAR), zs[1], 16 if zs[1] > 3 * zs[0] else 2).tolist()
     return [(xs[0], depth) for depth in z] + [(xs[1], depth) for depth in reversed(z)]
 
 
 def ring(x: float, y: float, rx: float, ry: float, corners: int = 12, turn: float = 0.0) -> list[tuple[float, float]]:
-    """Corners of a regular polygon; the first is on top, unless ``turn`` moves it by a number of corners."""
+    """Corners of a regular polygon, the first one on top; ``turn`` rotates the polygon by that number of corners."""
     angles = [2 * pi * (i + turn) / corners for i in range(corners)]
     return [(x + rx * sin(angle), y + ry * cos(angle)) for angle in angles]
 
 
 def patch(quad: Sequence[Point], u0: float, u1: float, v0: float, v1: float) -> list[Point]:
-    """Cut a part out of a quadrilateral; u runs along its first side, v along its second."""
+    """Corners of a part of a quadrilateral; u goes from 0 to 1 along its first side, v along its second."""
     a, b, c, d = quad
     return [mix(mix(a, b, u), mix(d, c, u), v) for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))]

@@ -1,4 +1,4 @@
-"""Cars of toytown, in three outlines."""
+"""Cars of toytown, in three shapes."""
 
 from collections.abc import Sequence
 from math import cos, sin
@@ -18,7 +18,7 @@ from segformer.data.sources.street_canvas import (
     ring,
 )
 
-# Outlines of cars from tail to nose as (half width, y, z), with a row of STRIPS between each two corners.
+# Outlines of cars from tail to nose as (half width, y, z), with one row of STRIPS between two successive corners.
 CARS: tuple[tuple[Point, ...], ...] = (
     ((0.84, 0.34, -2.0), (0.88, 0.78, -2.1), (0.86, 0.98, -1.95), (0.66, 1.42, -1.4),
      (0.66, 1.45, 0.2), (0.84, 0.98, 1.0), (0.82, 0.78, 1.95), (0.82, 0.34, 2.1)),
@@ -38,7 +38,7 @@ STRIPS: tuple[tuple[float, tuple[Fitting, ...]], ...] = (  # brightness and fitt
 
 
 def draw_car(street: Street, x: float, z: float, yaw: float) -> None:
-    """Paint a car; at yaw 0 it drives away from the camera."""
+    """Paint a car and its shadow; ``yaw`` is its rotation in radians, 0 for a car that drives away."""
     rows = CARS[int(street.rng.integers(len(CARS)))]
     paint = street.color()
     c = cos(yaw)

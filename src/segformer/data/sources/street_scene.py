@@ -1,7 +1,7 @@
-"""Scenes of toytown: everything in a street planned, drawn from far to near, and developed into a photo.
+"""Scenes of toytown: plans the objects in a street, draws them from far to near, and turns the picture into a photo.
 
-Colors mislead on purpose: cars, clothes, walls, shop boards and signs share them, and the light changes from noon
-to dusk.
+Colors are misleading on purpose: cars, clothes, walls, shop boards and signs share them, and the light changes from
+noon to dusk.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,11 +26,11 @@ from segformer.data.sources.street_surroundings import draw_backdrop, draw_groun
 from segformer.data.sources.street_things import draw_person, draw_sign, draw_tree
 from segformer.errors import UserError
 
-GRAIN = (0.0, 0.025, 0.0, 0.0, 0.08, 0.02, 0.03, 0.02)  # per class; road and pavement get their own textures
+GRAIN = (0.0, 0.025, 0.0, 0.0, 0.08, 0.02, 0.03, 0.02)  # noise of each class; road and pavement have textures instead
 
 
 def along_street(rng: np.random.Generator, near: float, far: float, gap: tuple[float, float]) -> Iterator[float]:
-    """Yield depths from near to far, in meters, with gaps that widen with the distance."""
+    """Yield random depths from near to far, in meters, with gaps that grow with the distance."""
     z = near + rng.uniform(0, gap[0])
     while z < far:
         yield z
@@ -38,7 +38,7 @@ def along_street(rng: np.random.Generator, near: float, far: float, gap: tuple[f
 
 
 def plan_things(street: Street) -> Iterator[tuple[float, Callable[[], None]]]:
-    """Yield the depth of everything in the street, and the function that draws it."""
+    """Yield (depth in meters, function that draws it) for each object in the street."""
     rng = street.rng
     road = street.road
     junction = street.side_street
@@ -70,7 +70,7 @@ def plan_things(street: Street) -> Iterator[tuple[float, Callable[[], None]]]:
 
 
 def ground_texture(street: Street, mask: UInt8) -> Float32:
-    """Grain of asphalt and joints of slabs, fixed to the ground.  -> (H, W) factors around 1"""
+    """Texture of asphalt and paving slabs, as factors of the brightness around 1.  -> (H, W)"""
     rows, columns = (SCALE * (np.arange(n, dtype=np.float32) + 0.5) for n in street.size)
     z = np.float32(street.focal * street.eye[1]) / np.maximum(rows - np.float32(street.vanishing[1]), 2)[:, None]
     x = (columns[None] - np.float32(street.vanishing[0])) * z / np.float32(street.focal)
@@ -83,7 +83,7 @@ def ground_texture(street: Street, mask: UInt8) -> Float32:
 
 
 def develop(street: Street) -> tuple[UInt8, UInt8]:
-    """Turn the picture into image and mask: texture, shadows, bloom, color cast, blur and sensor noise."""
+    """Return (image, mask) of a painted street; adds texture, shadows, bloom, color cast, blur and sensor noise."""
     rng = street.rng
     (height, width) = street.size
     mask = np.asarray(street.picture)[::SCALE, ::SCALE, 3].copy()
@@ -103,9 +103,9 @@ def develop(street: Street) -> tuple[UInt8, UInt8]:
 
 
 def draw_scene(seed: int, size: tuple[int, int] = (192, 320)) -> tuple[UInt8, UInt8]:
-    """Draw the street of a seed.  -> image (H, W, 3) uint8, mask (H, W) uint8 of class ids"""
+    """Draw the street that a seed determines.  -> image (H, W, 3) uint8, mask (H, W) uint8 of class ids"""
     if min(size) < 64:
-        raise UserError(f"size must be at least (64, 64), got {size}; draw larger and crop")
+        raise UserError(f"size must be at least (64, 64), got {size}; draw a larger scene and crop it")
     street = Street(np.random.default_rng(seed), size)
     draw_sky(street)
     draw_backdrop(street)

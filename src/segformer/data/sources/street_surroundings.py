@@ -1,4 +1,4 @@
-"""Surroundings of toytown's streets: sky, ground and the far end of the view."""
+"""Surroundings of toytown's streets: the sky, the ground, and distant houses and woods."""
 
 import numpy as np
 from PIL import Image
@@ -23,7 +23,7 @@ from segformer.data.sources.street_canvas import (
 
 
 def draw_sky(street: Street) -> None:
-    """Cover the picture with a gradient, clouds and the glow of the sun; everything else is painted on top."""
+    """Cover the whole picture with the sky: a color gradient, clouds and the glow of the sun."""
     rng, zenith, horizon, tint = street.rng, *np.asarray((street.zenith, street.horizon, street.tint))
     width, height = (side // 4 for side in street.picture.size)
     y = np.clip(np.arange(height) * 4 / street.vanishing[1], 0, 1)[:, None, None] ** rng.uniform(0.8, 1.6)
@@ -40,7 +40,7 @@ def draw_sky(street: Street) -> None:
 
 
 def draw_ground(street: Street) -> None:
-    """Paint pavements with curbs, the road, its side street and its markings."""
+    """Paint the ground: pavements with curbs, the road, its side street and its markings."""
     street.move_to(NEAR)
     rng = street.rng
     road = street.road
@@ -69,7 +69,7 @@ def draw_ground(street: Street) -> None:
 
 
 def draw_backdrop(street: Street) -> None:
-    """Paint far houses and woods at the end of the view."""
+    """Paint distant houses and woods at the end of the street."""
     street.move_to(FAR / 4)
     for x, half, high in street.rng.uniform((-140, 4, 3), (140, 10, 9), (36, 3)).tolist():
         if street.rng.random() < 0.5:

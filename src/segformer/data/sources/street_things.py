@@ -1,4 +1,4 @@
-"""Things that stand in toytown's streets: trees, people and signs."""
+"""Objects in toytown's streets: trees, people and signs."""
 
 from collections.abc import Iterable
 from math import pi
@@ -26,7 +26,7 @@ from segformer.data.sources.street_canvas import (
 
 SKINS: tuple[Rgb, ...] = ((240, 204, 178), (222, 176, 142), (186, 132, 98), (134, 90, 64), (92, 62, 48))
 HAIRS: tuple[Rgb, ...] = ((38, 30, 28), (84, 56, 38), (150, 108, 62), (204, 178, 130), (168, 164, 160))
-PLATES: tuple[tuple[int, float, Rgb, Rgb, Rgb], ...] = (  # number of corners, turn in corners, rim, face, glyph
+PLATES: tuple[tuple[int, float, Rgb, Rgb, Rgb], ...] = (  # number of corners, turn; color of rim, face, glyph
     (20, 0, RED, WHITE, BLACK), (20, 0, RED, RED, WHITE), (20, 0, WHITE, BLUE, WHITE), (3, 0, RED, WHITE, BLACK),
     (3, 0.5, RED, WHITE, WHITE), (8, 0.5, WHITE, RED, WHITE), (4, 0.5, WHITE, BLUE, WHITE), (4, 0, BLACK, AMBER, BLACK),
     (4, 0.5, WHITE, GREEN, WHITE), (20, 0, STEEL, STEEL, STEEL),
@@ -34,7 +34,7 @@ PLATES: tuple[tuple[int, float, Rgb, Rgb, Rgb], ...] = (  # number of corners, t
 
 
 def draw_tree(street: Street, x: float, z: float) -> None:
-    """Paint a trunk, and a crown of many blots that are lighter towards the sun and darker below."""
+    """Paint a tree: a trunk, and a crown of many blots, which are lighter towards the sun and darker below."""
     rng = street.rng
     bark = mix(street.pick(EARTHS), BLACK, 0.6)
     leaf = street.pick(LEAVES)
@@ -58,7 +58,7 @@ def draw_tree(street: Street, x: float, z: float) -> None:
 
 
 def draw_person(street: Street, x: float, z: float) -> None:
-    """Paint a person who walks or stands, perhaps with a skirt or a bag."""
+    """Paint a walking or standing person, who may have a skirt or a bag."""
     rng = street.rng
     skin = street.pick(SKINS)
     hair = street.pick(HAIRS)
@@ -93,7 +93,7 @@ def draw_person(street: Street, x: float, z: float) -> None:
 
 
 def draw_sign(street: Street, x: float, z: float) -> None:
-    """Paint a pole with one or two plates."""
+    """Paint a traffic sign: a pole with one or two plates."""
     rng = street.rng
     top = street.rng.uniform(2.2, 2.9)
     pole = street.pick(((96, 98, 102), STEEL, (168, 168, 168)))

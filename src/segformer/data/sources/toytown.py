@@ -1,4 +1,4 @@
-"""Toytown: street scenes with masks, drawn from a seed; nothing to download."""
+"""Toytown: street scenes with masks, drawn from seeds, so there is nothing to download."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,18 +33,18 @@ class Scene:
 
     @property
     def name(self) -> str:
-        """Name made from the seed."""
+        """Name of the scene, which contains its seed."""
         return f"scene_{self.seed:06}"
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Draw the image (192, 320, 3) uint8 and the mask (192, 320) uint8."""
+        """Draw the image and its mask.  -> (192, 320, 3) uint8, (192, 320) uint8"""
         image, mask = draw_once(self.seed)
         return check_num_channels(image, self.name, decoding), mask
 
 
 @lru_cache(maxsize=512)
 def draw_once(seed: int) -> tuple[Array, Array]:
-    """Draw a scene and keep it (240 kB each), because a run reads every training scene many times."""
+    """Draw a scene and cache it (240 kB each), because a run reads every training scene many times."""
     image, mask = draw_scene(seed)
     image.setflags(write=False)
     mask.setflags(write=False)
