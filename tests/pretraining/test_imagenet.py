@@ -88,10 +88,10 @@ def test_readable_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("a,n03 1 2 3 4\n", r"val/b\.JPEG: .*LOC_val_solution\.csv gives it no class"),
+        ("a,n03 1 2 3 4\n", r"val/b\.JPEG: .*LOC_val_solution\.csv gives this image no class"),
         (
             "a,n03 1\nb,n09 1\n",
-            r"val/b\.JPEG: .*LOC_val_solution\.csv gives it the class n09, which has no folder in train/",
+            r"val/b\.JPEG: .*LOC_val_solution\.csv gives this image the class n09, which has no folder in train/",
         ),
         ("a,n03 1\nb,n02 1\nc,n02 1\n", r"LOC_val_solution\.csv names 'c', but .*val has no such image"),
         ("a\nb\n", r"LOC_val_solution\.csv: expected the columns ImageId and PredictionString"),

@@ -181,7 +181,9 @@ def labels_of(images: Sequence[str], val: Path, solution: Path, classes: Sequenc
         name = rows.pop(Path(image).stem, None)
         if name not in classes:
             wrong = "no class" if name is None else f"the class {name}, which has no folder in train/"
-            raise UserError(f"{val / image}: {solution} gives it {wrong}; correct the table, or remove the image")
+            raise UserError(
+                f"{val / image}: {solution} gives this image {wrong}; correct the table, or remove the image"
+            )
         labels.append(classes.index(name))
     if rows:
         raise UserError(

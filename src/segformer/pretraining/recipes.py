@@ -122,7 +122,7 @@ def imagenet(size: str, drop_path: float) -> PretrainRecipe:
     """Return the recipe of an MiT on ImageNet.  The authors refer to PVTv2, which is trained by DeiT's recipe."""
     return PretrainRecipe(
         name=f"imagenet_{size}",
-        description=f"ImageNet-1K: MiT-{size.upper()}, as PVTv2 is trained.",
+        description=f"MiT-{size.upper()} on ImageNet-1K, trained like PVTv2.",
         paper=f"top-1 {IMAGENET_TOP1[f'mit_{size}']} on val",
         encoder=f"mit_{size}",
         drop_path=drop_path,
@@ -142,7 +142,7 @@ PRETRAIN_RECIPES: dict[str, PretrainRecipe] = {
         # A small model underfits in few epochs.  So regularization is weak, and crops keep most of the small image.
         PretrainRecipe(
             name="tiny_imagenet_b0",
-            description="Tiny ImageNet, 200 classes of 64 pixels: MiT-B0, a short run for one GPU.",
+            description="MiT-B0 on Tiny ImageNet, 200 classes of 64 x 64 images: a short run for one GPU.",
             encoder="mit_b0",
             drop_path=0.0,
             root="data/tiny_imagenet",

@@ -43,7 +43,7 @@ def coco(*files: str, **changes: Any) -> str:
 def test_an_image_that_coco_names_is_missing(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "a.jpg")
     (tmp_path / "coco.json").write_text(coco("a.jpg", "missing.jpg"))
-    with pytest.raises(UserError, match=r"missing\.jpg: named in coco\.json"):
+    with pytest.raises(UserError, match=r"missing\.jpg: this image of coco\.json is missing"):
         open_source(str(tmp_path))
 
 

@@ -74,7 +74,10 @@ def test_files_of_keypoints_and_captions_are_left_out(names: tuple[str, str], tm
     source = open_source(str(tmp_path))
     assert source.classes == ("background", "house", "door")
     left = "package.json, captions_train.json, captions_val.json, person_keypoints_train.json"
-    assert source.notes[0] == f"masks from {names[0]}.json, {names[1]}.json; left out {left}, person_keypoints_val.json"
+    assert (
+        source.notes[0]
+        == f"masks are read from {names[0]}.json, {names[1]}.json, not from {left}, person_keypoints_val.json"
+    )
 
 
 def test_two_coco_files_for_a_split_are_refused(tmp_path: Path) -> None:

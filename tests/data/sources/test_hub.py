@@ -247,7 +247,7 @@ def test_a_split_without_masks_is_left_out(tmp_path: Path) -> None:
     source = open_source(str(saved(tmp_path / "data", splits)))
     assert list(source.splits) == ["train", "val"]
     assert source.notes[0] == "test is left out: it has no masks"
-    with pytest.raises(ValueError, match="expected images with masks, found none in train"):
+    with pytest.raises(ValueError, match="expected images with masks, found no masks in train"):
         open_source(str(saved(tmp_path / "none", {"train": rows([None])})))
 
 

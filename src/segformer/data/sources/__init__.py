@@ -16,7 +16,7 @@ class Source:
     open: Callable[[str], DataSource]
     """Opens the data at a root, usually a folder; raises a UserError that names what is missing."""
     description: str
-    """Contents and layout in one line."""
+    """Contents and layout of the data set in one line."""
     recognizes: Callable[[Path], bool] | None = None
     """Tells whether a folder looks like this data set; None: ``--data FOLDER`` never chooses it."""
     classes: tuple[str, ...] | None = None
@@ -28,7 +28,7 @@ class Source:
     remote: bool = False
     """Whether a root may name data on a server, such as the hub; ``--data NAME:ROOT`` then works as well."""
     open_with_masks: Callable[[str, str], DataSource] | None = None
-    """Opens a root and a separate folder of masks; None: ``data.masks`` cannot be used."""
+    """Opens the data at a root with the masks in a separate folder; None: ``data.masks`` cannot be used."""
 
 
 SOURCES: dict[str, Source] = {

@@ -102,7 +102,7 @@ def _image(row: Mapping[str, Any], images: Path, path: Path) -> Path:
     spellings = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))  # macOS writes NFD
     image = next((images / spelling for spelling in spellings if (images / spelling).is_file()), None)
     if image is None:
-        raise UserError(f"{images / name}: named in {path.name}, but missing; add it, or correct the name")
+        raise UserError(f"{images / name}: this image of {path.name} is missing; add it, or correct its file_name")
     return image
 
 

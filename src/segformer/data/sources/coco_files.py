@@ -37,13 +37,13 @@ def find_coco(folder: Path) -> tuple[dict[str, tuple[Path, Any]], list[str]]:
     chosen = {split: file for split, group in grouped.items() if (file := choose_coco(group))}
     used = [path for path, _ in chosen.values()]
     ignored = ", ".join(path.name for path in paths if path not in used)
-    return chosen, [f"masks from {', '.join(p.name for p in used)}; left out {ignored}"] if ignored else []
+    return chosen, [f"masks are read from {', '.join(p.name for p in used)}, not from {ignored}"] if ignored else []
 
 
 def choose_coco(paths: Sequence[Path]) -> tuple[Path, Any] | None:
     """Return (path, parsed content) of the COCO file among the JSON files of one split, or None.
 
-    Files named instances... come first, then files with polygons.  Raises a UserError if several files remain.
+    Files named instances... are preferred, then files with polygons.  Raises a UserError if several files remain.
     """
     named = [path for path in paths if _is_named(path)]
     parsed = ((path, read_json(path)) for path in named or paths)

@@ -78,11 +78,13 @@ class Column:
         name = self.cell_name(index)
         cell = self.cell(index)
         if cell is None:
-            raise UserError(f"{name}: expected an image, found nothing; leave the row out")
+            raise UserError(f"{name}: expected an image, found nothing; remove the row")
         try:
             file = BytesIO(read_bytes(cell))
         except OSError as error:
-            raise UserError(f"{name}: its file cannot be read ({error}); restore it, or leave the row out") from error
+            raise UserError(
+                f"{name}: its file cannot be read ({error}); restore the file, or remove the row"
+            ) from error
         return decode(file, name, enough)
 
 
@@ -161,7 +163,7 @@ def open_source(root: str) -> DataSource:
     found = {split: open_split(place, split, rows) for split, rows in load(place, config).items()}
     labeled = {split: samples for split, samples in found.items() if samples.has_masks()}
     if not labeled:
-        raise UserError(f"{root}: expected images with masks, found none in {', '.join(found) or 'it'}")
+        raise UserError(f"{root}: expected images with masks, found no masks in {', '.join(found) or 'it'}")
     notes = [f"{split} is left out: it has no masks" for split in found if split not in labeled]
     splits, more = name_splits(labeled)
     classes, counted = find_classes(place, splits)
@@ -273,7 +275,7 @@ def find_file(place: str, name: str) -> Path | None:
 
     try:
         return Path(hf_hub_download(place, name, repo_type="dataset"))
-    except EntryNotFoundError:  # not on the hub and, without a network, not in the cache
+    except EntryNotFoundError:  # neither on the hub nor, without a network, in the cache
         return None
 
 
@@ -284,7 +286,9 @@ def read_id2label(path: Path) -> Classes:
         raise UserError(f'{path}: expected ids with their names, such as {{"0": "wall", "1": "sky"}}')
     names = {raw: values[key] for raw, key in sorted((int(key), key) for key in values) if raw != IGNORE_INDEX}
     if not 1 <= len(names) <= MAX_CLASSES or max(names) > MAX_ID:
-        raise UserError(f"{path}: expected 1-{MAX_CLASSES} classes with ids from 0 to {MAX_ID}, got {len(names)}")
+        raise UserError(
+            f"{path}: expected 1-{MAX_CLASSES} classes with ids from 0 to {MAX_ID}, got {len(names)} classes"
+        )
     mapping = {raw: k for k, raw in enumerate(names)} | {IGNORE_INDEX: IGNORE_INDEX}
     table = LabelTable.from_mapping(mapping, size=max(mapping) + 1)
     return tuple(names.values()), default_palette(len(names)), table

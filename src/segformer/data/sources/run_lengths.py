@@ -1,4 +1,4 @@
-"""Run-length encoding: areas stored as the lengths of alternating runs of pixels outside and inside."""
+"""Run-length encoding: an area is stored as the lengths of alternating runs of pixels outside and inside it."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Runs:
         return cls(tuple(counts.tolist()), corner, (pixels.shape[0], pixels.shape[1]))
 
     def pixels(self) -> Array:
-        """Decode to the pixels of the box; True is inside the area.  -> (H, W) bool"""
+        """Return the pixels of the box; True is inside the area.  -> (H, W) bool"""
         return np.repeat(np.arange(len(self.counts)) % 2 == 1, self.counts).reshape(self.size[::-1]).T
 
 
