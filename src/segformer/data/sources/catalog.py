@@ -14,7 +14,7 @@ GENERIC = "folder"  # the layout assumed for a folder that no data set recognize
 
 
 def open_data(data: DataConfig | str) -> DataSource:
-    """Open the data set that a config describes, or that a string names as ``--data`` does.
+    """Open a data set, given as a config or as a string in the syntax of ``--data``.
 
     Raises a UserError that names what is missing.
 
@@ -60,7 +60,7 @@ def with_data(config: DataConfig, spec: str) -> DataConfig:
 
 
 def recognize(folder: str) -> str:
-    """Name of the data set that a folder looks like, or else the generic layout; raises a UserError if several fit."""
+    """Name of the data set that a folder looks like, or else "folder"; raises a UserError if several fit."""
     found = [name for name, row in SOURCES.items() if row.recognizes is not None and row.recognizes(Path(folder))]
     if len(found) > 1:
         raise UserError(f"{folder} looks like {' and '.join(found)}; choose one: --data {found[0]}={folder}")

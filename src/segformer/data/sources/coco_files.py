@@ -21,7 +21,7 @@ ALL = ""  # key of a COCO file whose name contains no split; it describes all im
 
 
 def find_coco(folder: Path) -> tuple[dict[str, tuple[Path, Any]], list[str]]:
-    """Return (path and parsed content of the COCO file of each split or of ALL, notes on JSON files left out).
+    """Return ({split or ALL: (path, parsed content)}, notes on JSON files that are left out).
 
     The files are in the folder itself or in annotations/.  The name of a file contains its split, such as
     instances_train.json; a file without a split in its name belongs to ALL.
@@ -53,7 +53,7 @@ def choose_coco(paths: Sequence[Path]) -> tuple[Path, Any] | None:
     if len(files) > 1:
         names = ", ".join(path.name for path, _ in files)
         raise UserError(
-            f"{files[0][0].parent}: expected one COCO file for each split, got {names}; move the others away, or "
+            f"{files[0][0].parent}: expected one COCO file for each split, got {names}; move all but one away, or "
             f"write the split (train, val) into each name"
         )
     return files[0] if files else None

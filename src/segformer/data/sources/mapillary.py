@@ -80,7 +80,7 @@ def open_as_cityscapes(root: str) -> DataSource:
 
 
 def recognizes(root: Path) -> bool:
-    """Whether a folder contains the images and masks of at least one split in this layout."""
+    """Whether a folder contains the image and mask folders of at least one split in this layout."""
     return has_split(split_folders(root))
 
 

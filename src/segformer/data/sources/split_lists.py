@@ -26,7 +26,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def find_listed(line: str, found: Mapping[str, Path], images: Path) -> str | None:
-    """Name of the image that a line names, or None if no image matches, or if a path matches two.
+    """Name of the image that a line refers to; None if no image matches, or if a path matches two.
 
     A line is a name without or with its ending, or a path that contains the folder of the images.
     """

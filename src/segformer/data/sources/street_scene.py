@@ -70,7 +70,7 @@ def plan_things(street: Street) -> Iterator[tuple[float, Callable[[], None]]]:
 
 
 def ground_texture(street: Street, mask: UInt8) -> Float32:
-    """Texture of asphalt and paving slabs, as factors of the brightness around 1.  -> (H, W)"""
+    """Texture of asphalt and paving slabs, as brightness factors around 1.  -> (H, W)"""
     rows, columns = (SCALE * (np.arange(n, dtype=np.float32) + 0.5) for n in street.size)
     z = np.float32(street.focal * street.eye[1]) / np.maximum(rows - np.float32(street.vanishing[1]), 2)[:, None]
     x = (columns[None] - np.float32(street.vanishing[0])) * z / np.float32(street.focal)
