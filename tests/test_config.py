@@ -82,7 +82,7 @@ def test_a_card_has_a_color_for_each_class() -> None:
     card = ModelCard.for_classes(model_config("mit_b0"), 3, Preprocessing())
     assert card.classes == ("class_0", "class_1", "class_2")
     assert from_json(ModelCard, json.loads(json.dumps(to_json(card)))) == card
-    with pytest.raises(ValueError, match="palette must have one color per class, 2, got 3"):
+    with pytest.raises(ValueError, match=r"palette must have one color per class \(2\), got 3"):
         replace(card, classes=("a", "b"))
 
 

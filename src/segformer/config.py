@@ -1,6 +1,6 @@
 """The configuration of a model and of a training run: frozen dataclasses of JSON values.
 
-The docstring under a field is its help on the command line.
+The docstring under a field is the help text of its option on the command line.
 """
 
 from dataclasses import dataclass, field
@@ -17,34 +17,34 @@ Size = tuple[int, int]
 Pixels = Literal["rgb", "raw"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Blend = Literal["uniform", "gaussian", "cosine"]
-Output = Literal["mask", "overlay", "polygons", "scores"]  # what a prediction is saved as
+Output = Literal["mask", "overlay", "polygons", "scores"]  # kinds of files that a prediction is saved as
 Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Architecture of the model, except for its classes."""
+    """Architecture of the model, without its number of classes."""
 
     encoder: Annotated[str, OneOf("models.encoders.ENCODERS")]
-    """Encoder, which turns an image into feature maps."""
+    """Encoder: the network that turns an image into feature maps."""
     decoder: Annotated[str, OneOf("models.decoders.DECODERS")] = "all_mlp"
-    """Decoder, which turns the feature maps into logits."""
+    """Decoder: the network that turns the feature maps into logits."""
     decoder_channels: int
-    """Width of the decoder: the paper's C."""
+    """Number of channels in the decoder (C in the paper)."""
     in_channels: int = 3
-    """Number of channels of the images."""
+    """Number of channels of an input image."""
     binary: bool = False
-    """For two classes: predict a single logit, for the second class, and train with binary cross-entropy."""
+    """Use a single logit, that of the second class, and binary cross-entropy; only for two classes."""
     drop_path: float = 0.1
     """Stochastic depth rate of the encoder's last block; it rises linearly from 0 at the first block."""
     dropout: float = 0.1
-    """Probability of dropping a channel before the classifier."""
+    """Probability of dropping a channel of the decoder before the classifier."""
     norm_eps: float = 1e-6
     """Epsilon of the LayerNorms in the blocks and after each stage."""
     embed_norm_eps: float = 1e-5
-    """Epsilon of the LayerNorms after patch embedding and sequence reduction."""
+    """Epsilon of the LayerNorms after the patch embedding and after the sequence reduction."""
     align_corners: bool = False
-    """Align the corner pixels when logits are upsampled to the size of the image."""
+    """Align the corner pixels when the logits are upsampled to the size of the image."""
 
     def __post_init__(self) -> None:
         check_fields(self, MODEL_RULES, "model")
@@ -59,32 +59,34 @@ MODEL_RULES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How an image becomes the model's input, in training, evaluation, prediction and export alike."""
+    """How an image is turned into the model's input. Training uses only pixels, mean and std; see data.resize."""
 
     resize: Literal["fit", "squash", "none"] = "fit"
-    """Resize rule. fit: into (long_side, short_side), keeping the aspect ratio; squash: to exactly short_side x
-    long_side (height x width); none: keep the size."""
+    """Resize rule. fit: keep the aspect ratio; squash: short_side high and long_side wide; none: keep the size."""
     long_side: int = 2048
-    """Long side of a resized image, in pixels."""
+    """Long side of the resized image, in pixels (with fit: at most)."""
     short_side: int = 512
-    """Short side of a resized image, in pixels."""
+    """Short side of the resized image, in pixels (with fit: at most)."""
     multiple: int = 32
-    """Enlarge each side to a multiple of this, in a second resize (1: off)."""
+    """Divisor of both sides: a second resize enlarges each side to a multiple of this number (1: off)."""
     antialias: bool = False
-    """Average pixels when an image is shrunk; the released models were trained without."""
+    """Average neighboring pixels when an image is shrunk; the released models were trained without this."""
     pixels: Pixels = "rgb"
-    """Kind of pixels. rgb: every image as 8-bit RGB; raw: any number of channels, with the values of the file."""
+    """Pixel format. rgb: every image is converted to 8-bit RGB; raw: any number of channels and the file's values."""
     mean: tuple[float, ...] = IMAGENET_MEAN
-    """Mean of each channel, in pixel values (0-255 for rgb)."""
+    """Mean of each channel, which is subtracted; in pixel values (for rgb: 0 to 255)."""
     std: tuple[float, ...] = IMAGENET_STD
-    """Standard deviation of each channel, in pixel values (0-255 for rgb)."""
+    """Standard deviation of each channel, which is divided by; in pixel values (for rgb: 0 to 255)."""
 
     def __post_init__(self) -> None:
         check_fields(self, PREPROCESSING_RULES, "preprocessing")
 
     @classmethod
     def for_channels(cls, in_channels: int, **options: Any) -> "Preprocessing":
-        """Return ImageNet's statistics for three channels; for another count, raw pixels and the averages of those."""
+        """Return RGB with ImageNet's mean and std for 3 channels; otherwise raw pixels with the same values each.
+
+        These values are the averages of ImageNet's three means and stds.  ``options`` sets further fields.
+        """
         if in_channels == 3:
             return cls(**options)
         mean = sum(IMAGENET_MEAN) / 3
@@ -100,21 +102,20 @@ PREPROCESSING_RULES = (
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Test protocol: how a preprocessed image becomes a mask."""
+    """Test protocol: how a mask is computed from a preprocessed image."""
 
     crop: Size | None = None
-    """Height and width of a sliding window; None: the whole image at once."""
+    """Height and width of the sliding window; None: no window, the whole image at once."""
     stride: Size | None = None
     """Vertical and horizontal step of the sliding window; None: three quarters of the crop."""
     blend: Blend = "uniform"
-    """Weight of a pixel where windows overlap. uniform: the same everywhere, as in the paper; gaussian, cosine: larger
-    near the center of a window."""
+    """Weights of overlapping windows. uniform: equal, as in the paper; gaussian, cosine: highest in the center."""
     windows: int = 1
-    """Number of windows in a batch: on a GPU, more are faster and take more memory."""
+    """Number of windows per batch: a larger number is faster on a GPU but needs more memory."""
     scales: tuple[float, ...] = (1.0,)
-    """Factors on the image's size; the probabilities of all scales are averaged."""
+    """Scales of the image, as factors on its preprocessed size; the probabilities of all scales are averaged."""
     flip: bool = False
-    """Also test the mirrored image at each scale."""
+    """Segment the mirrored image as well, at every scale, and average the probabilities."""
 
     def __post_init__(self) -> None:
         check_fields(self, EVAL_RULES, "eval")
@@ -131,48 +132,47 @@ EVAL_RULES = (
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Images and masks, and how training samples are cut from them."""
+    """Data set, and the augmentation of training images."""
 
     dataset: Annotated[str, OneOf("data.sources.SOURCES")] = "folder"
-    """Kind of data set."""
+    """Type of the data set."""
     root: str = ""
-    """Where the data set is: a folder, or owner/name on the hub; toytown is drawn and needs neither."""
+    """Location of the data set: a folder, or owner/name on the Hugging Face hub (not needed for toytown)."""
     also: tuple[str, ...] = ()
-    """More data sets with the same classes, written as for --data; they are joined split by split."""
+    """Additional data sets with the same classes, written as for --data; splits of the same name are joined."""
     masks: str = ""
-    """Folder of the masks, if it is not masks/ below the root (generic folders only)."""
+    """Folder of the masks if it is not masks/ in data.root; only for the data set type folder."""
     relabel: tuple[tuple[str, str], ...] = ()
-    """Pairs of a class and its new name; classes with the same new name are merged, and "" ignores a class."""
+    """Pairs of a class name and its new name. Classes with the same new name are merged; "" ignores the class."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"
     """Split to evaluate on."""
     resize: Size = (2048, 512)
-    """Long and short side that a training image is fitted into, before the random factor ``ratio``."""
+    """Largest long and short side of a resized training image, in pixels, before the random factor data.ratio."""
     ratio: tuple[float, float] = (0.5, 2.0)
-    """Smallest and largest random factor on ``resize``."""
+    """Smallest and largest value of the random factor by which data.resize is multiplied."""
     crop: Size = (512, 512)
-    """Height and width of a training sample."""
+    """Height and width of the random crop that is trained on, in pixels."""
     max_class_share: float = 0.75
-    """Largest share of a crop that one class may cover before another crop is tried (1: off)."""
+    """Largest share of a crop's labeled pixels that one class may cover; otherwise another crop is tried (1: off)."""
     rare_crop: float = 0.0
-    """Probability of placing the crop around a pixel of a class that is drawn uniformly from the image's classes."""
+    """Probability of cropping around a class that is chosen at random, so that rare classes are seen more often."""
     flip: float = 0.5
-    """Probability of mirroring."""
+    """Probability of mirroring an image horizontally."""
     photometric: bool = True
     """Change brightness, contrast, saturation and hue at random."""
     reduced_decode: bool = False
-    """Decode JPEGs that are more than twice as large as ``resize`` needs at 1/2, 1/4 or 1/8 of their size: much
-    faster."""
+    """Decode JPEGs at 1/2, 1/4 or 1/8 of their size if data.resize and data.ratio need no more pixels: much faster."""
     cache: str = ""
-    """Folder that keeps decoded images and masks, so that each file is decoded only once; empty: off."""
+    """Folder in which decoded images and masks are stored, so that each file is decoded only once; empty: off."""
 
     def __post_init__(self) -> None:
         check_fields(self, DATA_RULES, "data")
 
 
 DATA_RULES = (
-    Rule(("rare_crop", "flip"), lambda p: 0 <= p <= 1, "a probability, 0-1"),
+    Rule(("rare_crop", "flip"), lambda p: 0 <= p <= 1, "a probability from 0 to 1"),
     Rule(("resize", "crop"), lambda size: min(size) >= 1, "positive"),
     Rule(("ratio",), lambda ratio: 0 < ratio[0] <= ratio[1], "positive and ascending"),
 )
@@ -180,65 +180,64 @@ DATA_RULES = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Optimization."""
+    """Optimizer, loss, schedule, precision and logging of a training run."""
 
     steps: int
     """Number of optimizer steps."""
     batch_size: int
-    """Images per optimizer step, over all devices and accumulated micro-batches."""
+    """Number of images per optimizer step, summed over all devices and accumulated micro-batches."""
     micro_batch_size: int | None = None
-    """Images per forward pass on one device; None: the device's whole share of the batch."""
+    """Number of images per forward pass on one device; None: the device's whole share of the batch."""
     lr: float = 6e-5
     """Peak learning rate of the encoder."""
     decoder_lr_factor: float = 10.0
-    """Learning rate of the decoder divided by that of the encoder."""
+    """Factor between the learning rates: the decoder's divided by the encoder's."""
     weight_decay: float = 0.01
-    """Weight decay of all weights except those of the encoder's norm layers."""
+    """Weight decay of all parameters except those of the encoder's norm layers."""
     warmup_steps: int = 1500
     """Number of steps of linear warm-up."""
     warmup_ratio: float = 1e-6
-    """First learning rate of the warm-up divided by the peak."""
+    """Learning rate at the first step of the warm-up, as a fraction of the peak learning rate."""
     power: float = 1.0
-    """Exponent of the polynomial decay to 0."""
+    """Exponent of the polynomial decay of the learning rate to 0."""
     loss_average: Literal["all", "valid"] = "all"
-    """Pixels to average the loss over. all: every pixel, as in the released recipes; valid: those with a class."""
+    """Pixels that the loss is averaged over. all: every pixel, as in the released recipes; valid: labeled pixels."""
     loss: Annotated[str, OneOf("ops.losses.LOSSES")] = "cross_entropy"
     """Loss function."""
     loss_options: tuple[tuple[str, float], ...] = ()
-    """Options of the loss as pairs of name and value, such as gamma 3.0."""
+    """Options of the loss function, each a name and a value, such as gamma 3.0."""
     dice: float = 0.0
-    """Weight of an added Dice loss (0: off)."""
+    """Weight of the Dice loss that is added to the loss function (0: off)."""
     class_weights: tuple[float, ...] | None = None
-    """Weight of each class in the loss; None: all the same."""
+    """Weight of each class in the loss; None: the same for all classes."""
     balanced: bool = False
     """Compute class_weights from the training masks: 1 / sqrt(share of pixels), scaled to a mean of 1."""
     ema: float | None = None
-    """Decay per step of an exponential moving average of the weights, which is evaluated and saved in place of the
-    weights; None: off."""
+    """Decay per step of an exponential moving average of the weights; best/ then contains the average. None: off."""
     patience: int | None = None
     """Stop after this many evaluations without a better mIoU; None: never."""
     frozen_stages: int = 0
-    """Number of stages of the encoder, counted from the first, whose weights stay as they are."""
+    """Number of encoder stages, from the first one on, whose weights are not trained."""
     frozen_norm: bool = False
-    """Keep the statistics and weights of the decoder's BatchNorm as they are."""
+    """Freeze the decoder's BatchNorm: neither its statistics nor its weights change."""
     precision: Precision = "fp32"
     """Number format of the forward pass: fp32, or automatic mixed precision with bf16 or fp16."""
     checkpointing: bool = False
     """Recompute the encoder's activations in the backward pass instead of storing them: less memory, a third slower."""
     compile: bool = False
-    """Compile the model with torch.compile: faster steps after minutes of compiling."""
+    """Compile the model with torch.compile: the first steps take minutes, later ones are faster."""
     deterministic: bool = False
-    """Use deterministic algorithms only: slower on a GPU; a CPU is deterministic anyway."""
+    """Use only deterministic algorithms, which are slower on a GPU. A CPU is deterministic without this."""
     eval_every: int
-    """Steps between evaluations; the last step is always evaluated."""
+    """Number of steps between evaluations; the model is always evaluated after the last step."""
     log_every: int = 10
-    """Steps between lines of metrics.jsonl."""
+    """Number of steps between two log entries in metrics.jsonl and TensorBoard."""
     wandb: str | None = None
-    """Project of Weights & Biases to log to as well; None: off."""
+    """Weights & Biases project to which the run is also logged; None: off."""
     workers: int = 2
-    """Number of processes that load data."""
+    """Number of processes that load data, for each device."""
     init_from: str | None = None
-    """Weights to start from: any model or encoder that can be loaded; None: random weights."""
+    """Initial weights: a model folder, a checkpoint file or a hub id of a model or encoder; None: random weights."""
     seed: int = 0
     """Seed for initialization, sample order, augmentation and dropout."""
 
@@ -260,29 +259,29 @@ TRAIN_RULES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that defines a training run."""
+    """A training recipe: all settings of a training run."""
 
     name: str
-    """Name of the recipe and of its run folder."""
+    """Name of the recipe; by default also of its run folder."""
     description: str
     """Purpose of the recipe, in one line."""
     paper: str = ""
-    """Result that the paper reports for it, and the hardware it used."""
+    """Result that the paper reports for this recipe, and the paper's hardware; empty if there is none."""
     model: ModelConfig
-    """Architecture."""
+    """Architecture of the model."""
     data: DataConfig
-    """Data and augmentation."""
+    """Data set, and the augmentation of training images."""
     preprocessing: Preprocessing
     """Preprocessing of images at test time."""
     train: TrainConfig
-    """Optimization."""
+    """Optimizer, loss, schedule, precision and logging."""
     eval: EvalConfig = field(default_factory=EvalConfig)
     """Test protocol."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """Contents of config.json in a model folder: everything about a model except its weights."""
+    """Contents of config.json in a model folder: the full description of a model without its weights."""
 
     model: ModelConfig
     preprocessing: Preprocessing
@@ -290,17 +289,17 @@ class ModelCard:
     classes: tuple[str, ...]
     palette: tuple[Color, ...]
     provenance: dict[str, Any]
-    """Where the weights come from: recipe, step, scores, versions."""
+    """Origin of the weights, such as recipe, step, scores and versions."""
     license: str
-    """License of the weights; "unknown" if nobody named one."""
+    """License of the weights; "unknown" if none is given."""
 
     def __post_init__(self) -> None:
         if len(self.palette) != len(self.classes):
-            raise UserError(f"palette must have one color per class, {len(self.classes)}, got {len(self.palette)}")
+            raise UserError(f"palette must have one color per class ({len(self.classes)}), got {len(self.palette)}")
 
     @classmethod
     def for_classes(cls, model: ModelConfig, num_classes: int, preprocessing: Preprocessing) -> "ModelCard":
-        """Return the card of a model whose classes have no names yet."""
+        """Return the card of a model whose classes are named class_0, class_1, ..."""
         return cls(
             model=model,
             preprocessing=preprocessing,
@@ -315,8 +314,8 @@ class ModelCard:
 def default_palette(num_classes: int) -> tuple[Color, ...]:
     """Return colors that are easy to tell apart for the first few dozen classes.
 
-    Class k gets the bits of k + 1, spread over the high bits of red, green and blue (the color map of PASCAL VOC
-    without its black).
+    This is the color map of PASCAL VOC without black: the bits of k + 1, lowest first, become the highest bits of red,
+    green and blue in turn.
 
     >>> default_palette(2)
     ((128, 0, 0), (0, 128, 0))

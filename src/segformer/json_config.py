@@ -1,4 +1,4 @@
-"""Configs (frozen dataclasses of JSON values) to JSON objects and back."""
+"""Conversion of configs (frozen dataclasses of JSON values) to JSON objects and back."""
 
 import types
 from collections.abc import Mapping
@@ -17,7 +17,10 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], values: Any, where: str = "") -> T:
-    """Build a config from a JSON object; an unknown, missing or mistyped field is a UserError that names it."""
+    """Build a config from a JSON object; raises a UserError that names an unknown, missing or invalid field.
+
+    ``where`` is the path of the object in messages, such as "train"; empty for the outermost object.
+    """
     if not isinstance(values, dict):
         raise UserError(f"{where or cls.__name__} must be an object, got {values!r}")
     hints = get_type_hints(cls)
@@ -37,7 +40,7 @@ def _check_names(cls: type, values: Mapping[str, Any], hints: Mapping[str, Any],
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:
-    """Check a JSON value against the type of a config's field, and turn lists into tuples."""
+    """Check that a JSON value has the type ``kind`` of a field, and return it with lists turned into tuples."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:

@@ -1,4 +1,4 @@
-"""Sizes and figures that the paper prints, each written once; recipes and tables read them from here."""
+"""Sizes and results as printed in the paper, each written down once for recipes and tables."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class MiTSize:
-    """One column of Table 6."""
+    """Sizes of one encoder and its decoder: a column of Table 6."""
 
     channels: tuple[int, int, int, int]
     """Embedding dimension C of each stage."""
     depths: tuple[int, int, int, int]
     """Number of blocks of each stage."""
     decoder_channels: int
-    """Width C of the All-MLP decoder that goes with the encoder."""
+    """Number of channels C of the All-MLP decoder that the paper uses with this encoder."""
 
 
 MIT_SIZES = {
@@ -26,11 +26,11 @@ MIT_SIZES = {
 }
 
 
-# The figures below are written as the paper prints them: parameters in M, Flops in G, mIoU in %; "-": not given.
+# The values below are written as the paper prints them: parameters in M, Flops in G, mIoU in %; "-": no value printed.
 
 
 class Table1a(NamedTuple):
-    """The six encoders (single-scale mIoU unless named otherwise)."""
+    """Size, cost and accuracy of an encoder; mIoU is single-scale unless the name says multiscale."""
 
     encoder_params: str
     decoder_params: str
@@ -55,7 +55,7 @@ TABLE_1A = {
 
 
 class Table1b(NamedTuple):
-    """MiT-B2 with decoders of different widths C, on ADE20K after 40,000 steps."""
+    """MiT-B2 with one decoder width C, on ADE20K after 40,000 steps."""
 
     flops: str
     params: str
@@ -72,7 +72,7 @@ TABLE_1B = {
 
 
 class Table1d(NamedTuple):
-    """Encoders under the All-MLP decoder, on ADE20K after 40,000 steps; S1-4: which stages the decoder reads."""
+    """An encoder with the All-MLP decoder, on ADE20K after 40,000 steps; S1-4 or S4: the stages the decoder uses."""
 
     flops: str
     params: str
@@ -90,7 +90,7 @@ TABLE_1D = {
 
 
 class Table2(NamedTuple):
-    """A method on ADE20K and Cityscapes; of SegFormer the name says the short side on Cityscapes."""
+    """A method on ADE20K and Cityscapes; the number after "SegFormer @" is the short side on Cityscapes."""
 
     method: str
     encoder: str
@@ -129,7 +129,7 @@ TABLE_2 = (
 
 
 class Table3(NamedTuple):
-    """An encoder with a decoder, on ADE20K; Flops and parameters are those of the decoder."""
+    """An encoder with a decoder, on ADE20K; Flops and parameters are those of the decoder alone."""
 
     encoder: str
     decoder: str
@@ -153,7 +153,7 @@ TABLE_3 = (
 )
 
 TABLE_4 = {"ImageNet-1K": "82.2", "ImageNet-1K, Mapillary Vistas": "83.1"}
-"""SegFormer-B5 on Cityscapes test, by the data that it is pre-trained on."""
+"""mIoU in % of SegFormer-B5 on Cityscapes test, by the data used for pre-training."""
 
 TABLE_5_COLUMNS = (
     "clean",
@@ -181,7 +181,7 @@ TABLE_5: dict[str, dict[str, float]] = {
         ("SegFormer-B5", "82.4 69.1 68.6 64.1 69.8 57.8 63.4 52.3 72.8 81.0 77.7 80.1 58.8 40.7 68.4 78.5 49.9"),
     )
 }
-"""mIoU in % on Cityscapes-C by method and corruption ("clean": without any)."""
+"""mIoU in % on Cityscapes-C, by method and then by corruption ("clean": no corruption)."""
 
 IMAGENET_TOP1 = {
     "mit_b0": "70.5",
@@ -191,4 +191,4 @@ IMAGENET_TOP1 = {
     "mit_b4": "83.6",
     "mit_b5": "83.8",
 }
-"""Top-1 accuracy in % of the encoders on ImageNet-1K val."""
+"""Top-1 accuracy in % on ImageNet-1K val, by encoder."""

@@ -1,4 +1,4 @@
-"""Training recipes by name; each is derived from another by what it replaces."""
+"""Training recipes by name. Most are copies of another recipe in which a few fields are replaced."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +12,13 @@ from segformer.published import MIT_SIZES, TABLE_1A, TABLE_1B, TABLE_1D, TABLE_2
 from segformer.validation import closest
 
 RECIPES: dict[str, Recipe] = {}
-"""Every recipe by its name."""
+"""All recipes by name."""
 GROUPS: dict[str, list[str]] = {}
-"""Names of the recipes below each heading of the printed list."""
+"""Recipe names under each heading of ``segformer train --list``."""
 
 
 def add(group: str, recipe: Recipe) -> Recipe:
-    """Enter a recipe in the table and in a group of the printed list, and return it."""
+    """Add a recipe to RECIPES and to a group in GROUPS, and return it."""
     assert recipe.name not in RECIPES
     RECIPES[recipe.name] = recipe
     GROUPS.setdefault(group, []).append(recipe.name)
@@ -26,19 +26,19 @@ def add(group: str, recipe: Recipe) -> Recipe:
 
 
 def mit(encoder: str, **options: Any) -> ModelConfig:
-    """Return the paper's model with this encoder (Table 6), and with the fields of ``options`` changed."""
+    """Return the paper's model for an encoder (Table 6); ``options`` sets further fields of the ModelConfig."""
     return ModelConfig(encoder=encoder, decoder_channels=MIT_SIZES[encoder].decoder_channels, **options)
 
 
-# Recipes of our own. From random weights and in minutes, more and smaller steps at a higher learning rate reach a
-# better model than the paper's schedule, which starts from pre-trained weights: no stochastic depth, milder
-# augmentation.
+# Recipes of our own. They start from random weights and train for minutes. In this setting, many small batches, a
+# higher learning rate, no stochastic depth and milder augmentation give a better model than the paper's schedule,
+# which is meant for pre-trained weights.
 OWN = "Your own data, and data sets that train in minutes"
 FOLDER_B0 = add(
     OWN,
     Recipe(
         name="folder_b0",
-        description="Your own folder of images and masks: MiT-B0 at a short side of 256, from scratch, on any machine.",
+        description="Your own folder of images and masks: MiT-B0 from scratch, short side 256, on any machine.",
         model=mit("mit_b0", drop_path=0.0),
         data=DataConfig(dataset="folder", root="data", resize=(1024, 256), ratio=(0.75, 1.5), crop=(256, 256)),
         preprocessing=Preprocessing(long_side=1024, short_side=256),
@@ -59,7 +59,7 @@ add(
         FOLDER_B0,
         name="small_data",
         description=(
-            "Tens to a few hundred images: balanced classes, crops around rare ones, averaged weights, early stopping."
+            "Tens to a few hundred images: class weights, crops of rare classes, weight averaging, early stopping."
         ),
         data=replace(FOLDER_B0.data, ratio=(0.5, 2.0), rare_crop=0.5),
         train=replace(FOLDER_B0.train, balanced=True, dice=0.5, ema=0.99, patience=6, eval_every=100),
@@ -99,7 +99,7 @@ add(
     replace(
         FOLDER_B0,
         name="toytown_b0",
-        description="Toytown, drawn street scenes: MiT-B0 from scratch; `segformer demo` trains it.",
+        description="Toytown (drawn street scenes): MiT-B0 from scratch; used by `segformer demo`.",
         data=replace(
             FOLDER_B0.data,
             dataset="toytown",
@@ -120,9 +120,9 @@ add(
     ),
 )
 
-# The paper's runs (Sec. 4.1 and the released configurations). They start from an encoder trained on ImageNet-1K, which
-# train.init_from names. The paper used eight GPUs of 32 GB; the batch size is that of a step over all devices, so any
-# number of them gives the same run.
+# The paper's runs (Sec. 4.1 and the released configurations). They start from an encoder trained on ImageNet-1K, to be
+# given as train.init_from. The paper used eight GPUs of 32 GB; since batch_size counts the images of a step on all
+# devices, the run is the same on any number of GPUs.
 ON = "8 x V100"
 ADE20K_B0 = Recipe(
     name="ade20k_b0",
@@ -151,7 +151,7 @@ COCO_STUFF_B0 = replace(
 
 
 def table_1a(recipe: Recipe, encoder: str, miou: str, multiscale: str = "") -> Recipe:
-    """Return the recipe of MiT-B0 with another encoder, the decoder that goes with it, and the paper's mIoU."""
+    """Derive a recipe from one for MiT-B0: another encoder with its decoder width, and the paper's mIoU for it."""
     size = encoder.removeprefix("mit_")
     figures = f"mIoU {miou}, {multiscale} multi-scale" if multiscale else f"mIoU {miou}"
     return replace(
@@ -178,13 +178,13 @@ for encoder, row in TABLE_1A.items():
 
 
 def table_2(crop: tuple[int, int], eval_config: EvalConfig) -> Recipe:
-    """Return the recipe of Cityscapes on MiT-B0 at a smaller size (Table 2, from a short side of 1024 down)."""
+    """Return the recipe for MiT-B0 on Cityscapes with a smaller short side, the height of ``crop`` (Table 2)."""
     short_side = crop[0]
     miou = next(row.cityscapes_miou for row in TABLE_2 if row.method == f"SegFormer @ {short_side}")
     return replace(
         CITYSCAPES_B0,
         name=f"cityscapes_b0_{crop[0]}x{crop[1]}",
-        description=f"Cityscapes, 19 classes: MiT-B0, fast, at a short side of {short_side}.",
+        description=f"Cityscapes, 19 classes: MiT-B0 at a short side of {short_side}, for speed.",
         paper=f"mIoU {miou} (Table 2); {ON}",
         data=replace(CITYSCAPES_B0.data, resize=(2 * short_side, short_side), crop=crop),
         preprocessing=Preprocessing(long_side=2 * short_side, short_side=short_side),
@@ -209,7 +209,7 @@ add(
         CITYSCAPES_B5,
         name="mapillary_b5",
         description=(
-            "Mapillary Vistas in the 19 classes of Cityscapes: MiT-B5, which cityscapes_b5_from_mapillary starts from."
+            "Mapillary Vistas with the 19 classes of Cityscapes: MiT-B5, the start of cityscapes_b5_from_mapillary."
         ),
         paper=f"first step of Table 4; {ON}",
         data=replace(CITYSCAPES_B5.data, dataset="mapillary_as_cityscapes", root="data/mapillary", ratio=(0.5, 1.0)),
@@ -220,7 +220,7 @@ add(
     replace(
         CITYSCAPES_B5,
         name="cityscapes_b5_from_mapillary",
-        description="Cityscapes train and val, for the test server: MiT-B5 that has seen Mapillary.",
+        description="Cityscapes train and val, for the test server: MiT-B5 pre-trained on Mapillary Vistas.",
         paper=(
             f"mIoU {TABLE_4['ImageNet-1K, Mapillary Vistas']} on test, {TABLE_4['ImageNet-1K']} without Mapillary "
             f"(Table 4); {ON}"
@@ -232,7 +232,7 @@ add(
 
 
 def ablation(recipe: Recipe, figure: str, channels: int | None = None) -> Recipe:
-    """Return a recipe with the 40k steps of the ablations, and with another decoder width if one is given."""
+    """Derive the recipe of an ablation: 40,000 steps, and a decoder of ``channels`` channels if given."""
     width = f", decoder width {channels}" if channels else ""
     return replace(
         recipe,
@@ -254,7 +254,7 @@ add(ABLATIONS, ablation(RECIPES["ade20k_b3"], f"{TABLE_1D['MiT-B3 (S1-4)'].miou}
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return a recipe by name or from a recipe.json; raises a UserError that names the closest known one."""
+    """Return the recipe of this name or file (``.json``); raises a UserError that suggests the most similar name."""
     if name.endswith(".json"):
         return read_recipe(Path(name))
     if name not in RECIPES:
@@ -263,7 +263,7 @@ def find_recipe(name: str) -> Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe.json; raises a UserError that names the file and the wrong field."""
+    """Return the recipe in a recipe.json; raises a UserError that names the file and the invalid field."""
     if not path.is_file():
         raise UserError(f"{path}: no such recipe")
     values = read_json(path)

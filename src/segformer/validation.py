@@ -1,4 +1,4 @@
-"""Checks of what a user enters: a name among known ones, and the ranges of a config's fields."""
+"""Checks of user input: names that must be among known ones, and values that must be in a range."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -10,34 +10,34 @@ from segformer.errors import UserError
 
 @dataclass(frozen=True)
 class OneOf:
-    """Marks a text field as the name of a row: ``Annotated[str, OneOf("models.encoders.ENCODERS")]``.
+    """Annotation of a text field that names an entry of a table: ``Annotated[str, OneOf("models.encoders.ENCODERS")]``.
 
-    The command line lists the names that the table holds when ``--help`` is printed.
+    The command line looks up the table and lists its names in ``--help``.
     """
 
     table: str
-    """Module and name, below this package, of the table or of a function that returns the names."""
+    """Location of the table, or of a function that returns its names: module in this package and variable."""
     lead: str = "One of"
-    """Words before the names in a help text."""
+    """Words before the list of names in the help text."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition that one field, or each of several, must meet."""
+    """A condition that each of the named fields of a config must meet."""
 
     fields: tuple[str, ...]
     holds: Callable[[Any], bool]
     expected: str
-    """The condition in words, to follow "must be"."""
+    """The condition in words, as the error message prints it after "must be"."""
 
 
 def optional(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """Return a condition that None meets as well."""
+    """Return a condition that is met by None and by every value that meets ``holds``."""
     return lambda value: value is None or holds(value)
 
 
 def check_fields(config: Any, rules: Iterable[Rule], section: str = "") -> None:
-    """Raise a UserError that names the first field of a config that breaks a rule."""
+    """Raise a UserError for the first field of a config that breaks a rule; ``section`` is the prefix of its name."""
     prefix = f"{section}." if section else ""
     for rule in rules:
         for name in rule.fields:
@@ -47,7 +47,7 @@ def check_fields(config: Any, rules: Iterable[Rule], section: str = "") -> None:
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise a UserError that names the closest choice if ``value`` is not among the choices."""
+    """Raise a UserError that suggests the most similar choice if ``value`` is not among the choices."""
     known = list(choices)
     if value not in known:
         raise UserError(f"{name} must be one of {', '.join(known)}; got '{value}'{closest(value, known)}")

@@ -80,7 +80,7 @@ def test_what_is_there_already_is_kept(tmp_path: Path) -> None:
 
 def test_bad_input(tmp_path: Path) -> None:
     model, images = model_of(ade20k.CLASSES), write_images(tmp_path / "testing", "x/a.jpg", "y/a.jpg")
-    with pytest.raises(ValueError, match=r"two images would become a\.png"):
+    with pytest.raises(ValueError, match=r"two images would have the mask a\.png"):
         write_submission(model, images, "ade20k", tmp_path / "out")
     with pytest.raises(ValueError, match=r"needs a model of its 19 classes .*got 150"):
         write_submission(model, images, "cityscapes", tmp_path / "out")

@@ -65,4 +65,4 @@ def test_confusion_of_many_classes_has_colors_alone(num_classes: int, numbers: i
 
 def test_confusion_of_too_many_classes_is_a_sentence() -> None:
     html = confusion(np.eye(61, dtype=np.int64), [f"class {k}" for k in range(61)])
-    assert html == "<p>The confusion matrix of 61 classes is left out: it would be too fine to read.</p>"
+    assert html == "<p>The confusion matrix of 61 classes is left out, because it would be too large to read.</p>"

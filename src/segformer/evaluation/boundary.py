@@ -1,4 +1,4 @@
-"""Pixels near the borders of classes, for the boundary IoU (Cheng et al. 2021)."""
+"""Pixels near the borders between classes, for the boundary IoU (Cheng et al. 2021)."""
 
 import math
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from torch import Tensor
 
 from segformer.config import IGNORE_INDEX
 
-SHARE = 0.02  # published distance from a border, as a share of the image's diagonal
+SHARE = 0.02  # distance from a border as in the publication, as a share of the image's diagonal
 
 
 def boundary(mask: Tensor) -> Tensor:
-    """Return whether each pixel lies near another class or the image's border.  (H, W) uint8 -> (H, W) bool
+    """Return whether each pixel is near another class or the image's border.  (H, W) uint8 -> (H, W) bool
 
-    Near means within 2 % of the image's diagonal.  The published definition erodes each class by a square; here all
-    classes are done at once: another class is near exactly where the smallest and the largest class index in the
-    pixel's square differ.  Ignored pixels do not count as another class.
+    Near means within 2 % of the image's diagonal.  The publication erodes the mask of each class by a square.  The
+    same pixels are found here for all classes at once: another class is near if the smallest and the largest class
+    index in the square around a pixel differ.  Ignored pixels do not count as another class and are never near.
     """
     distance = max(1, round(SHARE * math.hypot(*mask.shape)))
     ignored = mask == IGNORE_INDEX

@@ -1,6 +1,6 @@
-"""How far probabilities can be trusted: the expected calibration error, and the temperature that lowers it.
+"""The expected calibration error of predicted probabilities, and the temperature that lowers it (Guo et al. 2017).
 
-Guo et al. 2017.  Counts are additive over images and processes, so no scores have to be kept.
+Both are computed from counts, which can be added over images and processes, so that no scores have to be stored.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from segformer.arrays import Array
 
-TEMPERATURES = np.geomspace(1 / 4, 4, 41)  # steps of 7 %
+TEMPERATURES = np.geomspace(1 / 4, 4, 41)  # each is 7 % higher than the one before
 ONE = len(TEMPERATURES) // 2  # index of the temperature 1
-BINS = 15  # equal ranges of confidence, as published
+BINS = 15  # ranges of confidence of equal width, as in the publication
 
 
 def count(scores: Tensor, labels: Tensor) -> tuple[Array, Array]:
-    """Count pixels, given their logits (N, K) and labels (N,), at every temperature.
+    """Return the summed negative log-likelihood of pixels and their bins of confidence, at every temperature.
 
-    Returns the summed negative log-likelihood (T,), and for each bin of confidence (T, BINS, 3) the number of pixels,
-    their summed confidence, and the number of right pixels.
+    A bin contains the number of pixels, their summed confidence, and the number of correct pixels.
+    Logits (N, K), labels (N,) -> (T,), (T, BINS, 3)
     """
     temperatures = torch.from_numpy(TEMPERATURES).to(scores)[:, None]
     right = (scores.argmax(dim=1) == labels).to(scores)
@@ -40,9 +40,10 @@ def count(scores: Tensor, labels: Tensor) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Calibration before and after division of the logits by a temperature.
+    """Calibration of a model before and after its logits are divided by a temperature.
 
-    The temperature is fitted on one half of the images; all other figures are of the other half.
+    The temperature is fitted on one half of the images; all errors are measured on the other half.  ``ece`` is the
+    expected calibration error, ``nll`` the mean negative log-likelihood; the ending ``_after`` means after division.
     """
 
     temperature: float
@@ -51,14 +52,14 @@ class Calibration:
     nll: float
     nll_after: float
     reliability: Array
-    """(BINS, 3): pixels, their mean confidence, and their accuracy; NaN for an empty bin."""
+    """Number of pixels, mean confidence and accuracy of each bin; the means of an empty bin are NaN.  (BINS, 3)"""
     reliability_after: Array
 
     @classmethod
     def from_counts(cls, nll: Array, bins: Array) -> "Calibration":
-        """Fit on the first half of the counts, and measure on the second.  (2, T), (2, T, BINS, 3)
+        """Fit the temperature on the first half of the counts and measure on the second.  (2, T), (2, T, BINS, 3)
 
-        Where one half is empty, the other serves for both.
+        If one half has no pixels, the other half is used for both.
         """
         pixels = bins[..., 0].sum(axis=(1, 2))
         fit, seen = (0, 1) if pixels.all() else (int(pixels[0] == 0), int(pixels[0] == 0))
@@ -75,7 +76,7 @@ class Calibration:
         )
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the figures without the curves."""
+        """Return the temperature and the errors, without the reliability curves."""
         return {
             "ece": self.ece,
             "nll": self.nll,
@@ -86,11 +87,14 @@ class Calibration:
 
 
 def expected_error(bins: Array) -> float:
-    """Return the difference between confidence and accuracy of a bin, averaged over pixels.  (BINS, 3) -> 0-1"""
+    """Return the mean over all pixels of the absolute difference between the confidence and accuracy of their bin.
+
+    It is between 0 and 1.  ``bins`` contains sums as from ``count``.  (BINS, 3)
+    """
     return float(np.abs(bins[:, 1] - bins[:, 2]).sum() / max(bins[:, 0].sum(), 1.0))
 
 
 def reliability(bins: Array) -> Array:
-    """Return pixels, mean confidence and accuracy of each bin, from its sums.  (BINS, 3) -> (BINS, 3)"""
+    """Turn the sums of each bin into its number of pixels, mean confidence and accuracy.  (BINS, 3) -> (BINS, 3)"""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.column_stack([bins[:, 0], bins[:, 1:] / bins[:, :1]])

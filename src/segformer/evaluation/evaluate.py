@@ -1,4 +1,4 @@
-"""Evaluation of a model on a split of a data set, with every label at its original size."""
+"""Evaluation of a model on a split of a data set; predictions are compared with labels at their original size."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,15 +34,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model on a split, or on its first ``limit`` images.
 
-    ``config`` replaces the model's own test protocol; ``progress`` counts images.  ``keep`` is a folder from which an
-    interrupted evaluation is resumed.  Raises a UserError if the model has other classes than the data set, or if the
-    folder holds another unfinished evaluation.
+    ``config`` replaces the model's own test protocol.  ``progress`` is called after each image.  ``keep`` is a folder
+    for intermediate results, from which an interrupted evaluation is resumed.  Raises a UserError if the classes of
+    the model and the data set differ, or if the folder belongs to a different evaluation that is unfinished.
     """
     predictor = Predictor(model, config=config)
     samples = samples_of(model, source, split, limit)
     names = [sample.name for sample in samples]
     groups = group_names(names, source.sequence)
-    # The identity reads all weights and lists all files, so it is made only where it is needed.
+    # To compute the identity, all weights are read and all files listed; do so only if it is needed.
     identity = identity_of(model, source, split, len(samples), predictor.config) if keep else {}
     store = Store(keep, identity, work="evaluation")
     tally = Tally.empty(len(samples), len(source.classes))
@@ -74,10 +74,10 @@ def score(
     progress: OnProgress | None = None,
     part: tuple[int, int] = (0, 1),
 ) -> Scores:
-    """Return the scores alone, faster than ``evaluate``; training validates with it.
+    """Return only the scores of a model on a split; faster than ``evaluate``, and used by training for validation.
 
-    ``part`` is (rank, number of processes) of a torch.distributed group, whose processes share the images; each returns
-    the scores of the whole split.  The other arguments and the errors are those of ``evaluate``.
+    ``part`` is (rank, number of processes) of a torch.distributed group.  Its processes share the images, and each of
+    them returns the scores of the whole split.  For the other arguments and the errors see ``evaluate``.
     """
     predictor = Predictor(model, config=config)
     samples = samples_of(model, source, split, limit)
@@ -95,7 +95,7 @@ def score(
 
 
 def identity_of(model: Network, source: DataSource, split: str, num_images: int, config: EvalConfig) -> dict[str, Any]:
-    """Return everything that the counts of an evaluation depend on."""
+    """Return everything that the counts depend on; an evaluation is resumed only if none of it has changed."""
     return {
         "weights": model.fingerprint(),
         "model": to_json(model.card.model),
@@ -108,9 +108,10 @@ def identity_of(model: Network, source: DataSource, split: str, num_images: int,
 
 
 def with_protocol(config: EvalConfig, protocol: str, short_side: int) -> EvalConfig:
-    """Return a test protocol of a kind: whole, slide, or multiscale (with flip).
+    """Return the test protocol that is named whole, slide or multiscale (which also mirrors the images).
 
-    Windows and scales are taken from ``config`` where it has them; otherwise windows are squares of ``short_side``.
+    Windows and scales of ``config`` are used if it has them.  Otherwise a window is a square with sides of
+    ``short_side`` pixels, and the scales are those of the paper.
     """
     check_choice("protocol", protocol, ("whole", "slide", "multiscale"))
     if protocol == "whole":

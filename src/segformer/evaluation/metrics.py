@@ -12,20 +12,20 @@ from segformer.arrays import Array
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of a confusion matrix (K, K) of pixel counts, whose rows are labels and whose columns are predictions."""
+    """Scores computed from a confusion matrix (K, K) of pixel counts: rows are labels, columns are predictions."""
 
     confusion: Array
     classes: tuple[str, ...]
 
     @cached_property
     def iou(self) -> Array:
-        """Intersection over union of each class, summed over the whole set; NaN for a class that does not occur."""
+        """Intersection over union of each class over the whole data set, (K,); NaN for a class that does not occur."""
         union = self.confusion.sum(0) + self.confusion.sum(1) - np.diag(self.confusion)
         return _divide(np.diag(self.confusion), union)
 
     @cached_property
     def accuracy(self) -> Array:
-        """Share of each class's pixels that are predicted right; NaN for a class without labeled pixels."""
+        """Share of each class's pixels that are predicted correctly, (K,); NaN for a class without labeled pixels."""
         return _divide(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
@@ -35,25 +35,25 @@ class Scores:
 
     @property
     def macc(self) -> float:
-        """Mean accuracy over the classes that occur in the labels."""
+        """Mean of the class accuracies, over the classes that occur in the labels."""
         return _mean(self.accuracy)
 
     @property
     def aacc(self) -> float:
-        """Share of all labeled pixels that are right."""
+        """Share of all labeled pixels that are predicted correctly."""
         return float(_divide(np.trace(self.confusion), self.confusion.sum()))
 
     @cached_property
     def frequency(self) -> Array:
-        """Share of each class among the labeled pixels."""
+        """Share of the labeled pixels that belongs to each class, (K,)."""
         return _divide(self.confusion.sum(1), self.confusion.sum())
 
     def summary(self) -> dict[str, float]:
-        """Return mIoU, mAcc, aAcc."""
+        """Return mIoU, mAcc and aAcc by name."""
         return {"mIoU": self.miou, "mAcc": self.macc, "aAcc": self.aacc}
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return all scores and the confusion matrix; the scores of a class that does not occur are None."""
+        """Return all scores and the confusion matrix as a JSON object; a score that is NaN becomes None."""
         per_class = {
             name: {"iou": or_none(iou), "accuracy": or_none(accuracy), "share_of_pixels": or_none(share)}
             for name, iou, accuracy, share in zip(self.classes, self.iou, self.accuracy, self.frequency, strict=True)
@@ -72,5 +72,5 @@ def _mean(values: Array) -> float:
 
 
 def or_none(value: float) -> float | None:
-    """Return a figure for JSON, which has no NaN."""
+    """Return the value, or None if it is NaN, which JSON cannot represent."""
     return None if np.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""Pages about an evaluation, and about the comparison of two models."""
+"""HTML reports about the evaluation of a model and about the comparison of two models."""
 
 import math
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from segformer.report.predictions import draw_samples, gallery
 PAGE = "report.html"
 COMPARISON = "comparison.html"
 NUM_WORST = 6
-SIGNIFICANT = 0.05  # a change is significant if its p is below this
-FEWEST_PIXELS = 20  # a bin of the reliability diagram with fewer is not drawn
+SIGNIFICANT = 0.05  # a change is significant if its p-value is below this
+FEWEST_PIXELS = 20  # a bin of the reliability diagram with fewer pixels is not drawn
 FEWEST_SHARE = 1e-4  # a bin with a smaller share of all pixels is not drawn
 
 
 def write_evaluation_page(
     folder: Path, title: str, predictor: Predictor, source: DataSource, split: str, evaluation: Evaluation
 ) -> Path:
-    """Write report.html, with pictures of the worst images, which are segmented once more; return its path."""
+    """Write report.html and return its path.  It shows the worst images, which are segmented again for this."""
     samples = source.samples(split)
     card = predictor.model.card
     rows = draw_samples(predictor, source, [samples[k] for k in evaluation.worst(NUM_WORST)])
@@ -46,7 +46,7 @@ def write_evaluation_page(
 
 
 def key_figures(evaluation: Evaluation) -> dict[str, str]:
-    """Return the figures at the top of the page."""
+    """Return the most important scores, which are shown at the top of the page, by heading."""
     low, high = evaluation.interval
     means = {name: f"{value:.3f}" for name, value in evaluation.scores.summary().items()}
     return {
@@ -58,27 +58,27 @@ def key_figures(evaluation: Evaluation) -> dict[str, str]:
 
 
 def explained(evaluation: Evaluation) -> str:
-    """Explain the interval and the boundary IoU in words."""
+    """Return a text that explains the interval and the boundary IoU."""
     return (
-        f"The interval is a bootstrap over {evaluation.unit}. Boundary IoU counts only pixels whose distance from a "
-        f"border is at most 2 % of the image's diagonal."
+        f"The interval comes from a bootstrap over {evaluation.unit}. Boundary IoU counts only pixels whose distance "
+        f"from a border is at most 2 % of the image's diagonal."
     )
 
 
 def class_figures(evaluation: Evaluation, card: ModelCard) -> str:
-    """Return a table of the figures of each class."""
+    """Return an HTML table with the scores of each class."""
     scores = evaluation.scores
     columns = {
         "IoU": scores.iou.tolist(),
         "boundary IoU": evaluation.boundary_iou.tolist(),
         "accuracy": scores.accuracy.tolist(),
-        "pixels": scores.frequency.tolist(),
+        "share of pixels": scores.frequency.tolist(),
     }
     return report.class_table(card.classes, card.palette, columns)
 
 
 def calibration_figures(calibration: Calibration) -> list[str]:
-    """Return the reliability diagram, and a text about the effect of a temperature."""
+    """Return the reliability diagram and a text about the effect of a temperature, as HTML."""
     curves = {
         "measured": reliable_bins(calibration.reliability),
         f"with temperature {calibration.temperature:.2f}": reliable_bins(calibration.reliability_after),
@@ -90,19 +90,19 @@ def calibration_figures(calibration: Calibration) -> list[str]:
             f"Expected calibration error: {calibration.ece:.4f}, and {calibration.ece_after:.4f} when the logits are "
             f"divided by the temperature {calibration.temperature:.2f}. Negative log-likelihood: "
             f"{calibration.nll:.4f}, and {calibration.nll_after:.4f} with the temperature. The temperature was fitted "
-            f"on half of the images; all figures are those of the other half, on a sample of the labeled pixels."
+            f"on half of the images; all errors are measured on a sample of the labeled pixels of the other half."
         ),
     ]
 
 
 def reliable_bins(reliability: Array) -> list[tuple[float, float]]:
-    """Return (confidence, accuracy) of the bins with enough pixels to be drawn."""
+    """Return (mean confidence, accuracy) of each bin that has enough pixels to be drawn.  (BINS, 3)"""
     enough = reliability[:, 0] >= max(FEWEST_PIXELS, FEWEST_SHARE * reliability[:, 0].sum())
     return [(float(x), float(y)) for _, x, y in reliability[enough]]
 
 
 def image_figures(evaluation: Evaluation, rows: Sequence[PictureRow], card: ModelCard) -> list[str]:
-    """Return the mIoU of all images as a curve, and the worst images as pictures."""
+    """Return a curve of the mIoU of all images, and pictures of the worst images, as HTML."""
     ordered = np.sort(evaluation.image_miou[~np.isnan(evaluation.image_miou)])
     curve = [(float(rank), float(miou)) for rank, miou in enumerate(ordered, start=1)]
     intro = f"The {len(rows)} images with the lowest mIoU, worst first. Errors are red; ignored pixels are black."
@@ -113,7 +113,7 @@ def image_figures(evaluation: Evaluation, rows: Sequence[PictureRow], card: Mode
 
 
 def write_comparison_page(folder: Path, names: Sequence[str], evaluation: Evaluation, comparison: Comparison) -> Path:
-    """Write comparison.html: the classes of two models side by side, and which differences are significant."""
+    """Write comparison.html and return its path.  It shows which differences between two models are significant."""
     columns = (comparison.first, comparison.second, comparison.difference, comparison.low, comparison.high)
     rows = [
         [name, *values, p, verdict(values[2], p)]
@@ -126,11 +126,12 @@ def write_comparison_page(folder: Path, names: Sequence[str], evaluation: Evalua
         f"{names[0]} and {names[1]} on the same {len(evaluation.names)} images",
         report.section(
             "Classes",
-            report.table(["class", "IoU, first", "second", "change", "low", "high", "p", "verdict"], rows),
+            report.table(["class", "IoU, first", "IoU, second", "change", "low", "high", "p", "verdict"], rows),
             report.paragraph(
-                f"Low and high are the 95 % bootstrap interval of the change, over {evaluation.unit}. p is the "
-                f"probability of a change at least as large if the two models were equally good (permutation test); "
-                f"the values of the classes are corrected after Holm."
+                f"The change is the second IoU minus the first. Low and high are the limits of its 95 % bootstrap "
+                f"interval over {evaluation.unit}. p is the probability of a change at least as large if the two "
+                f"models were equally good (permutation test). The p-values of the classes are corrected by Holm's "
+                f"method, because many classes are tested."
             ),
         ),
     )
@@ -139,7 +140,7 @@ def write_comparison_page(folder: Path, names: Sequence[str], evaluation: Evalua
 
 
 def verdict(change: float, p: float) -> str:
-    """Say in one word or two whether a change is significant."""
+    """Return a few words that say whether a change is significant: better, worse, no significant change, unknown."""
     if math.isnan(change) or math.isnan(p):
         return "unknown"
     if p >= SIGNIFICANT:

@@ -1,4 +1,4 @@
-"""The result of an evaluation."""
+"""The result of an evaluation: pixel counts, and the scores computed from them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from segformer.evaluation.metrics import Scores, or_none
 from segformer.evaluation.statistics import LEVEL, Comparison, compare, interval, iou_of, mean_of
 from segformer.evaluation.tally import Tally
 
-FEWEST_SEQUENCES = 5  # an interval over fewer sequences would mean nothing
+FEWEST_SEQUENCES = 5  # a bootstrap over fewer sequences would give a meaningless interval
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The counts of each image, and the figures made from them.
+    """Result of an evaluation: pixel counts of each image, and the scores computed from them.
 
     evaluation = segformer.evaluate(model, data)
     evaluation.scores.miou, evaluation.interval, evaluation.calibration.ece
@@ -28,13 +28,13 @@ class Evaluation:
     tally: Tally
     classes: tuple[str, ...]
     names: Sequence[str]
-    """Names of the images."""
+    """Name of each image."""
     groups: Sequence[str]
-    """Sequence that each image belongs to; its own name where there are no sequences."""
+    """Name of the video sequence of each image; if it belongs to none, the name of the image."""
 
     @cached_property
     def scores(self) -> Scores:
-        """IoU, accuracy and their means over the whole split."""
+        """IoU and accuracy of each class over the whole split, and their means."""
         return Scores(self.tally.confusion, self.classes)
 
     @property
@@ -44,7 +44,7 @@ class Evaluation:
 
     @cached_property
     def boundary_iou(self) -> Array:
-        """IoU of each class near borders, (K,); NaN for a class that does not occur there."""
+        """IoU of each class over pixels near borders, (K,); NaN for a class that does not occur there."""
         return iou_of(self.tally.borders.sum(axis=0))
 
     @property
@@ -54,27 +54,27 @@ class Evaluation:
 
     @cached_property
     def image_miou(self) -> Array:
-        """Mean IoU of each image over the classes in its label or prediction, (N,); NaN if nothing is labeled."""
+        """Mean IoU of each image, (N,), over the classes in its label or prediction; NaN if no pixel is labeled."""
         return mean_of(iou_of(self.tally.images))
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the mIoU over images, or over sequences of them; NaN for fewer than two."""
+        """Lower and upper limit of the 95 % bootstrap interval of the mIoU; NaN for fewer than two images."""
         return interval(self.tally.images, self.drawn)
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Calibration on a sample of the labeled pixels."""
+        """Calibration of the predicted probabilities, on a sample of the labeled pixels."""
         return Calibration.from_counts(self.tally.nll, self.tally.bins)
 
     @cached_property
     def drawn(self) -> Sequence[str]:
-        """What the bootstrap draws each image with: its sequence, or the image alone if there are under 5 sequences."""
+        """Group of each image for the bootstrap: its sequence, or the image alone with fewer than 5 sequences."""
         return self.groups if len(set(self.groups)) >= FEWEST_SEQUENCES else self.names
 
     @property
     def unit(self) -> str:
-        """The number of images or sequences that the bootstrap draws from, in words."""
+        """Text that says how many images or sequences the bootstrap draws from, such as "500 images"."""
         sequences = len(set(self.groups))
         images = len(self.names)
         if sequences == images:
@@ -85,17 +85,19 @@ class Evaluation:
 
     def worst(self, count: int) -> list[int]:
         """Return the indices of the images with the lowest mIoU, worst first."""
-        order = np.argsort(self.image_miou, kind="stable")  # NaN last
+        order = np.argsort(self.image_miou, kind="stable")  # argsort puts NaN last
         return [int(k) for k in order[:count] if not np.isnan(self.image_miou[k])]
 
     def compare(self, other: "Evaluation") -> Comparison:
-        """Compare another model with this one; raises a UserError unless both saw the same images and classes."""
+        """Compare the model of ``other`` with this one; raises a UserError if the images or classes differ."""
         if list(self.names) != list(other.names) or self.classes != other.classes:
-            raise UserError("two models can be compared only on the same images and classes; evaluate both on them")
+            raise UserError(
+                "two models can be compared only on the same images and classes; evaluate both on one data set"
+            )
         return compare(self.tally.images, other.tally.images, self.drawn)
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return all figures, and the mIoU of each image; a figure that is not defined is None."""
+        """Return all scores and the mIoU of each image as a JSON object; a score that is NaN becomes None."""
         values = {**self.scores.to_json()}
         for name, iou in zip(self.classes, self.boundary_iou, strict=True):
             values["classes"][name]["boundary_iou"] = or_none(iou)

@@ -1,4 +1,4 @@
-"""How certain a figure is: bootstrap intervals, and the comparison of two models on the same images."""
+"""Uncertainty of scores: bootstrap intervals, and a significance test for two models on the same images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import numpy as np
 
 from segformer.arrays import Array
 
-SAMPLES = 2000  # number of bootstrap samples, and of permutations
+SAMPLES = 2000  # number of bootstrap samples and number of permutations
 LEVEL = 0.95  # confidence level of all intervals
 
 
 def iou_of(counts: Array) -> Array:
-    """Return the IoU of each class from pixel counts of intersection, label and prediction.  (..., 3, K) -> (..., K)
+    """Compute the IoU of each class from its pixels in intersection, label and prediction.  (..., 3, K) -> (..., K)
 
     It is NaN for a class that occurs neither in the label nor in the prediction.
     """
@@ -22,14 +22,14 @@ def iou_of(counts: Array) -> Array:
 
 
 def mean_of(values: Array) -> Array:
-    """Return the mean over the last axis, without NaNs; NaN where all values are NaN."""
+    """Return the mean over the last axis, ignoring NaN; it is NaN if all values are NaN."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1))
 
 
 def by_group(counts: Array, groups: Sequence[str]) -> Array:
-    """Sum counts (N, 3, K) over the images of each group; ``groups`` (N names) assigns them.  -> (G, 3, K)"""
+    """Sum counts over the images of each group; ``groups`` names the group of each image.  (N, 3, K) -> (G, 3, K)"""
     indices = {name: index for index, name in enumerate(dict.fromkeys(groups))}
     total = np.zeros((len(indices), *counts.shape[1:]))
     np.add.at(total, [indices[name] for name in groups], counts)
@@ -37,9 +37,9 @@ def by_group(counts: Array, groups: Sequence[str]) -> Array:
 
 
 def interval(counts: Array, groups: Sequence[str], seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mIoU; groups of images are drawn with replacement.
+    """Return the lower and upper limit of the 95 % bootstrap interval of the mIoU; NaN for fewer than two groups.
 
-    ``counts`` (N, 3, K) has one entry for each image, and ``groups`` its group.  NaN for fewer than two groups.
+    Whole groups of images are drawn with replacement; ``groups`` names the group of each image.  (N, 3, K)
     """
     summed = by_group(counts, groups)
     if len(summed) < 2:
@@ -49,11 +49,11 @@ def interval(counts: Array, groups: Sequence[str], seed: int = 0) -> tuple[float
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """IoU of two models on the same images, (K + 1,): one value for each class, and their mean last.
+    """Comparison of the IoU of two models on the same images.  Each array has one value per class and the mean last.
 
-    ``low`` and ``high`` are the 95 % bootstrap interval of the difference.  ``p`` comes from a permutation test: it is
-    the probability of a difference at least as large if the two models were equally good.  The values of the classes
-    are corrected after Holm.
+    ``first`` and ``second`` are the IoU of the models.  ``low`` and ``high`` are the limits of the 95 % bootstrap
+    interval of their difference.  ``p`` is the probability of a difference at least as large if the two models were
+    equally good, from a permutation test.  The p-values of the classes are corrected by Holm's method.  (K + 1,)
     """
 
     first: Array
@@ -64,12 +64,12 @@ class Comparison:
 
     @property
     def difference(self) -> Array:
-        """IoU of the second model minus IoU of the first, (K + 1,)."""
+        """IoU of the second model minus IoU of the first model, (K + 1,)."""
         return self.second - self.first
 
 
 def compare(first: Array, second: Array, groups: Sequence[str], seed: int = 0) -> Comparison:
-    """Compare two models by their counts (N, 3, K) on the same images; p is NaN for fewer than two groups."""
+    """Compare two models by their counts on the same images; p is NaN for fewer than two groups.  (N, 3, K) each"""
     a = by_group(first, groups)
     b = by_group(second, groups)
     one = _with_mean(iou_of(a.sum(axis=0)))
@@ -89,7 +89,7 @@ def compare(first: Array, second: Array, groups: Sequence[str], seed: int = 0) -
 
 
 def holm(p: Array) -> Array:
-    """Correct the p-values of several tests after Holm; NaN, for a test that was not made, stays NaN.
+    """Correct the p-values of several tests by Holm's method; NaN means that there was no test, and stays NaN.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
     [0.03, 0.06, 0.06]
@@ -104,7 +104,7 @@ def holm(p: Array) -> Array:
 
 
 def _resampled(summed: Array, seed: int) -> Array:
-    """Return the summed counts of bootstrap samples of the groups.  (G, 3, K) -> (SAMPLES, 3, K)"""
+    """Draw bootstrap samples of the groups and return the summed counts of each.  (G, 3, K) -> (SAMPLES, 3, K)"""
     count = len(summed)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=SAMPLES)
     return np.tensordot(drawn.astype(np.float64), summed, axes=1)

@@ -1,4 +1,4 @@
-"""Files for the test servers of Cityscapes and ADE20K."""
+"""Masks in the format that the test servers of Cityscapes and ADE20K expect."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ from segformer.validation import check_choice
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """What a test server expects."""
+    """Format of the masks that a test server expects."""
 
     ids: Sequence[int]
-    """Id in the PNGs of each class of the data set."""
+    """For each class of the data set, the value of its pixels in the PNG files."""
     image_ending: str
-    """End of the names of the test images."""
+    """Ending of the file names of the test images."""
 
 
 SERVERS = {
     "cityscapes": Server(ids=cityscapes.CLASS_IDS, image_ending=cityscapes.IMAGE_ENDING),
     "ade20k": Server(ids=range(1, 151), image_ending=".jpg"),
 }
-"""The test servers by the name of their data set, which is also what ``--to`` takes."""
+"""The test servers, by the name of their data set; ``--to`` takes these names."""
 
 
 def write_submission(
@@ -45,10 +45,11 @@ def write_submission(
     config: EvalConfig | None = None,
     progress: OnProgress | None = None,
 ) -> int:
-    """Segment every image below a folder, and write a PNG of the server's ids for each into the folder ``out``.
+    """Segment every image below a folder and write its mask as a PNG file into the folder ``out``.
 
-    Masks that exist already are kept, so an interrupted submission is resumed.  Returns the number of images.  Raises a
-    UserError if the model has other classes than the data set, or if there are no images or two of the same name.
+    The masks contain the class ids of the test server that ``to`` names.  An existing mask is not computed again, so
+    an interrupted submission can be resumed.  Returns the number of images.  Raises a UserError if the model's classes
+    are not those of the data set, if there are no images, or if two images have the same name.
     """
     check_choice("--to", to, SERVERS)
     server = SERVERS[to]
@@ -66,20 +67,23 @@ def write_submission(
 
 
 def check_server_classes(model: Network, to: str) -> None:
-    """Raise a UserError if the model has other classes than the server's data set."""
+    """Raise a UserError unless the model has exactly the classes of the data set ``to``, in the same order."""
     ours, theirs = model.card.classes, SOURCES[to].classes
     assert theirs is not None
     if ours != theirs:
         raise UserError(
-            f"a submission to {to} needs a model of its {len(theirs)} classes in their order ({', '.join(theirs[:3])}, "
-            f"...), got {len(ours)} ({', '.join(ours[:3])}, ...); train on {to}"
+            f"a submission to {to} needs a model of its {len(theirs)} classes in this order: {', '.join(theirs[:3])}, "
+            f"...; got {len(ours)} classes: {', '.join(ours[:3])}, ...; train a model on {to}"
         )
 
 
 def plan_masks(images: Path, out: Path, server: Server) -> dict[Path, Path]:
-    """Return the path of the mask for each test image below a folder."""
+    """Return the path of the mask to write for each test image below a folder.
+
+    Raises a UserError if there are no images, or if two of them would have the same mask.
+    """
     if not images.is_dir():
-        raise UserError(f"{images}: expected a folder of images, found none")
+        raise UserError(f"{images}: expected a folder of images, found no folder")
     found = [path for path in list_images(images) if path.name.endswith(server.image_ending)]
     if not found:
         raise UserError(
@@ -89,5 +93,5 @@ def plan_masks(images: Path, out: Path, server: Server) -> dict[Path, Path]:
     if len(set(targets.values())) < len(targets):
         names = [target.name for target in targets.values()]
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{images}: two images would become {twice}; give the images of one split")
+        raise UserError(f"{images}: two images would have the mask {twice}; give the folder of a single split")
     return targets

@@ -1,4 +1,4 @@
-"""Counts of an evaluation: sums over images, independent of their order, of processes and of interruptions."""
+"""Pixel counts of an evaluation.  They depend neither on the order of the images nor on processes or interruptions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,34 +15,34 @@ from segformer.errors import UserError
 from segformer.evaluation import calibration
 from segformer.evaluation.boundary import boundary
 
-SAMPLED = 1 << 16  # pixels of a split that are drawn for the calibration
-FEWEST, MOST = 64, 4096  # pixels of an image that are drawn for the calibration
+SAMPLED = 1 << 16  # number of pixels per split that are drawn for the calibration, approximately
+FEWEST, MOST = 64, 4096  # limits of the number of pixels per image that are drawn for the calibration
 
 
 @dataclass(eq=False)
 class Tally:
-    """Counts over N images of K classes; the counts of different images may be added.
+    """Pixel counts of N images with K classes; tallies of different images can be added.
 
-    The middle axis of ``images`` and ``borders`` holds intersection, label and prediction.  Calibration is counted
-    separately for images with even and with odd indices.
+    The middle axis of ``images`` and ``borders`` is intersection, label, prediction.  The first axis of ``nll`` and
+    ``bins`` separates images with even indices from images with odd indices; T is the number of temperatures.
     """
 
     confusion: Array
-    """(K, K) pixels: rows are labels, columns are predictions."""
+    """Number of pixels of each label (row) and prediction (column).  (K, K)"""
     images: Array
-    """(N, 3, K) pixels of each image."""
+    """Number of pixels of each image and class.  (N, 3, K)"""
     borders: Array
-    """(N, 3, K) pixels of each image near the border of a class."""
+    """Number of pixels near a class border, of each image and class.  (N, 3, K)"""
     nll: Array
-    """(2, T) summed negative log-likelihood at each temperature."""
+    """Summed negative log-likelihood at each temperature.  (2, T)"""
     bins: Array
-    """(2, T, BINS, 3) pixels, summed confidence, right pixels."""
+    """Number of pixels, summed confidence and number of correct pixels of each bin.  (2, T, BINS, 3)"""
     done: Array
-    """(N,) 1 for each image that is counted."""
+    """1 for each image that has been counted, otherwise 0.  (N,)"""
 
     @classmethod
     def empty(cls, num_images: int, num_classes: int) -> "Tally":
-        """Return an empty tally."""
+        """Return a tally in which no image has been counted."""
         temperatures = len(calibration.TEMPERATURES)
         return cls(
             confusion=np.zeros((num_classes, num_classes), dtype=np.int64),
@@ -55,16 +55,19 @@ class Tally:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], path: Path, like: "Tally") -> "Tally":
-        """Undo ``to_arrays``; raises a UserError that names ``path`` unless all arrays have the shapes of ``like``."""
+        """Build a tally from what ``to_arrays`` returned and a file stored.
+
+        Raises a UserError that names the file ``path`` unless all arrays have the shapes of those in ``like``.
+        """
         for name, expected in like.to_arrays().items():
             if name not in arrays or arrays[name].shape != expected.shape:
-                raise UserError(f"{path}: damaged, expected the counts of an evaluation; remove its folder")
+                raise UserError(f"{path}: damaged, expected the counts of an evaluation; delete its folder")
         return cls(**{name: arrays[name] for name in like.to_arrays()})
 
     def add(self, index: int, prediction: Tensor, label: Tensor, sampled: tuple[Tensor, Tensor] | None = None) -> None:
-        """Count one image: class indices (H, W) against labels (H, W) uint8.
+        """Count the pixels of image number ``index``: its prediction (H, W) and its label (H, W) uint8.
 
-        ``sampled`` holds logits (n, K) and labels (n,) of some pixels, for the calibration.
+        ``sampled`` is the pair (logits, labels) of some of its pixels, for the calibration.  (n, K), (n,)
         """
         num_classes = len(self.confusion)
         counts = count_pixels(prediction, label, num_classes).cpu().numpy()
@@ -80,30 +83,33 @@ class Tally:
             nll[half] += loss
             bins[half] += binned
         done[index] = 1
-        # One update of all sums: an interruption finds all of them with this image, or none.
+        # All sums are updated at once, so that an interruption leaves either all of them with this image or none.
         vars(self).update(confusion=self.confusion + counts, nll=nll, bins=bins, done=done)
 
     def sum_over_processes(self, device: torch.device) -> None:
-        """Add up the counts of all processes of a torch.distributed group, each of different images."""
+        """Replace the counts by their sum over all processes of a torch.distributed group.
+
+        The processes must have counted different images.
+        """
         for field in fields(self):
             total = torch.from_numpy(getattr(self, field.name)).to(device)
             torch.distributed.all_reduce(total)
             setattr(self, field.name, total.cpu().numpy())
 
     def to_arrays(self) -> dict[str, Array]:
-        """Return its arrays by name."""
+        """Return all arrays of counts by name, to be stored."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def count_pixels(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Count pixels by label (rows) and prediction (columns), without ignored ones.  2 x (H, W) -> (K, K)"""
-    pairs = torch.add(prediction, label, alpha=num_classes)  # pairs of ignored pixels lie beyond all others
+    """Count the pixels of each prediction (column) and label (row), except ignored ones.  2 x (H, W) -> (K, K)"""
+    pairs = torch.add(prediction, label, alpha=num_classes)  # ignored pixels get the largest numbers, which are cut off
     counts = torch.bincount(pairs.flatten(), minlength=num_classes**2)
     return counts[: num_classes**2].view(num_classes, num_classes)
 
 
 def count_borders(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Count pixels near borders: in both maps, in the label, in the prediction.  2 x (H, W) uint8 -> (3, K)"""
+    """Count the pixels of each class near borders: in intersection, label, prediction.  2 x (H, W) uint8 -> (3, K)"""
     of_label = boundary(label)
     of_prediction = boundary(prediction)
     both = of_label & of_prediction & (label == prediction)
@@ -113,16 +119,19 @@ def count_borders(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor
 
 
 def sampled_pixels(label: Tensor, num_images: int, generator: torch.Generator) -> Tensor:
-    """Draw labeled pixels for the calibration, about 65,000 over all images.  -> (n,), numbered row by row"""
+    """Draw labeled pixels of an image for the calibration, so that a split has about 65,000 in total.
+
+    Returns their indices in the flattened image.  (H, W) -> (n,)
+    """
     labeled = (label.flatten() != IGNORE_INDEX).nonzero()[:, 0]
     count = min(max(SAMPLED // num_images, FEWEST), MOST)
     return labeled[torch.randint(len(labeled), (count,), generator=generator)] if len(labeled) else labeled
 
 
 def group_names(names: Sequence[str], pattern: str) -> list[str]:
-    """Return the name of each image's sequence: the part of the image's name that ``pattern`` matches at its start.
+    """Return the name of each image's sequence: the start of the image's name that ``pattern`` matches.
 
-    An image whose name does not match is a sequence of its own.  Raises a UserError if ``pattern`` is not a regular
+    An image whose name does not match gets its own name.  Raises a UserError if ``pattern`` is not a regular
     expression.
     """
     try:

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates (the paper's "Flops") of a model, counted from shapes alone."""
+"""Number of parameters and multiply-accumulates (the paper's "Flops") of a model, computed from shapes alone."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -22,21 +22,21 @@ WHOLE = "Global"  # torch's name for the sum over all modules
 
 @dataclass(frozen=True, kw_only=True)
 class StageComplexity:
-    """Counts of one stage of the encoder."""
+    """Parameters and multiply-accumulates of one stage of the encoder."""
 
     parameters: int
     macs: int
-    """Multiply-accumulates for one image."""
+    """Multiply-accumulates of the whole stage for one image."""
     attention_macs: int
-    """Part of ``macs`` in self-attention; for MiT its reduction, projections and two products (Eq. 1 and 2)."""
+    """Part of ``macs`` spent in self-attention; in MiT: reduction, projections and two products (Eq. 1 and 2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Complexity:
-    """Parameters of a model, and multiply-accumulates for one image up to the logits.
+    """Parameters of a model, and multiply-accumulates (MACs) for one image up to the logits.
 
-    Counted as in the paper's tables: matrix products, convolutions and attention's two products, without norms,
-    activations and bilinear upsampling.
+    As in the paper's tables, matrix products, convolutions and the two products of attention are counted; norms,
+    activations and bilinear upsampling are not.
     """
 
     stages: tuple[StageComplexity, ...]
@@ -44,47 +44,48 @@ class Complexity:
     encoder_macs: int
     decoder_parameters: int
     decoder_macs_literal: int
-    """With the decoder as its paper prints it; for All-MLP, Equation 4 with its C x 4C fusion."""
+    """MACs of the decoder as its paper prints it; for All-MLP: Equation 4, with its fusion from 4C to C channels."""
     decoder_macs: int
-    """With the decoder as computed at inference; for All-MLP, with the projections merged into the fusion."""
+    """MACs of the decoder as computed at inference; for All-MLP: with the projections merged into the fusion layer."""
 
     @property
     def parameters(self) -> int:
-        """Parameters of encoder and decoder; they do not depend on how the decoder is computed."""
+        """Parameters of encoder and decoder together; they are the same for both ways of computing the decoder."""
         return self.encoder_parameters + self.decoder_parameters
 
     @property
     def macs_literal(self) -> int:
-        """Multiply-accumulates as the paper counts them, comparable with its "Flops"."""
+        """MACs of the whole model as the paper counts them; comparable with its "Flops"."""
         return self.encoder_macs + self.decoder_macs_literal
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates as computed here."""
+        """MACs of the whole model as computed at inference by this package."""
         return self.encoder_macs + self.decoder_macs
 
     @property
     def share_removed(self) -> float:
-        """Share of ``macs_literal`` that is never computed here, 0 to 1."""
+        """Share of ``macs_literal`` that this package does not compute at inference, from 0 to 1."""
         return 1.0 - self.macs / self.macs_literal
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderComplexity:
-    """Counts of an encoder, and the shapes of its maps."""
+    """Parameters and multiply-accumulates of an encoder, and its feature maps."""
 
     stages: tuple[StageComplexity, ...]
     parameters: int
     macs: int
     maps: tuple[Tensor, ...]
-    """Maps without contents, on the ``meta`` device."""
+    """Feature maps without contents, on the ``meta`` device: only their shapes matter."""
 
 
 @cache
 def count_model(config: ModelConfig, num_classes: int, size: Size) -> Complexity:
-    """Count a model for one image of ``size`` (height, width), in tenths of a second and a few MB.
+    """Count the parameters of a model, and its multiply-accumulates for one image of ``size`` (height, width).
 
-    Tensors are on the ``meta`` device: they have shapes but no contents.  Raises a UserError if the size is too small.
+    This takes tenths of a second and a few MB, because tensors are on the ``meta`` device: they have shapes but no
+    contents.  Raises a UserError if the size is too small for the encoder.
 
     >>> from segformer.models.build import model_config
     >>> b0 = count_model(model_config("mit_b0"), 150, (512, 512))
@@ -106,12 +107,14 @@ def count_model(config: ModelConfig, num_classes: int, size: Size) -> Complexity
 
 @cache
 def count_encoder(config: ModelConfig, size: Size) -> EncoderComplexity:
-    """Count the encoder, which is the same for any number of classes."""
+    """Count parameters and multiply-accumulates of the encoder alone; the number of classes does not matter."""
     with torch.device("meta"):
         encoder = build_model(config, num_classes=2).eval().encoder
         images = torch.empty(1, config.in_channels, *size)
     if min(size) < encoder.min_size:
-        raise UserError(f"size must be at least {encoder.min_size} pixels high and wide, got {size[0]} x {size[1]}")
+        raise UserError(
+            f"size must be at least {encoder.min_size} pixels high and wide, got {size[0]} x {size[1]} (height x width)"
+        )
     maps, macs = count_macs(encoder, images)
     root = type(encoder).__name__
     attention = encoder.named_attention()
@@ -127,10 +130,10 @@ def count_encoder(config: ModelConfig, size: Size) -> EncoderComplexity:
 
 
 def count_macs(function: Callable[[Any], T], inputs: Any) -> tuple[T, Counter[str]]:
-    """Return what a function returns, and the multiply-accumulates of each module in it, with WHOLE for all of them.
+    """Call ``function(inputs)``; return its result and the multiply-accumulates by module name.
 
-    Attention is split into its two matrix products, because some versions of torch's counter leave it out when it is
-    one fused operation.
+    The name WHOLE stands for the sum over all modules.  Attention is computed as two matrix products, because some
+    versions of torch's counter do not count it if it is one fused operation.
     """
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         output = function(inputs)
@@ -139,12 +142,12 @@ def count_macs(function: Callable[[Any], T], inputs: Any) -> tuple[T, Counter[st
 
 
 def num_parameters(module: nn.Module) -> int:
-    """Count the trainable parameters; running statistics are not among them."""
+    """Count the parameters of a module; running statistics of norms do not count as parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def complexity_lines(config: ModelConfig, num_classes: int, size: Size) -> dict[str, str]:
-    """Return a model's complexity as text by heading.
+    """Describe the parameters and multiply-accumulates of a model; returns a text for each heading.
 
     >>> from segformer.models.build import model_config
     >>> for heading, text in complexity_lines(model_config("mit_b0"), 150, (512, 512)).items():

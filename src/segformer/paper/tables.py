@@ -1,7 +1,7 @@
-"""The paper's tables: its printed figures beside what is counted here, and how to measure what cannot be counted.
+"""The paper's tables: its printed values, our own counts beside them, and commands that measure the rest.
 
-A count needs no data: parameters in M, multiply-accumulates (the paper's "Flops") in G, Equation 4 taken literally.
-mIoU and FPS are the paper's.
+Parameters (in M) and multiply-accumulates (the paper's "Flops", in G) can be counted without data; the decoder is
+counted as Equation 4 is printed.  mIoU and FPS are the paper's.
 """
 
 from collections.abc import Callable
@@ -17,52 +17,52 @@ ADE20K_CLASSES = 150
 CITYSCAPES_CLASSES = 19
 CROP = (512, 512)
 LARGE_CROP = (640, 640)  # MiT-B5 on ADE20K (Sec. 4.1)
-STREET = (1024, 2048)
+STREET = (1024, 2048)  # a whole image of Cityscapes
 
-MIOU = "{} mIoU: reported by the paper; to measure it: segformer evaluate MODEL --data {}"
+MIOU = "{} mIoU: reported by the paper. To measure it: segformer evaluate MODEL --data {}"
 ADE20K = MIOU.format("ADE20K", "ade20k=ROOT")
 CITYSCAPES = MIOU.format("Cityscapes", "cityscapes=ROOT --protocol slide")
 COCO_STUFF = MIOU.format("COCO-Stuff", "coco_stuff=ROOT")
-FPS = "FPS: reported by the paper, on its own machine; no command of this package measures it yet"
+FPS = "FPS: reported by the paper, measured on its machine; this package has no command to measure it yet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of a table, column by column."""
+    """One row of a table: the paper's value and our count for each column."""
 
     name: str
     paper: tuple[str, ...]
-    """As printed; empty or - where the paper gives none."""
+    """Values as printed in the paper; empty or "-" if it prints none."""
     counted: tuple[float | None, ...] | None
-    """In M or G; None in a column that needs data; None altogether for a model that is not in this package."""
+    """Our counts, in M or G, and None for a column that needs data; None if this package does not have the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable:
-    """A table of the paper beside our counts."""
+    """A table of the paper with our counts beside the printed values."""
 
     title: str
     columns: tuple[tuple[str, str | None], ...]
-    """Heading, and for a column that needs data how to measure it."""
+    """Heading of each column, and how to measure the column if it needs data; otherwise None."""
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """Multiply-accumulates of a whole model with the decoder as printed and as computed."""
+    """Multiply-accumulates of a whole model, with the decoder as printed and with the decoder as computed here."""
 
     encoder: str
     literal: float
-    """With Equation 4 as printed, in G."""
+    """Multiply-accumulates with Equation 4 as printed, in G."""
     computed: float
-    """With the merged decoder, in G."""
+    """Multiply-accumulates with the merged decoder, in G."""
     share_removed: float
-    """Share that is never computed, 0 to 1."""
+    """Share of ``literal`` that the merged decoder saves, from 0 to 1."""
 
 
 def table1a() -> PaperTable:
-    """Parameters, Flops and accuracy of the six encoders."""
+    """Return Table 1a: parameters, Flops and accuracy of the six encoders."""
     rows = []
     for encoder, paper in TABLE_1A.items():
         ade20k = count(encoder, size=LARGE_CROP if encoder == "mit_b5" else CROP)
@@ -90,7 +90,7 @@ def table1a() -> PaperTable:
         )
         rows.append(Row(name=printed_name(encoder), paper=figures, counted=counted))
     return PaperTable(
-        title="Table 1a: the encoder's size",
+        title="Table 1a: encoders of different sizes",
         columns=(
             ("Encoder\nparams", None),
             ("Decoder\nparams", None),
@@ -108,30 +108,30 @@ def table1a() -> PaperTable:
 
 
 TABLE_1A_NOTES = (
-    "Counted at 512 x 512 (MiT-B5 on ADE20K: 640 x 640) and at 1024 x 2048 on Cityscapes, with 150 classes unless "
-    "the heading names another number.",
-    "The paper's Flops on Cityscapes fit a head of 150 classes, but Cityscapes has 19: both are counted.",
-    "MiT-B5's 183.3 on ADE20K is at 640 x 640; its 111.6 on COCO-Stuff is at 512 x 512.",
-    "SS, MS: single-scale and multi-scale test; measure the latter with --protocol multiscale.",
+    "We count at 512 x 512 (MiT-B5 on ADE20K: 640 x 640), and at 1024 x 2048 on Cityscapes. The number of classes is "
+    "150 unless the heading says otherwise.",
+    "The paper's Flops on Cityscapes match a model with 150 classes, but Cityscapes has 19; we count both.",
+    "For MiT-B5, the paper's 183.3 on ADE20K is at 640 x 640, and its 111.6 on COCO-Stuff is at 512 x 512.",
+    "SS: single-scale test; MS: multi-scale test. To measure MS, add --protocol multiscale.",
 )
 
 
 def table1b() -> PaperTable:
-    """The decoder's width C, on MiT-B2."""
+    """Return Table 1b: MiT-B2 with decoders of different widths C."""
     rows = []
     for channels, paper in TABLE_1B.items():
         found = count("mit_b2", size=CROP, decoder_channels=channels)
         counted = (flops(found), found.parameters / 1e6, None)
         rows.append(Row(name=f"C = {channels}", paper=tuple(paper), counted=counted))
     return PaperTable(
-        title="Table 1b: the decoder's width C (MiT-B2, ADE20K, 512 x 512)",
+        title="Table 1b: decoders of different widths C (MiT-B2, ADE20K, 512 x 512)",
         columns=(("Flops", None), ("Params", None), ("mIoU", ADE20K)),
         rows=tuple(rows),
     )
 
 
 def table1d() -> PaperTable:
-    """Encoders under the MLP decoder, and stage 4 alone."""
+    """Return Table 1d: encoders with the All-MLP decoder, and a decoder that uses only stage 4."""
     rows = []
     for name, paper in TABLE_1D.items():
         counted = None
@@ -142,18 +142,18 @@ def table1d() -> PaperTable:
             counted = (flops(found), found.parameters / 1e6, None)
         rows.append(Row(name=name, paper=tuple(paper), counted=counted))
     return PaperTable(
-        title="Table 1d: encoders under the MLP decoder (ADE20K, 512 x 512)",
+        title="Table 1d: encoders with the MLP decoder (ADE20K, 512 x 512)",
         columns=(("Flops", None), ("Params", None), ("mIoU", ADE20K)),
         rows=tuple(rows),
         notes=(
-            "S4 is counted as a linear layer on stage 4's map, upsampling, and the classifier, without fusion.",
+            "Our decoder for S4 is a linear layer on the map of stage 4, upsampling and a classifier, without fusion.",
             "For MiT-B2 (S1-4) the paper prints 27.7 M here, but 27.5 M for the same model in Table 1b.",
         ),
     )
 
 
 def stage_four() -> tuple[float, float]:
-    """Return Flops in G and parameters in M of MiT-B2 (S4): encoder, linear layer, upsampling, classifier."""
+    """Return (Flops in G, parameters in M) of MiT-B2 (S4): encoder, linear layer on stage 4, upsampling, classifier."""
     encoder = count("mit_b2", size=CROP)
     size = MIT_SIZES["mit_b2"]
     c4 = size.channels[-1]
@@ -164,7 +164,7 @@ def stage_four() -> tuple[float, float]:
 
 
 def table2() -> PaperTable:
-    """Other methods on ADE20K and Cityscapes."""
+    """Return Table 2: SegFormer and other methods on ADE20K and Cityscapes."""
     rows = []
     for row in TABLE_2:
         method, encoder, *paper = row
@@ -177,7 +177,7 @@ def table2() -> PaperTable:
             counted = (ade20k.parameters / 1e6, flops(ade20k), None, None, *street, None, None)
         rows.append(Row(name=f"{method}, {encoder}", paper=(*paper[:5], *paper[4:]), counted=counted))
     return PaperTable(
-        title="Table 2: other methods on ADE20K and Cityscapes",
+        title="Table 2: SegFormer and other methods on ADE20K and Cityscapes",
         columns=(
             ("Params", None),
             ("ADE20K\nFlops", None),
@@ -190,15 +190,17 @@ def table2() -> PaperTable:
         ),
         rows=tuple(rows),
         notes=(
-            "Counted at 512 x 512 (MiT-B5: 640 x 640) and, on Cityscapes, at the short side after the @ x twice that.",
-            "The paper's Flops on Cityscapes mix two heads: 125.5 and 1240.6 fit 150 classes, the others 19.",
-            "The mIoU of MiT-B4 and MiT-B5 is that of a multi-scale test; short sides 640 and 512 are tested whole.",
+            "We count at 512 x 512 on ADE20K (MiT-B5: 640 x 640). On Cityscapes, the number after @ is the height of "
+            "the image, and its width is twice that.",
+            "Among the paper's Flops on Cityscapes, 125.5 and 1240.6 match 150 classes; the others match 19.",
+            "MiT-B4 and MiT-B5 are tested at multiple scales. Images with short sides of 640 and 512 are not cut into "
+            "sliding windows.",
         ),
     )
 
 
 def table3() -> PaperTable:
-    """Encoders and decoders; parameters and Flops of the decoder alone."""
+    """Return Table 3: combinations of encoders and decoders, with parameters and Flops of the decoder alone."""
     rows = []
     for encoder, decoder, *paper in TABLE_3:
         counted = None
@@ -207,7 +209,7 @@ def table3() -> PaperTable:
             counted = (None, None, found.decoder_macs_literal / 1e9, found.decoder_parameters / 1e6)
         rows.append(Row(name=f"{encoder}, {decoder}", paper=tuple(paper), counted=counted))
     return PaperTable(
-        title="Table 3: encoders and decoders (ADE20K, 512 x 512)",
+        title="Table 3: combinations of encoders and decoders (ADE20K, 512 x 512)",
         columns=(("mIoU", ADE20K), ("FPS", FPS), ("Decoder\nFlops", None), ("Decoder\nparams", None)),
         rows=tuple(rows),
     )
@@ -223,7 +225,7 @@ COUNTED_TABLES: dict[str, Callable[[], PaperTable]] = {
 
 
 def savings(size: Size, num_classes: int) -> list[Saving]:
-    """Return how much of each model's arithmetic the merged decoder never computes."""
+    """Return how many multiply-accumulates the merged decoder saves in each of the six models."""
     return [
         Saving(encoder=encoder, literal=flops(found), computed=found.macs / 1e9, share_removed=found.share_removed)
         for encoder in MIT_SIZES
@@ -232,17 +234,17 @@ def savings(size: Size, num_classes: int) -> list[Saving]:
 
 
 def count(encoder: str, num_classes: int = ADE20K_CLASSES, *, size: Size, **options: Any) -> Complexity:
-    """Count the paper's model with an encoder; ``options`` are fields of the ModelConfig."""
+    """Count the paper's model with this encoder; ``options`` sets further fields of the ModelConfig."""
     return count_model(model_config(encoder, **options), num_classes, size)
 
 
 def flops(found: Complexity) -> float:
-    """Return what the paper calls Flops, in G."""
+    """Return the multiply-accumulates in G, which the paper calls Flops."""
     return found.macs_literal / 1e9
 
 
 def encoder_name(printed: str) -> str:
-    """Return our name of an encoder that the paper prints.
+    """Return this package's name of an encoder, given the name that the paper prints.
 
     >>> encoder_name("MiT-B0"), printed_name("mit_b0")
     ('mit_b0', 'MiT-B0')
@@ -251,5 +253,5 @@ def encoder_name(printed: str) -> str:
 
 
 def printed_name(encoder: str) -> str:
-    """Return the paper's name of an encoder."""
+    """Return the name that the paper prints, given this package's name of an encoder."""
     return encoder.replace("mit_b", "MiT-B")

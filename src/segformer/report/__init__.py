@@ -1,6 +1,6 @@
-"""Building blocks of reports: HTML in one file, without scripts or requests, for screens, phones and print.
+"""Functions that build reports.  A report is a single HTML file without scripts or requests to the network.
 
-Every block returns an HTML fragment and escapes the text that it is given:
+Each function returns an HTML fragment and escapes the texts that it is given:
 
     from segformer import report
 

@@ -1,4 +1,4 @@
-"""Line charts as SVG, with their ticks as HTML."""
+"""Line charts in HTML: curves and grid as SVG, tick labels as text."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from segformer.arrays import Array
 from segformer.report.html import css_legend
 
 NUM_LINE_COLORS = 6  # --c0 to --c5 in style.py
-NUM_BUCKETS = 600  # of a chart's width; each is one or two pixels wide on the page
-MAX_DOTTED = 30  # a curve of more points has no dots
+NUM_BUCKETS = 600  # into which long curves are divided; each is one or two pixels wide on the page
+MAX_DOTTED = 30  # a curve with more points is drawn without dots
 
 
 def line_chart(
     series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str, smooth: bool = False
 ) -> str:
-    """Draw lines through points (x, y); points that are not finite are left out.
+    """Return a chart with one curve for each name, through its points (x, y); points that are not finite are left out.
 
-    ``smooth`` draws the moving average of each curve, over a faint line of the curve itself.
+    With ``smooth``, the moving average of each curve is drawn over a faint line through the points themselves.
     """
     curves = {name: points for name in series if len(points := _finite(series[name]))}
     if not curves:
@@ -52,9 +52,9 @@ class _Axis(NamedTuple):
 
 
 def _axis(values: Array) -> _Axis:
-    """Span the values, with about five ticks at multiples of 1, 2 or 5 times a power of ten."""
+    """Return an axis for the values, with about five ticks at multiples of 1, 2 or 5 times a power of ten."""
     low, high = float(values.min()), float(values.max())
-    # With 1 % of margin, steps that end at 99,999 still show the tick at 100,000; a constant curve is in the middle.
+    # The margin of 1 % shows the tick at 100,000 even if the steps end at 99,999, and centers a constant curve.
     margin = (high - low) / 100 or abs(low) / 10 or 1.0
     low, high = low - margin, high + margin
     least_step = (high - low) / 6
@@ -75,7 +75,7 @@ def _moving_average(points: Array) -> Array:
 
 
 def _thin(points: Array) -> Array:
-    """Keep both ends, and the lowest and highest point of every bucket, so that no spike is lost."""
+    """Reduce a long curve to its two ends and the lowest and highest point of each bucket, so that no spike is lost."""
     if len(points) <= 2 * NUM_BUCKETS:
         return points
     keep = {0, len(points) - 1}
@@ -104,7 +104,7 @@ def _grid(x_axis: _Axis, y_axis: _Axis) -> str:
 
 
 def _tick_labels(x_axis: _Axis, y_axis: _Axis) -> str:
-    """Return the labels as HTML: SVG text would be stretched with the drawing."""
+    """Return the tick labels as HTML, because text in the SVG would be stretched with the drawing."""
     labels = [("x", "left", tick, x_axis.permille(tick)) for tick in x_axis.ticks]
     labels += [("y", "bottom", tick, y_axis.permille(tick)) for tick in y_axis.ticks]
     return "".join(

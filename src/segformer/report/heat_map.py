@@ -1,4 +1,4 @@
-"""Maps drawn in color, and Figure 3 of the paper as one picture."""
+"""Maps of numbers drawn as color images, and several of them arranged like Figure 3 of the paper."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,29 +8,29 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segformer.arrays import Array
 
-DECADES = 4  # of the log scale
-SCALE = f"Log scale: yellow is the maximum of a map, dark violet is 1/{10**DECADES:,} of it or less."
-# Nine points of viridis: even steps of lightness, readable without color vision.
+DECADES = 4  # powers of ten that the log scale covers
+SCALE = f"Log scale: yellow is the maximum of each map, dark violet is 1/{10**DECADES:,} of the maximum or less."
+# Nine colors of viridis; their lightness rises in even steps, so that color-blind readers can read the map.
 VIRIDIS = np.array([
     (68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99),
     (170, 220, 50), (253, 231, 37),
 ])  # fmt: skip
 TILE = 240  # longer side of a map in the figure, in pixels
-GAP = 12  # between maps, in pixels
-MARGIN = 24  # around the figure, in pixels
-TITLE_SIZE = 18  # of the font, in pixels
-TEXT_SIZE = 14  # of the font, in pixels
+GAP = 12  # space between maps, in pixels
+MARGIN = 24  # width of the margin around the figure, in pixels
+TITLE_SIZE = 18  # font size of the column titles, in pixels
+TEXT_SIZE = 14  # font size of all other texts, in pixels
 
 
 def colored(values: Array) -> Array:
-    """Map values from 0 (violet) to 1 (yellow) to colors.  (H, W) -> (H, W, 3) uint8"""
+    """Turn values into colors, from violet for 0 to yellow for 1.  (H, W) -> (H, W, 3) uint8"""
     positions = np.linspace(0, 1, len(VIRIDIS))
     channels = [np.interp(values.clip(0, 1), positions, VIRIDIS[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=2).round().astype(np.uint8)
 
 
 def log_scaled(values: Array) -> Array:
-    """Scale non-negative values: 1 at their maximum, 0 at 1/10000 of it or less, linear in the logarithm."""
+    """Scale non-negative values logarithmically: the maximum becomes 1, and 1/10,000 of it or less becomes 0."""
     peak = values.max()
     if peak == 0:
         return np.zeros_like(values)
@@ -38,7 +38,7 @@ def log_scaled(values: Array) -> Array:
 
 
 def pooled(values: Array, side: int) -> Array:
-    """Shrink by averaging blocks until the longer side is at most ``side``; no small peak is lost."""
+    """Shrink a map to at most ``side`` values per side by averaging blocks, so that small peaks stay visible."""
     block = -(-max(values.shape) // side)
     height, width = (length // block * block for length in values.shape)
     top, left = (values.shape[0] - height) // 2, (values.shape[1] - width) // 2
@@ -47,19 +47,19 @@ def pooled(values: Array, side: int) -> Array:
 
 
 def field_picture(values: Array, side: int = TILE) -> Array:
-    """Draw a receptive field on the log scale, with at most ``side`` pixels a side.  -> (h, w, 3) uint8"""
+    """Draw a receptive field on the log scale, at most ``side`` pixels high and wide.  (H, W) -> (h, w, 3) uint8"""
     return colored(log_scaled(pooled(values, side)))
 
 
 def central(values: Array) -> Array:
-    """Cut out the center: a quarter of each side."""
+    """Cut out the center of a map: a quarter of its height and of its width."""
     height, width = values.shape
     rows, columns = (slice(side // 2 - side // 8, side // 2 + side // 8) for side in (height, width))
     return values[rows, columns]
 
 
 def over_image(values: Array, image: Array) -> Array:
-    """Draw a map, scaled from its minimum to its maximum, over the gray image.  (h, w), (H, W, 3) -> (H, W, 3)"""
+    """Draw a map over the image in gray; its colors span its values.  (h, w), (H, W, 3) uint8 -> (H, W, 3) uint8"""
     height, width = image.shape[:2]
     span = (values.max() - values.min()) or 1.0
     scaled = Image.fromarray(((values - values.min()) / span).astype(np.float32))
@@ -69,7 +69,7 @@ def over_image(values: Array, image: Array) -> Array:
 
 
 def marked(image: Array, position: tuple[int, int]) -> Array:
-    """Draw a cross at (row, column)."""
+    """Return a copy of an image with a cross at the position (row, column).  (H, W, 3) uint8 -> (H, W, 3) uint8"""
     picture = Image.fromarray(image.copy())
     row, column = position
     arm = max(3, min(image.shape[:2]) // 24)
@@ -80,9 +80,10 @@ def marked(image: Array, position: tuple[int, int]) -> Array:
 
 
 def figure(rows: Mapping[str, Mapping[str, Array]], columns: Sequence[str]) -> Image.Image:
-    """Arrange maps as in Figure 3: a row for each label, a column for each output, and the color scale below.
+    """Arrange maps as in Figure 3 of the paper, with the color scale below them.
 
-    An output that a row does not have is left blank.
+    ``rows`` contains, for each row label, the maps by column name.  If a row has no map for a column, that place is
+    left blank.
     """
     title, text = (ImageFont.load_default(size) for size in (TITLE_SIZE, TEXT_SIZE))
     shape = next(iter(next(iter(rows.values())).values())).shape
@@ -106,7 +107,7 @@ def figure(rows: Mapping[str, Mapping[str, Array]], columns: Sequence[str]) -> I
 
 
 def draw_scale(picture: Image.Image, top: int, font: Any) -> None:
-    """Draw the bar of colors, with powers of ten below it."""
+    """Draw the color scale at the height ``top``: a bar of colors, with powers of ten below it."""
     draw = ImageDraw.Draw(picture)
     width = picture.width - 2 * MARGIN
     bar = colored(np.linspace(0, 1, width)[None].repeat(TEXT_SIZE // 2, axis=0))

@@ -1,4 +1,4 @@
-"""The page, its sections, and the text in them, as HTML."""
+"""HTML of a report: the page, its sections, and the texts in them."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,7 +10,7 @@ from segformer.report.style import STYLE
 
 
 def page(title: str, subtitle: str, *sections: str) -> str:
-    """Return the whole document; its content security policy forbids scripts and requests."""
+    """Return the whole HTML document; its content security policy forbids scripts and requests."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -23,12 +23,12 @@ def page(title: str, subtitle: str, *sections: str) -> str:
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write a page, completely or not at all."""
+    """Write a page to a file.  If this fails, no incomplete file is left behind."""
     write_bytes(path, html.encode())
 
 
 def section(title: str, *fragments: str) -> str:
-    """Return a card with a heading and fragments below it."""
+    """Return a section: a box with a heading and the fragments below it."""
     return f"<section><h2>{escape(title)}</h2>{''.join(fragments)}</section>\n"
 
 
@@ -44,7 +44,7 @@ def facts(pairs: Mapping[str, str]) -> str:
 
 
 def key_values(pairs: Mapping[str, str], notes: Mapping[str, str] | None = None) -> str:
-    """Return a line for each pair; a pair with a note is marked, and the note follows its value."""
+    """Return one line per pair.  A pair whose key is in ``notes`` is marked, and the note follows its value."""
     lines = "".join(_pair(key, value, (notes or {}).get(key)) for key, value in pairs.items())
     return f'<dl class="pairs">{lines}</dl>'
 
@@ -57,23 +57,23 @@ def _pair(key: str, value: str, note: str | None) -> str:
 
 
 def columns(*fragments: str) -> str:
-    """Put fragments side by side, in two columns where the page is wide enough."""
+    """Put fragments side by side in two columns, or in one column if the page is narrow."""
     return f'<div class="columns">{"".join(f"<div>{fragment}</div>" for fragment in fragments)}</div>'
 
 
 def legend(classes: Sequence[str], palette: Sequence[Color]) -> str:
-    """List the classes, each after its color."""
+    """Return a list of the classes, each with a square of its color."""
     return css_legend(classes, [css_color(color) for color in palette])
 
 
 def css_legend(names: Sequence[str], colors: Sequence[str]) -> str:
-    """List names, each after a CSS color."""
+    """Return a list of names, each with a square of its CSS color."""
     entries = (f"<li>{swatch(color)}{escape(name)}</li>" for name, color in zip(names, colors, strict=True))
     return f'<ul class="legend">{"".join(entries)}</ul>'
 
 
 def css_color(color: Color) -> str:
-    """Return a color as CSS writes it.
+    """Return a color in CSS notation.
 
     >>> css_color((128, 64, 0))
     'rgb(128,64,0)'

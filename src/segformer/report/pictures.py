@@ -1,4 +1,4 @@
-"""Pictures in a page: shrunk, and embedded as JPEG or PNG."""
+"""Pictures that are shrunk and embedded in a page as JPEG or PNG."""
 
 import base64
 import io
@@ -10,19 +10,19 @@ from PIL import Image
 from segformer.arrays import Array
 
 LONG_SIDE = 640
-"""Longest side of an embedded picture, in pixels."""
+"""Largest width or height of an embedded picture, in pixels."""
 
 Picture = tuple[str, Array]
-"""A label, and an image (H, W, 3) uint8."""
+"""A label and an image.  (H, W, 3) uint8"""
 PictureRow = tuple[str, Sequence[Picture]]
-"""A caption, and the pictures that stand side by side below it."""
+"""A caption and the pictures that are shown side by side below it."""
 
 
 def pictures(rows: Sequence[PictureRow], *, column_width: int | None = None) -> str:
-    """Return rows of pictures, each shrunk to at most 640 pixels a side.
+    """Return rows of pictures, each shrunk to at most 640 pixels in height and width.
 
-    The pictures of a row share the page's width; with ``column_width`` they stand in columns of at least that many
-    pixels.
+    The pictures of a row share the width of the page.  With ``column_width``, they are arranged in columns that are
+    at least so many pixels wide.
     """
     columns = f"repeat(auto-fill, minmax(min(100%, {column_width}px), 1fr))"
     style = f' style="grid-template-columns: {columns}"' if column_width else ""
@@ -34,9 +34,9 @@ def pictures(rows: Sequence[PictureRow], *, column_width: int | None = None) -> 
 
 
 def thumbnail(pixels: Array, width: int, height: int) -> Image.Image:
-    """Shrink an image (H, W, 3) until it fits; an image that fits is not enlarged."""
+    """Shrink an image to at most this width and height; an image that is smaller already is not enlarged.  (H, W, 3)"""
     image = Image.fromarray(pixels).convert("RGB")
-    # Flat-colored masks keep their exact colors: averaging would invent classes at the edges.
+    # Masks keep their exact colors, because averaging would create colors of other classes at the edges.
     is_flat = image.getcolors(256) is not None
     image.thumbnail((width, height), Image.Resampling.NEAREST if is_flat else Image.Resampling.LANCZOS)
     return image
@@ -52,7 +52,7 @@ def _figure(caption: str, label: str, pixels: Array) -> str:
 
 
 def _data_uri(image: Image.Image) -> str:
-    """Encode as JPEG or PNG, whichever is smaller: JPEG suits photographs, PNG suits masks."""
+    """Encode an image as JPEG or PNG, whichever is smaller: usually JPEG for photographs and PNG for masks."""
     encodings = {}
     for kind in ("jpeg", "png"):
         buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Pictures of predictions beside their labels."""
+"""Pictures that show images, labels and predictions side by side."""
 
 from collections.abc import Sequence
 
@@ -16,16 +16,16 @@ from segformer.report.html import legend, paragraph
 from segformer.report.pictures import LONG_SIDE, Picture, PictureRow, pictures, thumbnail
 from segformer.segmentation import Segmentation, colorize
 
-GRID_WIDTH = 320  # of a picture in a grid, in pixels
-GAP = 4  # between the pictures of a grid, in pixels
-COLUMN = 158  # minimum width of a picture on a page, in pixels: five fit side by side, two on a phone
+GRID_WIDTH = 320  # largest width of a picture in a grid, in pixels
+GAP = 4  # space between the pictures of a grid, in pixels
+COLUMN = 158  # minimum width of a picture on a page, in pixels: five fit side by side on a screen, two on a phone
 WRONG = (214, 39, 40)  # color of pixels that are predicted wrongly
 
 
 def prediction_rows(model: Network, source: DataSource, split: str, count: int = 4) -> list[PictureRow]:
-    """Segment evenly spaced samples of a split by the model's own protocol, and draw each beside its label.
+    """Segment ``count`` evenly spaced samples of a split and draw each prediction beside its label.
 
-    Raises a UserError where the model's classes are not those of the data.
+    The model's own test protocol is used.  Raises a UserError if the model's classes are not those of the data set.
     """
     check_classes(model, source)
     samples = source.samples(split)
@@ -34,7 +34,7 @@ def prediction_rows(model: Network, source: DataSource, split: str, count: int =
 
 
 def draw_samples(predictor: Predictor, source: DataSource, samples: Sequence[Sample]) -> list[PictureRow]:
-    """Segment samples, and draw each beside its label: pictures of at most 640 pixels a side."""
+    """Segment samples and draw each prediction beside its label, at most 640 pixels high and wide."""
     rows: list[PictureRow] = []
     images = load_whole(source, samples, 0, predictor.decoding)
     for sample, (image, label) in zip(samples, images, strict=True):
@@ -46,9 +46,10 @@ def draw_samples(predictor: Predictor, source: DataSource, samples: Sequence[Sam
 
 
 def draw(pixels: Array, label: Array, prediction: Array, card: ModelCard) -> list[Picture]:
-    """Draw an image (H, W, C), its label and prediction (H, W), and where they differ.
+    """Return pictures of the image, its label, its prediction, the prediction over the image, and the errors.
 
-    The image is shrunk before the overlay is drawn, so that the borders in it stay visible.
+    The image is shrunk before the overlay is drawn, so that the borders in the overlay stay visible.
+    Image (H, W, C), label and prediction (H, W)
     """
     image = Image.fromarray(displayed(pixels))
     image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
@@ -67,7 +68,7 @@ def draw(pixels: Array, label: Array, prediction: Array, card: ModelCard) -> lis
 
 
 def draw_errors(image: Array, label: Array, prediction: Array) -> Array:
-    """Return the image in gray, with wrong pixels in red and ignored pixels in black.  -> (H, W, 3) uint8"""
+    """Return the image in gray, with wrong pixels in red and ignored pixels in black.  (H, W, 3) -> (H, W, 3) uint8"""
     gray = 0.6 * image.mean(axis=2, keepdims=True) + 90
     shown = np.repeat(gray, 3, axis=2).clip(0, 255)
     ignored = label == IGNORE_INDEX
@@ -78,7 +79,7 @@ def draw_errors(image: Array, label: Array, prediction: Array) -> Array:
 
 
 def share_right(prediction: Array, label: Array) -> str:
-    """Return the share of the labeled pixels that are right, as a sentence."""
+    """Return a text that says which share of the labeled pixels is predicted correctly."""
     labeled = label != IGNORE_INDEX
     if not labeled.any():
         return "no pixel is labeled"
@@ -86,7 +87,7 @@ def share_right(prediction: Array, label: Array) -> str:
 
 
 def picture_grid(rows: Sequence[PictureRow]) -> Array:
-    """Arrange one row of pictures or more as a grid, each at most 320 pixels wide.  -> (H, W, 3) uint8"""
+    """Arrange rows of pictures, each at most 320 pixels wide, in one image without captions.  -> (H, W, 3) uint8"""
     lines = [[thumbnail(pixels, GRID_WIDTH, LONG_SIDE) for _, pixels in images] for _, images in rows]
     width = GAP + max(image.width for line in lines for image in line)
     heights = [GAP + max(image.height for image in line) for line in lines]
@@ -98,7 +99,7 @@ def picture_grid(rows: Sequence[PictureRow]) -> Array:
 
 
 def gallery(rows: Sequence[PictureRow], card: ModelCard, intro: str) -> list[str]:
-    """Return the pictures as parts of a page: the text, the colors that occur in them, then the pictures."""
+    """Return HTML fragments: the text ``intro``, a legend of the classes that occur in the pictures, the pictures."""
     seen = {
         color
         for _, images in rows

@@ -1,4 +1,4 @@
-"""The look of every report: light, dark, phone and print."""
+"""Style sheet of all reports, for light and dark screens, phones and print."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #18212d; --soft: #566273; --hair: #dfe4ea; --back: #f4f6f8; --card: #fff;

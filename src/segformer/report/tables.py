@@ -1,4 +1,4 @@
-"""Tables of numbers, of classes, and of confusions, as HTML."""
+"""HTML tables: general tables, scores of classes, and confusion matrices."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from segformer.arrays import Array
 from segformer.config import Color
 from segformer.report.html import css_color, paragraph, swatch
 
-MAX_NUMBERED = 30  # a confusion matrix of more classes has no numbers in its cells
-MAX_CONFUSED = 60  # a confusion matrix of more classes is not drawn
+MAX_NUMBERED = 30  # a confusion matrix with more classes has no numbers in its cells
+MAX_CONFUSED = 60  # a confusion matrix with more classes is not drawn
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> str:
-    """Return a table; columns without text are aligned at the right, and None and NaN become a dash."""
+    """Return an HTML table.  Columns without text are right-aligned; None and NaN are shown as a dash."""
     textual = [any(isinstance(row[i], str) for row in rows) for i in range(len(headers))]
     kinds = ["" if is_text else ' class="number"' for is_text in textual]
     head = "".join(f"<th{kind}>{escape(header)}</th>" for kind, header in zip(kinds, headers, strict=True))
@@ -24,7 +24,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str | float | None]]) 
 
 
 def class_table(classes: Sequence[str], palette: Sequence[Color], columns: Mapping[str, Sequence[float]]) -> str:
-    """Return a table with a row for each class; scores from 0 to 1 become a bar and a number, and NaN a dash."""
+    """Return an HTML table with one row per class.  A score from 0 to 1 is shown as bar and number, NaN as a dash."""
     head = "<th>class</th>" + "".join(f'<th class="number">{escape(name)}</th>' for name in columns)
     body = [
         f'<td class="name">{swatch(css_color(color))}{escape(name)}</td>' + "".join(_score(score) for score in scores)
@@ -34,13 +34,15 @@ def class_table(classes: Sequence[str], palette: Sequence[Color], columns: Mappi
 
 
 def confusion(counts: Array, classes: Sequence[str]) -> str:
-    """Return pixel counts (K, K) as a heat map: a row for each label, a column for each prediction.
+    """Return a confusion matrix of pixel counts as an HTML table: rows are labels, columns are predictions.  (K, K)
 
-    A cell shows its share of the row.  More than 30 classes have no numbers in the cells; more than 60 get a sentence
-    instead of the map.
+    The color and number of a cell are its share of the row's pixels.  With more than 30 classes, the numbers are left
+    out; with more than 60, the result is a sentence instead of the table.
     """
     if len(classes) > MAX_CONFUSED:
-        return paragraph(f"The confusion matrix of {len(classes)} classes is left out: it would be too fine to read.")
+        return paragraph(
+            f"The confusion matrix of {len(classes)} classes is left out, because it would be too large to read."
+        )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     head = "".join(f'<th scope="col" title="{escape(name)}"><span>{escape(name)}</span></th>' for name in classes)
     body = [
@@ -49,7 +51,7 @@ def confusion(counts: Array, classes: Sequence[str]) -> str:
         for label, row in zip(classes, shares.tolist(), strict=True)
     ]
     kind = "confusion" if len(classes) <= MAX_NUMBERED else "confusion dense"
-    intro = paragraph("Each row shows what the pixels of one label are predicted as, in percent.")
+    intro = paragraph("Each row shows, in percent, as which classes the pixels of one label are predicted.")
     return f'{intro}<div class="{kind}">{_table("<td></td>" + head, body)}</div>'
 
 
@@ -74,7 +76,7 @@ def _score(value: float) -> str:
 
 
 def _confused(label: str, name: str, share: float, num_classes: int) -> str:
-    """Return one cell; it is blank where its percentage would be 0."""
+    """Return one HTML cell of the confusion matrix; it is blank if its percentage rounds to 0."""
     kinds = ["own"] * (label == name) + ["strong"] * (share > 0.7)
     kind = f' class="{" ".join(kinds)}"' if kinds else ""
     if share < 0.005:
