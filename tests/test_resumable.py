@@ -109,7 +109,7 @@ def test_a_damaged_piece_is_named(tmp_path: Path, size: float) -> None:
     path = tmp_path / "sums.npz"
     data = path.read_bytes()
     path.write_bytes(data[: int(size * len(data)) if isinstance(size, float) else size])
-    with pytest.raises(UserError, match=r"sums\.npz: damaged, expected what an interrupted evaluation left; give"):
+    with pytest.raises(UserError, match=r"sums\.npz: damaged, expected a file of an interrupted evaluation; give"):
         kept.load_arrays("sums.npz")
     (tmp_path / "cell.json").write_text("{")
     with pytest.raises(UserError, match=r"cell\.json: damaged"):

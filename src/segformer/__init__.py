@@ -1,6 +1,6 @@
 """SegFormer: semantic segmentation with a hierarchical Transformer encoder and an All-MLP decoder.
 
-The names below are loaded when they are first used, so that importing the package costs next to nothing.
+A public name is imported only when it is first used, so ``import segformer`` is fast.
 """
 
 from importlib import import_module
@@ -44,7 +44,7 @@ _HOMES = {
     "Segmentation": "segmentation",
     "train": "training.segmentation",
 }
-__all__ = ["__version__", *_HOMES]  # the table is the list
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Arrays of pixels: their type, and the conversion between the axis orders of files and of models."""
+"""The type of pixel arrays, and conversions between arrays (channels last) and tensors (channels first)."""
 
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,9 @@ Array = NDArray[Any]
 
 
 def to_tensor(pixels: Array) -> "Tensor":
-    """Copy a decoded image to a tensor with its channels first.  (H, W, C) -> (C, H, W)
+    """Copy a decoded image to a tensor.  (H, W, C) -> (C, H, W)
 
-    The memory order stays: the channels of a pixel still lie together.
+    The order of the values in memory does not change: the channels of a pixel stay adjacent.
     """
     import torch
 
@@ -23,10 +23,11 @@ def to_tensor(pixels: Array) -> "Tensor":
 
 
 def to_tensor_view(pixels: Array) -> "Tensor":
-    """Convert an image without a copy where possible.  (H, W, C) -> (C, H, W)
+    """Convert an image to a tensor, without a copy if possible.  (H, W, C) -> (C, H, W)
 
-    The memory may be read-only, so nothing may write to the tensor.  More than three channels become planes:
-    torch's resize would otherwise round them, and runs must be repeatable.
+    Do not write to the tensor, because its memory may be read-only.  An image with more than three channels is stored
+    channel by channel; otherwise torch's resize would round its values differently, and results would not be
+    reproducible.
     """
     import torch
 
@@ -38,5 +39,5 @@ def to_tensor_view(pixels: Array) -> "Tensor":
 
 
 def to_pixels(image: "Tensor") -> Array:
-    """Return a view of an image with its channels last.  (C, H, W) -> (H, W, C)"""
+    """Convert a tensor to an array that shares its memory.  (C, H, W) -> (H, W, C)"""
     return image.numpy().transpose(1, 2, 0)

@@ -1,8 +1,8 @@
-"""The one error for what a user can cause; every other exception is a bug of this package."""
+"""The exception for mistakes that a user can correct; any other exception is a bug of this package."""
 
 
 class UserError(ValueError):
-    """What a user can cause and correct: one line that says what is wrong, what was expected, and the fix.
+    """A mistake that the user can correct; the message is one line that says what is wrong and how to fix it.
 
-    The command line prints it and exits with status 2.
+    The command line prints the message and exits with status 2.
     """

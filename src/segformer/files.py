@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a kill or a full disk leaves the old file or the new one, never a part of one."""
+"""Write files safely: after a crash or on a full disk there is the old file or the new one, never a partial one."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename it; missing folders are made."""
+    """Write to a temporary file in the same folder, then rename it to ``path``; missing folders are created."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,12 +32,15 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write indented JSON, completely or not at all."""
+    """Write values as indented JSON; the file is written completely or not at all."""
     write_bytes(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON, with or without a byte-order mark; raises a UserError that names a missing or damaged file."""
+    """Return the values in a JSON file, which may start with a byte-order mark.
+
+    Raises a UserError that names the file if it is missing or is not JSON.
+    """
     try:
         with disk_errors(path):
             return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -46,7 +49,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` to fill a temporary folder, then rename that folder to ``path``; an old folder is replaced."""
+    """Call ``write`` with a temporary folder to fill, then rename that folder to ``path``, replacing an old one."""
     recover_folder(path)
     partial = path.with_name(f".{path.name}.partial")
     old = _previous(path)
@@ -66,7 +69,7 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def recover_folder(path: Path) -> None:
-    """Restore the previous version if ``write_folder`` was killed between its two renames."""
+    """Restore the previous version of a folder if ``write_folder`` was killed while it replaced the folder."""
     if not path.exists() and _previous(path).exists():
         with disk_errors(path):
             _previous(path).rename(path)
@@ -78,7 +81,7 @@ def _previous(path: Path) -> Path:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the file system, such as a full disk, into UserErrors that name ``path`` and the reason."""
+    """Convert file system errors, such as a full disk, to a UserError that names ``path`` and the reason."""
     try:
         yield
     except OSError as error:
@@ -89,7 +92,7 @@ def _explanation(error: OSError, path: Path) -> str:
     if error.errno in NO_SPACE:
         parent = next(folder for folder in path.absolute().parents if folder.is_dir())
         free = shutil.disk_usage(parent).free / 2**20
-        return f"no space to write this file ({free:.1f} MiB free); free some space and run it again"
+        return f"no space to write this file ({free:.1f} MiB free); free some space and try again"
     if error.errno in NO_PERMISSION:
         return "permission denied; change the permissions, or give another path"
     if error.errno in NOT_FOUND:

@@ -1,4 +1,4 @@
-"""Long work in many pieces: how its progress is reported, and how it survives an interruption."""
+"""Support for long computations: their progress is reported, and their finished parts survive an interruption."""
 
 import io
 import json
@@ -20,36 +20,36 @@ from segformer.errors import UserError
 from segformer.files import disk_errors, read_json, write_bytes, write_json
 
 OnProgress = Callable[[int, int], None]
-"""Called with (pieces done, pieces in all)."""
+"""Function that reports progress; it is called with (number of finished pieces, total number of pieces)."""
 
 IDENTITY = "identity.json"
-SAVE_EVERY = 30.0  # seconds between two saves of running sums
-SHOWN = 80  # characters of a value in an error message
+SAVE_EVERY = 30.0  # minimum number of seconds between two saves of running sums
+SHOWN = 80  # maximum number of characters of a value in an error message
 REMEDY = "give another folder (--out), or remove this one"
 
 
 class Store:
-    """A folder of the finished pieces of one long work, such as the cells of a robustness measurement.
+    """A folder with the finished pieces of one long computation, such as a robustness measurement.
 
-    ``identity`` holds everything that the results depend on, as JSON values; pieces are used again only by work of the
-    same identity.  With a ``folder`` of None nothing is kept.  The folder should hold nothing else.
+    ``identity`` contains everything that the results depend on, as JSON values.  Pieces are reused only if the identity
+    is the same.  If ``folder`` is None, nothing is stored.  The folder must not contain other files.
 
         store = Store(out / "cells", identity, work="robustness measurement")
         for name in names:
             if not store.has(name):
                 store.save_json(name, measure(name))
 
-    Raises a UserError if the folder holds unfinished work of another identity, and names the first difference.
+    Raises a UserError that names the first difference if the folder contains unfinished work with another identity.
     """
 
     def __init__(self, folder: Path | None, identity: Mapping[str, Any], *, work: str, remedy: str = REMEDY) -> None:
-        """``work`` names the work in error messages, and ``remedy`` ends them with what the user can do."""
+        """``work`` is the name of the computation in error messages; ``remedy`` is the advice at their end."""
         self.folder = folder
-        self.identity: dict[str, Any] = json.loads(json.dumps(identity))  # as it is read back: tuples become lists
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))  # so that tuples become lists, as in the file
         self.work = work
         self.remedy = remedy
-        self._is_ours = False  # whether the folder holds pieces of this work
-        self._is_replaceable = False  # whether it holds finished work of another identity
+        self._is_ours = False  # whether the pieces in the folder have this identity
+        self._is_replaceable = False  # whether the folder contains finished work with another identity
         if folder is not None and folder.is_dir():
             self._open(folder)
 
@@ -75,13 +75,13 @@ class Store:
             pair = [_shown(values[name]) if name in values else "missing" for values in (kept, ours)]
             if name not in kept or name not in ours or kept[name] != ours[name]:
                 return f"{name} is {pair[0]} there and {pair[1]} here"
-        return f"it was not written by this {self.work}"
+        return "the files there belong to other work"
 
     def _damaged(self, path: Path) -> UserError:
-        return UserError(f"{path}: damaged, expected what an interrupted {self.work} left; {self.remedy}")
+        return UserError(f"{path}: damaged, expected a file of an interrupted {self.work}; {self.remedy}")
 
     def path(self, name: str) -> Path:
-        """Return the path of a piece, and prepare the folder so that it can be written."""
+        """Return the path of a piece; the folder is created if necessary, so that the piece can be written."""
         assert self.folder is not None
         if not self._is_ours:
             if self._is_replaceable:
@@ -97,16 +97,16 @@ class Store:
         self._is_ours = True
 
     def has(self, name: str) -> bool:
-        """Return whether the folder holds a piece of this work."""
+        """Whether the folder contains the piece ``name`` with this identity."""
         return self.folder is not None and self._is_ours and (self.folder / name).is_file()
 
     def save_json(self, name: str, values: Any) -> None:
-        """Keep a piece as JSON; the file is written completely or not at all."""
+        """Store a piece as JSON; the file is written completely or not at all."""
         if self.folder is not None:
             write_json(self.path(name), values)
 
     def load_json(self, name: str) -> Any:
-        """Return a piece that was kept as JSON; raises a UserError that names a damaged file."""
+        """Return a piece that was stored as JSON; raises a UserError that names the file if it is damaged."""
         path = self.path(name)
         try:
             return read_json(path)
@@ -114,7 +114,7 @@ class Store:
             raise self._damaged(path) from error
 
     def save_arrays(self, name: str, arrays: Mapping[str, Array]) -> None:
-        """Keep named arrays as one piece; the file is written completely or not at all."""
+        """Store named arrays as one piece; the file is written completely or not at all."""
         if self.folder is None:
             return
         buffer = io.BytesIO()
@@ -123,7 +123,7 @@ class Store:
         write_bytes(self.path(name), buffer.getvalue())
 
     def load_arrays(self, name: str) -> dict[str, Array]:
-        """Return a piece that was kept as arrays; raises a UserError that names a damaged file."""
+        """Return a piece that was stored as arrays; raises a UserError that names the file if it is damaged."""
         path = self.path(name)
         try:
             with disk_errors(path), np.load(path, allow_pickle=False) as file:
@@ -133,10 +133,11 @@ class Store:
 
     @contextmanager
     def saving(self, name: str, arrays: Callable[[], Mapping[str, Array]]) -> Iterator[Callable[[], None]]:
-        """Save running sums every 30 seconds, and when the block ends or is interrupted.
+        """Save running sums about every 30 seconds, and when the ``with`` block ends or is interrupted.
 
-        The context manager yields a function to call after each piece.  ``arrays`` returns the sums; an interruption
-        may call it at any moment, so the sums must change in one step (a new object, or one ``dict.update``).
+        The ``with`` block gets a function that must be called after each piece.  ``arrays`` is a function that returns
+        the running sums.  It may be called at any moment if there is an interruption, so the sums must be updated in
+        one step: by a new object or a single ``dict.update``.
         """
         saved_at = time.monotonic()
         changed = False
@@ -156,13 +157,13 @@ class Store:
                 self.save_arrays(name, arrays())
 
     def finish(self) -> None:
-        """Mark the work as finished: its pieces are kept until work of another identity replaces them."""
+        """Mark the work as finished; its pieces stay in the folder until work with another identity replaces them."""
         if self.folder is not None:
             self.path(IDENTITY)
             self._write_identity(finished=True)
 
     def remove(self) -> None:
-        """Remove the folder with all pieces."""
+        """Delete the folder with all pieces."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Segmentation: the result of a prediction, and the pictures and polygons made from it."""
+"""The result of a prediction, and how it is drawn, outlined with polygons and saved."""
 
 import io
 import json
@@ -28,10 +28,11 @@ SUFFIXES: dict[str, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Class of every pixel of one image.
+    """The segmentation of one image: the class of every pixel.
 
-    ``mask`` is (H, W) uint8 class indices (uint16 beyond 256 classes), ``image`` the (H, W, 3) uint8 image that was
-    segmented, and ``scores`` (K, H, W) float32 class probabilities, if they were requested.
+    ``mask`` contains class indices, (H, W) uint8, or uint16 if there are more than 256 classes.  ``image`` is the image
+    that was segmented, (H, W, 3) uint8.  ``scores`` contains the class probabilities, (K, H, W) float32, if they were
+    requested.
     """
 
     mask: Array
@@ -46,18 +47,21 @@ class Segmentation:
         return f"Segmentation({height} x {width}, {main})"
 
     def shares(self) -> dict[str, float]:
-        """Share of the pixels of each class that occurs, in descending order."""
+        """Return each class in the mask with its share of the pixels (0 to 1), largest share first."""
         counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))[: len(self.classes)] / self.mask.size
         return {self.classes[k]: float(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k] > 0}
 
     def colors(self) -> Array:
-        """Return the mask in the palette's colors, (H, W, 3) uint8."""
+        """Return the mask as a color image that uses the palette.  -> (H, W, 3) uint8"""
         return colorize(self.mask, self.palette)
 
     def overlay(self, opacity: float = 0.55) -> Array:
-        """Blend the image with the colors of its classes, and draw their borders.  -> (H, W, 3) uint8"""
+        """Blend the image with the colors of the classes, and draw the borders between classes.  -> (H, W, 3) uint8
+
+        ``opacity`` is the share of the colors, from 0 to 1.
+        """
         if self.image is None:
-            raise UserError("overlay needs the image, but this Segmentation was made without one; pass image=")
+            raise UserError("overlay needs the image, but this Segmentation has none; create it with image=")
         if not 0.0 <= opacity <= 1.0:
             raise UserError(f"opacity must be between 0 and 1, got {opacity}")
         colors = self.colors().astype(np.float32)
@@ -69,7 +73,11 @@ class Segmentation:
         return blended.round().astype(np.uint8)
 
     def polygons(self, min_area: int = 16) -> list[dict[str, Any]]:
-        """Outline each connected region: class, area, polygon as (x, y) pairs, and holes, all in pixels."""
+        """Outline each connected region of at least ``min_area`` pixels with a polygon.
+
+        Each region is a dict with "class" (name), "area" in pixels, "polygon" as (x, y) pixel coordinates, and "holes",
+        a list of such polygons.
+        """
         import cv2
 
         regions = []
@@ -87,7 +95,11 @@ class Segmentation:
         return regions
 
     def save(self, path: str | Path, outputs: Sequence[Output] = ("mask",)) -> list[Path]:
-        """Write ``<path>.png`` (index PNG with palette), ``<path>_overlay.png`` ..., and return the paths written."""
+        """Write one file for each output, and return the paths.
+
+        The files are ``<path>.png`` (mask), ``<path>_overlay.png``, ``<path>_polygons.json`` and ``<path>_scores.npz``.
+        The mask is a PNG of class indices, with the palette if there are at most 256 classes.
+        """
         for output in outputs:
             check_choice("output", output, SUFFIXES)
         encoded = {target_of(Path(path), output): self._encode(output) for output in outputs}
@@ -103,14 +115,14 @@ class Segmentation:
         if output == "polygons":
             return json.dumps(self.polygons()).encode()
         if self.scores is None:
-            raise UserError("scores were not computed; ask for them with Predictor(model, scores=True)")
+            raise UserError("scores were not computed; compute them with Predictor(model, scores=True)")
         buffer = io.BytesIO()
         np.savez_compressed(buffer, scores=self.scores.astype(np.float16))
         return buffer.getvalue()
 
 
 def target_of(path: Path, output: str) -> Path:
-    """Return the file for one output of ``path``; a .png at the end of ``path`` is ignored.
+    """Return the path of the file for one output; a .png at the end of ``path`` is ignored.
 
     >>> target_of(Path("out/photo"), "overlay").as_posix()
     'out/photo_overlay.png'
@@ -120,14 +132,14 @@ def target_of(path: Path, output: str) -> Path:
 
 
 def colorize(mask: Array, palette: Sequence[Sequence[int]]) -> Array:
-    """Color each class index; indices beyond the palette (ignored pixels) are black.  (H, W) -> (H, W, 3) uint8"""
+    """Return a mask in the colors of a palette; ignored pixels are black.  (H, W) -> (H, W, 3) uint8"""
     table = np.zeros((max(256, len(palette)), 3), dtype=np.uint8)
     table[: len(palette)] = palette
     return table[mask]
 
 
 def index_image(mask: Array, palette: Sequence[Sequence[int]]) -> "Image.Image":
-    """Return class indices as a Pillow image: 8-bit with a palette to look at, or 16-bit gray."""
+    """Convert a mask to a Pillow image: 8-bit with a palette, or 16-bit gray if the mask is not uint8."""
     from PIL import Image
 
     if mask.dtype != np.uint8:
@@ -138,7 +150,7 @@ def index_image(mask: Array, palette: Sequence[Sequence[int]]) -> "Image.Image":
 
 
 def png(image: "Array | Image.Image") -> bytes:
-    """Encode an image, (H, W, 3) uint8 or Pillow's, as PNG."""
+    """Encode an image as PNG; it is a Pillow image or an (H, W, 3) uint8 array."""
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -47,7 +47,7 @@ STEM = "backbone.patch_embed1.proj.weight"
     ("change", "message"),
     [
         ({STEM: torch.empty(32, 3, 4, 4)}, "kernels of the patch embeddings must be"),
-        ({STEM: torch.empty(48, 3, 7, 7)}, r"those of one of MiT-B0 ... B5, got channels \(48, 64, 160, 256\)"),
+        ({STEM: torch.empty(48, 3, 7, 7)}, r"match one of MiT-B0 ... B5, got channels \(48, 64, 160, 256\)"),
         ({STEM: torch.empty(())}, rf"tensor '{STEM}' must have 2 or 4 dimensions, got shape \(\)"),
         ({"decode_head.linear_c1.proj.weight": torch.empty(3)}, "must have 2 or 4 dimensions"),
     ],

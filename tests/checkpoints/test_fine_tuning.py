@@ -132,7 +132,7 @@ def test_another_width_of_the_decoder_is_said(source: Path) -> None:
 def test_another_encoder_is_refused(source: Path) -> None:
     model = build_model("mit_b1", num_classes=3)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match=r"model holds mit_b0, the model is mit_b1"):
+    with pytest.raises(ValueError, match=r"model has the encoder mit_b0, but the model has mit_b1"):
         initialize(model, read_weights(source))
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
@@ -209,7 +209,7 @@ def test_a_trained_model_starts_from_the_weights(small_data: Path, encoder: Path
     ("options", "message"),
     [
         (["--train.init-from", "no/such/model"], "no model at 'no/such/model'"),
-        (["--model.encoder", "mit_b1"], "holds mit_b0, the model is mit_b1"),
+        (["--model.encoder", "mit_b1"], "has the encoder mit_b0, but the model has mit_b1"),
     ],
 )
 def test_what_can_not_be_started_from_is_one_clear_line(

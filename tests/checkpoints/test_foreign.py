@@ -35,7 +35,7 @@ def test_the_longest_signature_wins_whatever_the_order(monkeypatch: pytest.Monke
     ],
 )
 def test_other_models_are_named(name: str, message: str) -> None:
-    with pytest.raises(UserError, match=f"^no SegFormer checkpoint.*{message}"):
+    with pytest.raises(UserError, match=f"^not a SegFormer checkpoint.*{message}"):
         recognize({name: torch.zeros(1)})
 
 

@@ -102,7 +102,7 @@ def test_ids(source: str, expected: bool) -> None:
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("source", ["someone/nothing-here", "someone/nothing-here@v2"])
 def test_offline_and_not_in_the_cache(source: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match=f"no file or folder '{source}', and the hub does not give"):
+    with pytest.raises(UserError, match=f"no file or folder '{source}', and it could not be downloaded"):
         segformer.load(source)
     with pytest.raises(SystemExit) as stopped:
         main(["info", source])
@@ -140,7 +140,7 @@ def test_what_the_hub_refuses_is_one_clear_line(
         main(["info", "someone/model"])
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("error: no file or folder 'someone/model', and the hub does not give a model of that name")
+    assert line.startswith("error: no file or folder 'someone/model', and it could not be downloaded")
     assert str(error).split()[0] in line
 
 

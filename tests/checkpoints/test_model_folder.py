@@ -196,14 +196,14 @@ def test_the_file_in_a_folder_means_the_folder(folder: Path) -> None:
 
 def test_another_projects_config_beside_our_weights(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(FOREIGN))
-    with pytest.raises(ValueError, match="model: no SegFormer checkpoint of a known format"):
+    with pytest.raises(ValueError, match="model: not a SegFormer checkpoint of a known format"):
         load(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_missing_file(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(UserError, match=f"model' is no model folder: it has no {name}"):
+    with pytest.raises(UserError, match=f"model' is not a model folder: it has no {name}"):
         load(folder)
 
 
@@ -223,7 +223,7 @@ def test_a_missing_file(folder: Path, name: str) -> None:
 def test_damaged_weights(folder: Path, damage: Callable[[bytes], bytes]) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"model/model\.safetensors: damaged or no safetensors file"):
+    with pytest.raises(ValueError, match=r"model/model\.safetensors: damaged or not a safetensors file"):
         load(folder)
 
 

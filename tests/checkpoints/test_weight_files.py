@@ -101,7 +101,7 @@ CONTENTS: dict[str, tuple[Any, str]] = {
     "missing": (without(QUERY), f"'{QUERY}' is missing"),
     "one stage missing": (without("backbone.patch_embed3.proj.weight"), "'backbone.patch_embed3.proj.weight' is miss"),
     "unknown": (STATE | {"backbone.extra": torch.zeros(1)}, "unknown tensor 'backbone.extra'"),
-    "a ResNet": (resnet18(weights=None).state_dict(), "no SegFormer checkpoint: it looks like a ResNet"),
+    "a ResNet": (resnet18(weights=None).state_dict(), "not a SegFormer checkpoint: it looks like a ResNet"),
     "a PVT": (pvt_state(), "PVT|position embedding|kernel"),
     "a PVTv2": (pvt_v2_state(), r"block1\.0\.mlp\.fc1.*\(128, 32\), got \(256, 32\)|PVT"),
     "an empty dict": ({}, "holds no tensors"),
@@ -109,7 +109,7 @@ CONTENTS: dict[str, tuple[Any, str]] = {
     "nested, no tensors": ({"state_dict": {}, "meta": {}}, "holds no tensors"),
     "a list": ([1, 2, 3], "expected named tensors, got list"),
     "a tensor": (torch.zeros(3), "expected named tensors, got Tensor"),
-    "somebody's model": ({"fc.weight": torch.zeros(2, 2)}, r"no SegFormer checkpoint.*fc\.weight"),
+    "somebody's model": ({"fc.weight": torch.zeros(2, 2)}, r"not a SegFormer checkpoint.*fc\.weight"),
 }
 
 

@@ -42,7 +42,7 @@ def refusal(capsys: pytest.CaptureFixture[str], run: Callable[[], None]) -> str:
 
 def test_what_cannot_be_done_is_one_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refusal(capsys, lambda: main(["convert", str(model), str(model)]))
-    assert line == f"error: {model} exists already; give a name that is free"
+    assert line == f"error: {model} already exists; choose another name"
     line = refusal(capsys, lambda: main(["convert", str(model), str(tmp_path / "out"), "--to", "nvlab"]))
     assert line.endswith("got 'nvlab'; did you mean 'nvlabs'?")
     line = refusal(capsys, lambda: main(["convert", str(model), str(tmp_path / "out"), "--to", "tao"]))

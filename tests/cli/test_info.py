@@ -40,7 +40,7 @@ def test_an_encoder_alone_and_what_was_left_out(tmp_path: Path, capsys: pytest.C
     main(["info", str(tmp_path / "mit_b0.pth")])
     text = " ".join(capsys.readouterr().out.split())
     assert "model an encoder alone: encoder mit_b0" in text
-    assert "note left out head.weight, head.bias: classifier that it was pre-trained with" in text
+    assert "note left out head.weight, head.bias: the classifier that was used for pre-training" in text
 
 
 def test_values_in_words() -> None:

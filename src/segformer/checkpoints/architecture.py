@@ -1,4 +1,4 @@
-"""The architecture of a foreign checkpoint, read off the shapes of its tensors."""
+"""Detect the architecture of another project's checkpoint from the shapes of its tensors."""
 
 import torch
 from torch import Tensor
@@ -12,9 +12,9 @@ from segformer.published import MIT_SIZES
 
 
 def read_architecture(table: KeyTable, state: State) -> tuple[ModelConfig, int]:
-    """Return the configuration and the number of classes (0 without a decoder) of a checkpoint.
+    """Return the model configuration and the number of classes of a checkpoint; the number is 0 without a decoder.
 
-    Raises a UserError where its sizes are those of no MiT-B0 ... B5.
+    Raises a UserError if the sizes of the encoder do not match any of MiT-B0 ... B5.
     """
     stems = [_shape(table, state, "encoder.stages.{i}.embed.project", i) for i in range(4)]
     kernels = [(kernel, kernel) for kernel, _ in PATCHES]
@@ -25,7 +25,7 @@ def read_architecture(table: KeyTable, state: State) -> tuple[ModelConfig, int]:
     encoder = next((n for n, size in MIT_SIZES.items() if (size.channels, size.depths) == (channels, depths)), None)
     if encoder is None:
         raise UserError(
-            f"channels and depths must be those of one of MiT-B0 ... B5, got channels {channels} and depths {depths}"
+            f"channels and depths must match one of MiT-B0 ... B5, got channels {channels} and depths {depths}"
         )
     width = MIT_SIZES[encoder].decoder_channels
     num_classes = 0
@@ -44,7 +44,7 @@ def read_architecture(table: KeyTable, state: State) -> tuple[ModelConfig, int]:
 
 
 def expected_state(config: ModelConfig, num_classes: int) -> dict[str, Tensor]:
-    """Return our names and shapes for an architecture; the tensors lie on the meta device and take no memory."""
+    """Return the state dict that a model of ours must have; its tensors are on the meta device, without values."""
     with torch.device("meta"):
         return build_model(config, num_classes=max(num_classes, 1)).state_dict()
 
@@ -54,7 +54,7 @@ def _row(table: KeyTable, ours: str) -> Row:
 
 
 def _shape(table: KeyTable, state: State, ours: str, stage: int = 0) -> tuple[int, ...]:
-    """Return the shape of the weight of a module, in a table that renames the module without cutting or joining it."""
+    """Return the shape of a module's weight in the checkpoint; the table must only rename the module, not split it."""
     name = fill(_row(table, ours).their_names[0], {"i": stage, "s": "weight"})
     shape = tuple(take(table, state, name).shape)
     if len(shape) < 2:
@@ -63,7 +63,7 @@ def _shape(table: KeyTable, state: State, ours: str, stage: int = 0) -> tuple[in
 
 
 def _depth(table: KeyTable, state: State, stage: int) -> int:
-    """Count the blocks of a stage by the norm that each of them begins with."""
+    """Count the blocks of a stage; each block in the checkpoint has one first norm."""
     template = _row(table, "encoder.stages.{i}.blocks.{j}.norm1").their_names[0]
     depth = 0
     while fill(template, {"i": stage, "j": depth, "s": "weight"}) in state:

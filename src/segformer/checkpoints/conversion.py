@@ -1,4 +1,4 @@
-"""Conversion of any model that can be read into a checkpoint of another project."""
+"""Convert a model from any readable format to another project's checkpoint format, or to a model folder."""
 
 from pathlib import Path
 
@@ -15,19 +15,20 @@ MODEL_FOLDER = "segformer"
 
 
 def targets() -> list[str]:
-    """Return the names of the formats that ``convert`` writes; "segformer" is a model folder of this package."""
+    """Return the names of the formats that ``convert`` can write; "segformer" is this package's own model folder."""
     return [MODEL_FOLDER, *(name for name, form in FORMATS.items() if form.write)]
 
 
 def convert(source: str | Path, target: str | Path, to: str = MODEL_FOLDER) -> list[str]:
-    """Write any model that ``load`` reads into the new folder ``target``, in one of the formats that ``targets`` lists.
+    """Convert a model to another format and write it to the new folder ``target``.
 
-    Returns a line for everything that was left out, changed or lost.  Raises a UserError where ``target`` exists, the
-    source is no model, or the format cannot hold it.
+    ``source`` is anything that ``load`` accepts, and ``to`` is one of ``targets()``.  Returns one note for everything
+    that was left out, changed or lost.  Raises a UserError if ``target`` exists, if ``source`` is not a model, or if
+    the format cannot represent the model.
     """
     check_choice("--to", to, targets())
     if Path(target).exists():
-        raise UserError(f"{target} exists already; give a name that is free")
+        raise UserError(f"{target} already exists; choose another name")
     weights = read_weights(source)
     model = load(weights)
     notes = list(weights.notes)
@@ -44,6 +45,6 @@ def convert(source: str | Path, target: str | Path, to: str = MODEL_FOLDER) -> l
 
 
 def two_logits(state: State) -> State:
-    """Return the weights of a binary head as those of two classes, the first of which always has logit 0."""
+    """Return the weights of a binary model with a two-class head; the first class always has logit 0."""
     names = [f"decoder.classifier.{name}" for name in ("weight", "bias")]
     return {**state, **{name: torch.cat([torch.zeros_like(state[name]), state[name]]) for name in names}}

@@ -1,4 +1,4 @@
-"""Fine-tuning: a model takes over the weights of another one as far as they fit."""
+"""Initialize a model for fine-tuning with the weights of another model, as far as they fit."""
 
 from torch import Tensor
 
@@ -8,14 +8,16 @@ from segformer.models.segmenter import Segmenter
 
 
 def initialize(model: Segmenter, weights: Weights) -> list[str]:
-    """Copy the weights that fit into a model, and list what did not: another head, decoder or number of channels.
+    """Copy all weights that fit into a model.
 
-    Raises a UserError where the encoders differ.
+    Returns notes: the notes of ``weights``, which layers were initialized at random, and whether the first convolution
+    was adapted to another number of channels.  Raises a UserError if the encoders differ.
     """
     ours, theirs = model.card.model, weights.config
     if theirs.encoder != ours.encoder:
         raise UserError(
-            f"{weights.source} holds {theirs.encoder}, the model is {ours.encoder}; choose the same model.encoder"
+            f"{weights.source} has the encoder {theirs.encoder}, but the model has {ours.encoder}; "
+            f"set model.encoder to {theirs.encoder}"
         )
     state = dict(weights.state)
     notes = list(weights.notes)
@@ -35,6 +37,10 @@ def initialize(model: Segmenter, weights: Weights) -> list[str]:
 
 
 def adapt_channels(weight: Tensor, channels: int) -> Tensor:
-    """Spread the mean of a convolution's input channels over another number of them; the output keeps its scale."""
+    """Change the number of input channels of a convolution.
+
+    Every new channel gets the mean weight of the old channels, multiplied by old number / new number, so that the
+    scale of the output stays the same.
+    """
     mean = weight.mean(dim=1, keepdim=True) * (weight.shape[1] / channels)
     return mean.repeat(1, channels, 1, 1)

@@ -1,4 +1,4 @@
-"""Checkpoints of other projects: which format they are in, their weights under our names, and their model card."""
+"""Read checkpoints of other projects: recognize the format, rename the weights, and build a model card."""
 
 import re
 from dataclasses import replace
@@ -17,7 +17,7 @@ from segformer.data.sources import SOURCES
 from segformer.errors import UserError
 
 CLASSIFIER = ("decoder.classifier.weight", "decoder.classifier.bias")
-OTHER_ARCHITECTURES = {  # regular expression of a tensor's name -> the architecture that has it
+OTHER_ARCHITECTURES = {  # regular expression of a tensor name -> the architecture that has such a tensor
     r".*layer1\.0\.conv1\.weight": "a ResNet",
     r".*pos_embed\d?": "a ViT or PVT, which have position embeddings",
     r".*relative_position_bias_table": "a Swin Transformer",
@@ -26,9 +26,10 @@ OTHER_ARCHITECTURES = {  # regular expression of a tensor's name -> the architec
 
 
 def translate(checkpoint: Checkpoint, source: str) -> Weights:
-    """Recognize the format of a checkpoint and translate its weights, in float32, and what it says about them.
+    """Recognize the format of a checkpoint, and return its weights under our names in float32, with a model card.
 
-    ``source`` is what the user called it.  Raises a UserError that names the file and what does not fit.
+    ``source`` is the path or hub id that the user gave.  Raises a UserError that names the file if its format is
+    unknown or if its tensors do not fit.
     """
     try:
         form, table = recognize(checkpoint.state)
@@ -44,36 +45,39 @@ def translate(checkpoint: Checkpoint, source: str) -> Weights:
     card = card_of(checkpoint, form, table, config, num_classes, source) if num_classes else None
     if card and num_classes == 1:
         card, state = two_classes(card, state)
-        notes.append("turned the binary head into one of two classes: the same function, its logit against 0")
+        notes.append("converted the binary head with logit z to two classes with logits 0 and z: the same function")
     state = {name: tensor if tensor.ndim == 0 else tensor.float() for name, tensor in state.items()}
     return Weights(source, config, card, state, tuple(notes))
 
 
 def is_foreign(state: State) -> bool:
-    """Whether tensor names belong to a format of another project."""
+    """Whether the tensor names of a checkpoint belong to the format of another project."""
     return any(table.matches(state) for form in FORMATS.values() for table in form.tables)
 
 
 def recognize(state: State) -> tuple[Format, KeyTable]:
-    """Return the format that a checkpoint's tensor names belong to, and its table.
+    """Return the format and the key table that match the tensor names of a checkpoint.
 
-    Where several tables match, the one with the longest signature wins.  Raises a UserError that says what the
-    checkpoint looks like instead.
+    If several tables match, the one with the longest signature wins.  If none matches, raises a UserError that says
+    what the checkpoint looks like.
     """
     for pattern, kind in OTHER_ARCHITECTURES.items():
         if any(re.fullmatch(pattern, key) for key in state):
-            raise UserError(f"no SegFormer checkpoint: it looks like {kind}")
+            raise UserError(f"not a SegFormer checkpoint: it looks like {kind}")
     matching = [(form, table) for form in FORMATS.values() for table in form.tables if table.matches(state)]
     if not matching:
         raise UserError(
-            f"no SegFormer checkpoint of a known format ({', '.join(FORMATS)}); "
+            f"not a SegFormer checkpoint of a known format ({', '.join(FORMATS)}); "
             f"the first of its {len(state)} tensors is '{next(iter(state))}'"
         )
     return max(matching, key=lambda match: len(match[1].signature))
 
 
 def two_classes(card: ModelCard, state: dict[str, Tensor]) -> tuple[ModelCard, dict[str, Tensor]]:
-    """Give a head with one logit z a background with logit 0: arg-max is then z > 0, softmax the sigmoid of z."""
+    """Convert a head with one logit z to a head with two classes: a background with logit 0, and the class with z.
+
+    The arg-max then chooses the class if z > 0, and its softmax probability is the sigmoid of z.
+    """
     names = ("background", *card.classes)
     doubled = {name: torch.cat([torch.zeros_like(state[name]), state[name]]) for name in CLASSIFIER}
     return replace(card, classes=names, palette=default_palette(2)), state | doubled
@@ -82,7 +86,7 @@ def two_classes(card: ModelCard, state: dict[str, Tensor]) -> tuple[ModelCard, d
 def card_of(
     checkpoint: Checkpoint, form: Format, table: KeyTable, config: ModelConfig, num_classes: int, source: str
 ) -> ModelCard:
-    """Return the card of a translated model: classes, palette, preprocessing, provenance."""
+    """Return a model card with the classes, palette and preprocessing that the checkpoint specifies, or defaults."""
     names = form.read_classes(checkpoint)
     if len(names) != num_classes:
         names = tuple(f"class_{k}" for k in range(num_classes))
@@ -99,7 +103,7 @@ def card_of(
 
 
 def palette_for(names: tuple[str, ...]) -> tuple[Color, ...]:
-    """Return the palette of a known data set with these classes, or else colors that are far from one another."""
+    """Return the palette of a known data set with the same classes, or else a default palette of distinct colors."""
     for known in SOURCES.values():
         if known.classes and known.palette and _are_same_classes(known.classes, names):
             return known.palette
@@ -111,7 +115,7 @@ def _are_same_classes(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
 
 
 def _is_same_class(ours: str, theirs: str) -> bool:
-    """Whether two class names differ in no more than case, synonyms ("sofa; couch") and a longer form."""
+    """Whether two class names mean the same, ignoring case, synonyms ("sofa; couch") and longer forms of a name."""
     name = ours.lower()
     words = [word.strip().lower() for word in re.split("[;,]", theirs)]
     return any(word.startswith(name) or name.startswith(word) for word in words if word)

@@ -1,4 +1,4 @@
-"""What a checkpoint format of another project is: how it is recognized, read and written."""
+"""The description of another project's checkpoint format: how to recognize, read and write it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from segformer.published import MIT_SIZES
 
 
 def classes_in_meta(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Return the class names that a file keeps as ``meta["CLASSES"]``; none where it keeps nothing usable."""
+    """Return the class names in ``meta["CLASSES"]`` of a checkpoint; empty if there are no usable names."""
     names = checkpoint.meta.get("CLASSES")
     return tuple(str(name).strip() for name in names) if isinstance(names, list | tuple) else ()
 
 
 def palette_in_meta(checkpoint: Checkpoint) -> tuple[Color, ...]:
-    """Return the colors that a file keeps as ``meta["PALETTE"]``; none where it keeps nothing usable."""
+    """Return the colors in ``meta["PALETTE"]`` of a checkpoint; empty if there are no usable colors."""
     try:
         return tuple((int(r), int(g), int(b)) for r, g, b in checkpoint.meta.get("PALETTE") or ())
     except (TypeError, ValueError):
@@ -28,52 +28,52 @@ def palette_in_meta(checkpoint: Checkpoint) -> tuple[Color, ...]:
 
 
 def default_preprocessing(checkpoint: Checkpoint, in_channels: int) -> Preprocessing:
-    """Return the default for a number of channels, whatever the checkpoint holds."""
+    """Return the default preprocessing for ``in_channels``; the checkpoint itself is ignored."""
     return Preprocessing.for_channels(in_channels)
 
 
 def unchanged(state: State) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the tensors as they are, without a note."""
+    """Return the tensors unchanged, with an empty list of notes."""
     return dict(state), []
 
 
 def preprocessing_left_behind(name: str, card: ModelCard) -> list[str]:
-    """Report the preprocessing, which the format ``name`` cannot hold, so that it can be set by hand."""
+    """Return a note with the model's preprocessing, which the format ``name`` cannot store."""
     pixels = card.preprocessing
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (pixels.mean, pixels.std))
     return [
-        f"{name} holds no preprocessing; this model's is: resize {pixels.resize} into {pixels.long_side} x "
+        f"{name} holds no preprocessing; set it yourself: resize {pixels.resize} into {pixels.long_side} x "
         f"{pixels.short_side}, sides to multiples of {pixels.multiple}, mean {mean}, std {std}"
     ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A checkpoint format that ``load`` reads and, if it has ``write``, that ``convert --to`` writes."""
+    """A checkpoint format that ``load`` can read; ``convert --to`` can write it if ``write`` is not None."""
 
     tables: tuple[KeyTable, ...]
-    """Its kinds of checkpoints, such as whole model and encoder alone; models are written by the first table."""
+    """One table for each kind of checkpoint, such as a complete model or an encoder; the first one is for writing."""
     config_key: str | None = None
-    """A key that tells its config.json from that of a model folder; None: it has no config.json."""
+    """A key that is in this format's config.json but never in a model folder's; None: there is no config.json."""
     prepare: Callable[[State], tuple[dict[str, Tensor], list[str]]] = unchanged
-    """Changes tensors before they are renamed; returns them with a note for each change."""
+    """Function that changes tensors before they are renamed; returns the tensors and one note for each change."""
     read_classes: Callable[[Checkpoint], tuple[str, ...]] = classes_in_meta
-    """Finds the class names; a number of names that does not fit the weights is ignored."""
+    """Function that finds the class names; they are ignored if their number does not fit the weights."""
     read_palette: Callable[[Checkpoint], tuple[Color, ...]] = palette_in_meta
-    """Finds the color of each class; a number of colors that does not fit the weights is ignored."""
+    """Function that finds the color of each class; the colors are ignored if their number does not fit the weights."""
     read_preprocessing: Callable[[Checkpoint, int], Preprocessing] = default_preprocessing
-    """Finds the preprocessing for images with a number of channels."""
+    """Function that finds the preprocessing, given the checkpoint and the number of image channels."""
     encoders: tuple[str, ...] = tuple(MIT_SIZES)
-    """Encoders that it can hold."""
+    """Names of the encoders that the format can store."""
     decoders: tuple[str, ...] = ("all_mlp",)
-    """Decoders that it can hold."""
+    """Names of the decoders that the format can store."""
     write: Callable[[State, ModelCard, Path], None] | None = None
-    """Writes tensors under our names and the card's contents into an existing folder; None: it is only read."""
+    """Function that writes tensors (under our names) and a model card to an existing folder; None: read only."""
     left_behind: Callable[[str, ModelCard], list[str]] = preprocessing_left_behind
-    """Reports what of a card it cannot hold; called with the name of its first table."""
+    """Function that returns notes on what the format cannot store of a card; called with the first table's name."""
 
     def check_card(self, card: ModelCard) -> None:
-        """Raise a UserError where the format cannot hold a model's encoder or decoder."""
+        """Raise a UserError if the format cannot store the encoder or decoder of a model."""
         parts = (("encoder", card.model.encoder, self.encoders), ("decoder", card.model.decoder, self.decoders))
         for kind, name, known in parts:
             if name not in known:
@@ -83,7 +83,7 @@ class Format:
                 )
 
     def losses(self, card: ModelCard) -> list[str]:
-        """List what writing a model loses: constants that the other project computes with, and what it cannot hold."""
+        """Return notes on what changes if a model is written: constants of the other project, and lost information."""
         table = self.tables[0]
         notes = []
         for name in ("norm_eps", "embed_norm_eps"):

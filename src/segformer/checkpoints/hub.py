@@ -1,4 +1,4 @@
-"""The Hugging Face hub: recognizing and downloading models by their id."""
+"""Download models from the Hugging Face hub by their id."""
 
 import logging
 import re
@@ -14,7 +14,7 @@ SAFE_WEIGHTS = ["*.json", "*.safetensors"]
 
 
 def is_id(source: str) -> bool:
-    """Whether a source reads like owner/name or owner/name@revision, and not like a file of weights.
+    """Whether a source has the form owner/name or owner/name@revision, and is not the path of a weight file.
 
     >>> is_id("nvidia/segformer-b0-finetuned-ade-512-512"), is_id("runs/mine/best"), is_id("mine/model.safetensors")
     (True, False, False)
@@ -26,7 +26,7 @@ def is_id(source: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class HubOptions:
-    """How to download; see ``huggingface_hub.snapshot_download``."""
+    """Download options, explained in ``huggingface_hub.snapshot_download``."""
 
     revision: str | None = None
     token: str | bool | None = None
@@ -36,10 +36,10 @@ class HubOptions:
 
 
 def download(source: str, options: HubOptions) -> Path:
-    """Return the local copy of owner/name[@revision]; files in the hub's cache are not downloaded again.
+    """Download owner/name[@revision] and return its local folder; files in the hub's cache are not downloaded again.
 
-    Pickled weights are downloaded only where the repository has no safetensors.  ``HF_HUB_OFFLINE=1`` limits it to the
-    cache.  Raises a UserError where the hub does not provide the model.
+    Pickled weights are downloaded only if the repository has no safetensors.  With ``HF_HUB_OFFLINE=1`` only the cache
+    is used.  Raises a UserError if the model cannot be downloaded.
     """
     from huggingface_hub import list_repo_files, snapshot_download
 
@@ -66,14 +66,14 @@ def download(source: str, options: HubOptions) -> Path:
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         raise UserError(
-            f"no file or folder '{source}', and the hub does not give a model of that name ({reason}); "
-            f"without a network, give a local folder"
+            f"no file or folder '{source}', and it could not be downloaded from the hub ({reason}); "
+            f"correct the name, or without a network give a local folder"
         ) from error
     return Path(path)
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions of huggingface_hub and, through it, of whichever HTTP client it uses."""
+    """Return all exceptions that a download may raise, including those of the HTTP client of huggingface_hub."""
     from huggingface_hub import errors
 
     named = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]

@@ -1,8 +1,10 @@
-"""Tables that pair the tensor names of another project with ours, and the operations that read and write by them.
+"""Key tables: they pair the tensor names of another project ("theirs") with the names of this package ("ours").
 
-A row pairs one module.  ``{i}`` is the stage and ``{j}`` the block, counted from 0; ``{I}`` counts the stage from 1 and
-``{R}`` from the last one.  Several names on their side are concatenated into one tensor of ours; several names on our
-side are cut from one tensor of theirs.  ``as_convolution`` marks a linear layer that is a 1x1 convolution there.
+Each row pairs the names of one module.  In a name, ``{i}`` is the number of the stage and ``{j}`` the number of the
+block, both starting at 0.  ``{I}`` is the number of the stage starting at 1, and ``{R}`` counts stages from the last
+one.  If a row has several of their names, their tensors are concatenated to one tensor of ours.  If it has several of
+our names, one tensor of theirs is split.  ``as_convolution`` marks our linear layers that are 1x1 convolutions in the
+other project.
 """
 
 import re
@@ -19,7 +21,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """One module: its name here and there, or several names on one side."""
+    """A pair of names for one module: ours and theirs; one of the two may be several names."""
 
     ours: str | tuple[str, ...]
     theirs: str | tuple[str, ...]
@@ -27,43 +29,43 @@ class Row:
 
     @property
     def our_names(self) -> tuple[str, ...]:
-        """Return our side as a tuple."""
+        """Our names, always as a tuple."""
         return (self.ours,) if isinstance(self.ours, str) else self.ours
 
     @property
     def their_names(self) -> tuple[str, ...]:
-        """Return their side as a tuple."""
+        """Their names, always as a tuple."""
         return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyTable:
-    """The tensor names of one kind of checkpoint, and the constants that its project computes with."""
+    """The tensor names of one kind of checkpoint, and constants that the other project hard-codes."""
 
     name: str
-    """What messages and ``provenance`` call this kind of checkpoint."""
+    """Name of this kind of checkpoint in messages and in the ``provenance`` of a model card."""
     rows: tuple[Row, ...]
     signature: tuple[str, ...]
-    """Names that together tell this kind from others; where several kinds match, the longest signature wins."""
+    """Tensor names by which this kind is recognized: all must be present; the longest matching signature wins."""
     dropped: Mapping[str, str] = field(default_factory=dict)
-    """Regular expressions of the names that reading leaves out, each with the reason."""
+    """Regular expressions of tensor names that are ignored when reading, each with the reason."""
     norm_eps: float = 1e-6
     embed_norm_eps: float = 1e-5
     align_corners: bool = False
 
     @property
     def has_decoder(self) -> bool:
-        """Whether it holds more than an encoder."""
+        """Whether the table contains a decoder, not only an encoder."""
         return any(name.startswith("decoder.") for row in self.rows for name in row.our_names)
 
     def matches(self, state: State) -> bool:
-        """Whether a checkpoint has all names of the signature."""
+        """Whether a checkpoint contains all tensor names of the signature."""
         return all(key in state for key in self.signature)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row applied to one tensor: its names here and there, with the numbers filled in."""
+    """A pair of complete tensor names, ours and theirs: a row with the stage and block numbers filled in."""
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
@@ -71,7 +73,7 @@ class Entry:
 
 
 def entries(table: KeyTable, expected: State) -> Iterator[Entry]:
-    """Apply the table to each tensor of a model; a tensor without a row gives nothing."""
+    """Yield the entry of each tensor of a model; tensors without a row in the table are skipped."""
     patterns = [(re.compile(_pattern(row.our_names[0])), row) for row in table.rows]
     for name in expected:
         for pattern, row in patterns:
@@ -83,9 +85,9 @@ def entries(table: KeyTable, expected: State) -> Iterator[Entry]:
 
 
 def read(table: KeyTable, state: State, expected: State) -> tuple[dict[str, Tensor], list[str]]:
-    """Translate a checkpoint into our names; returns it with a line for everything that was left out.
+    """Convert a checkpoint to our names, and return its tensors with a note for everything that was left out.
 
-    Raises a UserError that names the first tensor that is missing, unknown or of another shape than in ``expected``.
+    Raises a UserError that names the first tensor that is missing or unknown, or whose shape differs from ``expected``.
     """
     ours: dict[str, Tensor] = {}
     used: set[str] = set()
@@ -101,7 +103,7 @@ def read(table: KeyTable, state: State, expected: State) -> tuple[dict[str, Tens
 
 
 def write(table: KeyTable, state: State) -> dict[str, Tensor]:
-    """Translate our tensors into the names and shapes of a table; raises a UserError for a tensor without a row."""
+    """Convert our tensors to their names and shapes; raises a UserError if a tensor has no row in the table."""
     found = list(entries(table, state))
     named = {name for entry in found for name in entry.ours}
     for name in state:
@@ -116,7 +118,7 @@ def write(table: KeyTable, state: State) -> dict[str, Tensor]:
 
 
 def left_out(table: KeyTable, keys: Sequence[str]) -> list[str]:
-    """Give the reason why each key is left out; raises a UserError that names a key without a reason."""
+    """Return notes on why the tensors ``keys`` are left out; raises a UserError if a tensor has no known reason."""
     reasons: dict[str, list[str]] = {}
     for key in keys:
         reason = next((why for pattern, why in table.dropped.items() if re.fullmatch(pattern, key)), None)
@@ -127,19 +129,19 @@ def left_out(table: KeyTable, keys: Sequence[str]) -> list[str]:
 
 
 def take(table: KeyTable, state: State, name: str) -> Tensor:
-    """Return a tensor of a checkpoint; raises a UserError that names it where it is missing."""
+    """Return a tensor of a checkpoint; raises a UserError with its name if it is missing."""
     if name not in state:
         raise UserError(f"tensor '{name}' is missing from a checkpoint of {table.name}")
     return state[name]
 
 
 def with_prefix(rows: Sequence[Row], prefix: str) -> tuple[Row, ...]:
-    """Put a prefix before every name on their side."""
+    """Return the rows with a prefix before each of their names."""
     return tuple(Row(row.ours, tuple(prefix + name for name in row.their_names), row.as_convolution) for row in rows)
 
 
 def fill(template: str, numbers: Mapping[str, str | int]) -> str:
-    """Fill in the numbers of stage (i) and block (j) and the tensor's own name (s)."""
+    """Fill the stage number (i), the block number (j) and the tensor's last name (s), such as "weight", into a name."""
     values: dict[str, str | int] = dict(numbers)
     if "i" in values:
         values |= {"I": int(values["i"]) + 1, "R": 3 - int(values["i"])}
@@ -147,7 +149,7 @@ def fill(template: str, numbers: Mapping[str, str | int]) -> str:
 
 
 def _pattern(template: str) -> str:
-    """Turn one of our templates into a regular expression whose groups are the numbers and the tensor's own name."""
+    """Convert one of our names to a regular expression with a group for each number and for the tensor's last name."""
     group: Callable[[re.Match[str]], str] = lambda found: f"(?P<{found[1]}>\\d+)"  # noqa: E731
     return re.sub(r"\\\{(\w)\\\}", group, re.escape(template)) + r"\.(?P<s>\w+)"
 
@@ -166,7 +168,7 @@ def _cut(joined: Tensor, sizes: Sequence[int], entry: Entry) -> Sequence[Tensor]
 
 
 def _fit(tensor: Tensor, expected: Tensor, name: str) -> Tensor:
-    """Drop or add the two sides of a 1x1 convolution; raises a UserError for any other shape."""
+    """Remove or add the last two dimensions of a 1x1 convolution if necessary; raises a UserError for other shapes."""
     shape = tuple(tensor.shape)
     if shape in ((*expected.shape, 1, 1), tuple(expected.shape)) or (*shape, 1, 1) == tuple(expected.shape):
         return tensor.reshape(expected.shape)

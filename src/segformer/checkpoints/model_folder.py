@@ -1,4 +1,4 @@
-"""Model folders: a config.json, which holds a ModelCard, beside model.safetensors."""
+"""Save and load model folders: each contains a config.json with the ModelCard, and model.safetensors."""
 
 import logging
 from pathlib import Path
@@ -31,20 +31,21 @@ FORMAT_VERSION = 1
 
 
 def save(model: Segmenter, folder: str | Path) -> None:
-    """Write a model folder; an existing one is replaced as a whole or not at all.
+    """Save a model to a folder; an existing model folder is replaced completely or, on failure, not at all.
 
-    Raises a UserError where the folder holds other files, which would be lost.
+    Raises a UserError if the folder contains other files, because they would be lost.
     """
     others = {path.name for path in Path(folder).iterdir()} - {CONFIG, WEIGHTS} if Path(folder).is_dir() else set()
     if others:
-        raise UserError(f"{folder} holds other files ({min(others)}); give the model a folder of its own")
+        raise UserError(f"{folder} holds other files ({min(others)}); use a separate folder for the model")
     write_folder(Path(folder), lambda partial: write_model(model, partial))
 
 
 def push_to_hub(model: Segmenter, repo_id: str, **options: Any) -> str:
-    """Upload a model folder to the hub and return the address of the commit.
+    """Upload a model to the Hugging Face hub as a model folder, and return the URL of the commit.
 
-    ``options`` are those of ``huggingface_hub.ModelHubMixin.push_to_hub``, such as ``private`` and ``commit_message``.
+    ``options`` are passed to ``huggingface_hub.ModelHubMixin.push_to_hub``, for example ``private`` and
+    ``commit_message``.
     """
     from huggingface_hub import ModelHubMixin
 
@@ -56,7 +57,7 @@ def push_to_hub(model: Segmenter, repo_id: str, **options: Any) -> str:
 
 
 def write_model(model: Segmenter, folder: Path) -> None:
-    """Write the two files of a model folder into an existing folder."""
+    """Write config.json and model.safetensors to an existing folder."""
     write_json(folder / CONFIG, {"format_version": FORMAT_VERSION} | to_json(model.card))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(folder / WEIGHTS, serialize(state, metadata={"format": "pt"}))
@@ -73,12 +74,13 @@ def load(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> Segmenter:
-    """Load a model from a model folder, another project's file or folder, or the hub (owner/name[@revision]).
+    """Load a model in evaluation mode.
 
-    The model comes back in evaluation mode.  ``num_classes`` is for fine-tuning: a head for another number of classes
-    is replaced by a random one, and so is a missing decoder.  The last five are options of
-    ``huggingface_hub.snapshot_download``, for models on the hub.  Raises a UserError where there is no model, or where
-    its files are damaged or do not fit together.
+    ``source`` is a model folder, a file or folder of another project, or a model on the hub (owner/name[@revision]).
+    ``num_classes`` is for fine-tuning: a head for another number of classes is replaced by a randomly initialized one,
+    and a missing decoder is added.  The last five options are for models on the hub and are passed to
+    ``huggingface_hub.snapshot_download``.  Raises a UserError if there is no model at ``source``, or if its files are
+    damaged or contradict one another.
     """
     hub = HubOptions(
         revision=revision,
@@ -95,13 +97,13 @@ from_pretrained = load  # the name that the ecosystem expects
 
 
 def build_from_weights(weights: Weights, num_classes: int | None = None) -> Segmenter:
-    """Return a model with these weights, or one for another number of classes that takes over what fits."""
+    """Return a model with the given weights; with another ``num_classes``, only the weights that fit are used."""
     for note in weights.notes:
         log.info("%s: %s", weights.source, note)
     if num_classes is None and weights.card is None:
         reasons = sorted({note.rsplit(": ", 1)[-1] for note in weights.notes})
         raise UserError(
-            f"{weights.source} holds an encoder alone, which cannot segment"
+            f"{weights.source} contains only an encoder, which cannot segment"
             f"{''.join(f' ({reason})' for reason in reasons)}; "
             f"start training from it (train.init_from), or load it with num_classes="
         )
@@ -119,7 +121,7 @@ def build_from_weights(weights: Weights, num_classes: int | None = None) -> Segm
 
 
 def read_weights(source: str | Path, hub: HubOptions | None = None) -> Weights:
-    """Read the weights of any model or encoder that ``load`` takes, under our names and in the types of our models."""
+    """Read the weights of any model or encoder that ``load`` accepts, and return them under our tensor names."""
     path = Path(source)
     if not path.exists():
         if not is_id(str(source)):
@@ -136,7 +138,7 @@ def read_weights(source: str | Path, hub: HubOptions | None = None) -> Weights:
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether a path is a folder that this package wrote, complete or not."""
+    """Whether a path is a model folder of this package; files may be missing."""
     if not path.is_dir():
         return False
     if not (path / CONFIG).is_file():
@@ -148,11 +150,11 @@ def is_model_folder(path: Path) -> bool:
 
 
 def read_model_folder(folder: Path) -> Weights:
-    """Read a folder that this package wrote; raises a UserError where a file is missing, damaged or does not fit."""
+    """Read a model folder of this package; raises a UserError if a file is missing, damaged or does not fit."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(
-                f"'{folder}' is no model folder: it has no {name}; give a folder such as runs/<recipe>/best"
+                f"'{folder}' is not a model folder: it has no {name}; give a folder such as runs/<recipe>/best"
             )
     card = read_card(folder / CONFIG)
     state = read_file(folder / WEIGHTS)
@@ -162,13 +164,13 @@ def read_model_folder(folder: Path) -> Weights:
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read a config.json; raises a UserError that names the file and the faulty field."""
+    """Read the model card in a config.json; raises a UserError that names the file and the invalid field."""
     values = read_json(path)
     if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
         raise UserError(
             f"{path}: expected a segformer model's config (format_version {FORMAT_VERSION}), got other JSON"
         )
-    if "licence" in values:  # until version 0.1.0
+    if "licence" in values:  # the spelling up to version 0.1.0
         values["license"] = values.pop("licence")
     try:
         card = from_json(ModelCard, values)
@@ -179,7 +181,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def check_state(state: dict[str, Tensor], expected: State, path: Path) -> None:
-    """Raise a UserError that names the first tensor that is missing, unknown or of another shape."""
+    """Raise a UserError for the first tensor that is missing or unknown or has an unexpected shape."""
     for name, tensor in expected.items():
         if name not in state:
             raise UserError(f"{path}: tensor '{name}' is missing; config.json and weights do not belong together")

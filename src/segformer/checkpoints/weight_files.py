@@ -1,4 +1,4 @@
-"""Reading checkpoint files of any kind, without running any code that they may contain."""
+"""Read checkpoint files of any kind without running code that they may contain."""
 
 import pickle
 import struct
@@ -23,7 +23,7 @@ NESTED = ("state_dict", "model_state_dict", "model", "module")
 PREFIXES = ("module.", "model.")
 
 
-# What torch raises for a file that is damaged or not its own.
+# Exceptions that torch.load raises for a damaged file or a file of another kind.
 DAMAGE = (
     RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError, TypeError, AssertionError, struct.error,
 )  # fmt: skip
@@ -31,22 +31,22 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a file or folder under the names they have there, and the information around them."""
+    """The contents of a checkpoint file or folder: tensors under their original names, and other information."""
 
     path: Path
     state: dict[str, Tensor]
     meta: Mapping[str, Any]
-    """The entry ``meta`` of the file."""
+    """Value of the entry ``meta`` in the checkpoint file; empty if there is none."""
     config: Mapping[str, Any]
-    """Contents of the config.json in the folder."""
+    """Contents of config.json in the folder; empty if there is no such file."""
     preprocessor: Mapping[str, Any]
-    """Contents of the preprocessor_config.json in the folder."""
+    """Contents of preprocessor_config.json in the folder; empty if there is no such file."""
 
 
 def read_checkpoint(source: Path) -> Checkpoint:
-    """Read a checkpoint file, or a folder that holds one, sharded or whole.
+    """Read a checkpoint from a file, or from a folder with one checkpoint, which may be split into shards.
 
-    Raises a UserError that names the file where it is damaged, is no checkpoint or contains code.
+    Raises a UserError that names the file if it is damaged, is not a checkpoint or contains code.
     """
     folder = source if source.is_dir() else source.parent
     loaded = read_folder(source) if source.is_dir() else read_file(source)
@@ -59,7 +59,7 @@ def read_checkpoint(source: Path) -> Checkpoint:
 
 
 def read_folder(folder: Path) -> Any:
-    """Read the checkpoint in a folder, with all of its shards."""
+    """Read the checkpoint in a folder, including all of its shards."""
     for name in FOLDER_FILES:
         if (folder / name).is_file():
             return read_file(folder / name)
@@ -70,18 +70,18 @@ def read_folder(folder: Path) -> Any:
     single = [path for path in sorted(folder.iterdir()) if path.suffix in SAFETENSORS + PICKLES]
     if len(single) == 1:
         return read_file(single[0])
-    raise UserError(f"{folder}: expected a checkpoint such as {FOLDER_FILES[0]}, found {len(single)} files")
+    raise UserError(f"{folder}: expected {FOLDER_FILES[0]} or a single weight file, found {len(single)} weight files")
 
 
 def read_file(path: Path) -> Any:
-    """Read one file, safetensors or a pickle of ``torch.save``, without running code in the pickle."""
+    """Read one weight file, either safetensors or a pickle from ``torch.save``; code in a pickle is never run."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix in SAFETENSORS:
         try:
             return load_file(path)
         except (SafetensorError, struct.error) as error:
-            raise UserError(f"{path}: damaged or no safetensors file ({error}); download it again") from error
+            raise UserError(f"{path}: damaged or not a safetensors file ({error}); download it again") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
@@ -90,11 +90,11 @@ def read_file(path: Path) -> Any:
             f"{path}: refused to load: {_short(reason)}; convert it to safetensors with the project that wrote it"
         ) from error
     except DAMAGE as error:
-        raise UserError(f"{path}: damaged or no checkpoint ({_short(str(error))}); download it again") from error
+        raise UserError(f"{path}: damaged or not a checkpoint ({_short(str(error))}); download it again") from error
 
 
 def unwrap(loaded: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Find the tensors in what was loaded, and remove prefixes that trainers put before every name."""
+    """Return the tensors in a loaded file and its ``meta``; prefixes such as "module." are removed from all names."""
     meta = loaded.get("meta", {}) if isinstance(loaded, Mapping) else {}
     state = loaded
     while isinstance(state, Mapping):
@@ -114,11 +114,11 @@ def unwrap(loaded: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any
 
 
 def _shards(path: Path) -> list[str]:
-    """Return the names of the files that an index of shards lists."""
+    """Return the names of all shard files that an index file lists."""
     values = read_json(path)
     names = values.get("weight_map") if isinstance(values, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise UserError(f'{path}: expected an index with "weight_map", the file of each tensor, got none')
+        raise UserError(f'{path}: expected a "weight_map" with the file name of each tensor, got something else')
     return sorted(set(names.values()))
 
 

@@ -1,4 +1,4 @@
-"""Weights under this package's names, wherever they come from."""
+"""The weights of a model under this package's tensor names, read from any format."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from segformer.config import ModelCard, ModelConfig
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a model and what is known about it; ``card`` is None for an encoder alone."""
+    """The tensors, configuration and card of a model; ``card`` is None if there is only an encoder."""
 
     source: str
-    """Path or hub id that they were read from, for messages."""
+    """Path or hub id from which the weights were read; used in messages."""
     config: ModelConfig
     card: ModelCard | None
     state: dict[str, Tensor]
     notes: tuple[str, ...] = ()
-    """What was left out or changed while reading, one line each."""
+    """One note for each thing that was left out or changed while reading."""

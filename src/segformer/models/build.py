@@ -1,4 +1,4 @@
-"""Building randomly initialized models from names, configurations and model cards."""
+"""Build randomly initialized models from names, configurations and model cards."""
 
 from typing import Any
 
@@ -21,8 +21,9 @@ def build_model(
 ) -> Segmenter:
     """Return a randomly initialized model.
 
-    ``encoder`` is a name, and ``options`` are further fields of :class:`segformer.config.ModelConfig`; or it is a whole
-    ModelConfig.  Without ``preprocessing`` the model normalizes with the mean and std of ImageNet.
+    ``encoder`` is either the name of an encoder or a complete :class:`segformer.config.ModelConfig`.  With a name,
+    ``decoder`` and ``options`` set fields of the ModelConfig; with a ModelConfig they are ignored.  Without
+    ``preprocessing`` the model uses the default preprocessing for its number of channels.
 
     >>> import torch
     >>> build_model("mit_b0", num_classes=19)(torch.zeros(1, 3, 64, 96)).shape
@@ -36,7 +37,7 @@ def build_model(
 
 
 def list_models() -> list[str]:
-    """Return the names of the encoders that ``build_model`` takes.
+    """Return the names of the encoders that ``build_model`` accepts.
 
     >>> list_models()[:2]
     ['mit_b0', 'mit_b1']
@@ -45,14 +46,14 @@ def list_models() -> list[str]:
 
 
 def model_config(encoder: str, **options: Any) -> ModelConfig:
-    """Return the configuration of the paper's model with this encoder, with ``options`` as its changed fields."""
+    """Return the paper's configuration for an encoder; ``options`` override fields of it."""
     check_choice("model.encoder", encoder, ENCODERS)
     values = {"encoder": encoder, "decoder_channels": ENCODERS[encoder].decoder_channels} | options
     return from_json(ModelConfig, values, "model")
 
 
 def build_from_card(card: ModelCard) -> Segmenter:
-    """Return the randomly initialized model that a card describes."""
+    """Return a randomly initialized model with the architecture, classes and preprocessing of a model card."""
     check_card(card)
     config = card.model
     encoder = ENCODERS[config.encoder].build(config)
@@ -62,13 +63,13 @@ def build_from_card(card: ModelCard) -> Segmenter:
 
 
 def check_card(card: ModelCard) -> None:
-    """Raise a UserError where the parts of a card do not fit together."""
+    """Raise a UserError if a model card names an unknown part, or if its fields contradict one another."""
     config = card.model
     pixels = card.preprocessing
     check_choice("model.encoder", config.encoder, ENCODERS)
     check_choice("model.decoder", config.decoder, DECODERS)
     if config.binary and len(card.classes) != 2:
-        raise UserError(f"model.binary needs two classes, got {len(card.classes)}; leave it out")
+        raise UserError(f"model.binary needs two classes, got {len(card.classes)}; leave out model.binary")
     if not len(pixels.mean) == len(pixels.std) == config.in_channels:
         raise UserError(
             f"preprocessing.mean and .std must have model.in_channels = {config.in_channels} values, "

@@ -1,4 +1,4 @@
-"""An encoder with a head for whole images, as it is pre-trained on ImageNet (Sec. 4.1)."""
+"""An image classifier: the form in which an encoder is pre-trained on ImageNet (Sec. 4.1)."""
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from segformer.validation import check_choice
 
 
 class Classifier(nn.Module):
-    """A linear layer on the mean of the encoder's last map.  (B, C, H, W) normalized -> (B, K) logits"""
+    """An encoder and a linear layer on the mean of its last map.  Normalized images (B, C, H, W) -> logits (B, K)"""
 
     def __init__(self, encoder: Encoder, num_classes: int = 1000) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Classifier(nn.Module):
         init_weights(self.head)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Sides must be at least the encoder's largest stride, 32 pixels for MiT."""
+        """Compute the logits of normalized images, which must be at least as high and wide as the largest stride."""
         return self.head(self.encoder(images)[-1].mean(dim=(2, 3)))  # type: ignore[no-any-return]  # nn.Module is untyped
 
 

@@ -1,4 +1,4 @@
-"""Building blocks around the paper's: tokens and maps, regularization, initialization, copies, digests."""
+"""Layers and functions that several models share, such as StochasticDepth and weight initialization."""
 
 import copy
 import hashlib
@@ -13,19 +13,19 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """View tokens as a map that is channels-last in memory, without a copy.  (B, H*W, C) -> (B, C, H, W)"""
+    """Return tokens as a map, without copying; the map is channels-last in memory.  (B, H*W, C) -> (B, C, H, W)"""
     return tokens.view(tokens.shape[0], *size, tokens.shape[2]).permute(0, 3, 1, 2)
 
 
 def as_tokens(features: Tensor) -> Tensor:
-    """View a channels-last map as tokens, without a copy.  (B, C, H, W) -> (B, H*W, C)"""
+    """Return a map as tokens; a map that is channels-last in memory is not copied.  (B, C, H, W) -> (B, H*W, C)"""
     return features.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def linear_of_gelu(hidden: Tensor, linear: nn.Module) -> Tensor:
-    """Compute linear(gelu(hidden)) without keeping the GELU's output for the gradient.
+    """Compute linear(gelu(hidden)) without keeping the output of the GELU for the backward pass.
 
-    The backward pass computes it again from ``hidden``, which autograd keeps anyway.  This saves a quarter of the
+    The backward pass recomputes that output from ``hidden``, which autograd keeps anyway.  This saves a quarter of the
     memory that a block of the encoder needs in training.
     """
     active = F.gelu(hidden)
@@ -44,14 +44,14 @@ def linear_of_gelu(hidden: Tensor, linear: nn.Module) -> Tensor:
 
 
 class StochasticDepth(nn.Module):
-    """Drop a residual branch of random samples during training, at the given rate.  (B, N, C) -> (B, N, C)"""
+    """Skip a residual branch for randomly chosen samples during training; ``rate`` is the probability.  (B, N, C)"""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
-        """Scale up the samples that are kept, so that the expectation stays the same."""
+        """Set the branch of each chosen sample to 0, and scale up the others so that the mean is unchanged."""
         if not self.training or self.rate == 0.0:
             return branch
         kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.rate
@@ -59,20 +59,21 @@ class StochasticDepth(nn.Module):
 
 
 class AgainstZero(nn.Module):
-    """Turn the one logit of a binary head into those of two classes: 0 and itself.  (B, 1, h, w) -> (B, 2, h, w)
+    """Convert the single logit z of a binary head to the logits 0 and z of two classes.  (B, 1, h, w) -> (B, 2, h, w)
 
-    The softmax of the two is the sigmoid of the logit, and their cross-entropy is its binary cross-entropy.
+    The softmax probability of the second class is then the sigmoid of z, and the cross-entropy of the two logits is
+    the binary cross-entropy of z.
     """
 
     def forward(self, logit: Tensor) -> Tensor:
-        """Put zeros before the logit."""
+        """Insert a channel of zeros before the logit."""
         return torch.cat([torch.zeros_like(logit), logit], dim=1)
 
 
 def init_weights(module: nn.Module) -> None:
-    """Initialize a layer as the authors do: linear by a truncated N(0, 0.02^2), convolution by N(0, 2 / fan_out)."""
+    """Initialize a layer as the authors do: linear from truncated N(0, 0.02^2), convolution from N(0, 2 / fan_out)."""
     if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-        return  # nothing to initialize
+        return  # tensors on the meta device have no values
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):
@@ -83,12 +84,12 @@ def init_weights(module: nn.Module) -> None:
 
 
 def sharing_copy(module: Module) -> Module:
-    """Return a copy that shares the parameters and has its own mode, settings and buffers."""
+    """Return a copy that shares the parameters of the module; buffers and attributes are copied."""
     return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Return a digest of all weights by their names."""
+    """Return a digest of the names and values of all weights."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())

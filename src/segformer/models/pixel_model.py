@@ -1,4 +1,4 @@
-"""What surrounds the logits of every model of ours: normalized pixels before them, the class of each pixel after."""
+"""Base class of the models: it normalizes the pixels before the logits, and chooses each pixel's class after them."""
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from segformer.ops.upsample_argmax import upsample_argmax
 
 
 class PixelModel(nn.Module):
-    """Base of the Segmenter and its fused form: everything but how the logits are computed.
+    """Base class of Segmenter and FusedSegmenter, which add the computation of the logits.
 
-    Calling it takes normalized floats (B, C_in, H, W), with sides from the encoder's largest stride up, and returns
-    logits (B, K, h, w) at the size of the decoder's finest map.
+    Calling the model takes normalized floats (B, C_in, H, W) and returns logits (B, K, h, w) at the size of the
+    decoder's finest map.  Height and width must be at least the encoder's largest stride.
     """
 
     mean: Tensor
@@ -27,19 +27,19 @@ class PixelModel(nn.Module):
         self.card = card
         for name, values in (("mean", card.preprocessing.mean), ("std", card.preprocessing.std)):
             statistic = torch.tensor(values, device="cpu").view(1, -1, 1, 1)
-            self.register_buffer(name, statistic, persistent=False)  # the card holds it
+            self.register_buffer(name, statistic, persistent=False)  # not saved with the weights: it is in the card
 
     @property
     def device(self) -> torch.device:
-        """Device that images must be on."""
+        """The device on which images are expected."""
         return self.mean.device
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Turn raw pixel values of any type into normalized floats."""
+        """Convert raw pixel values of any type to normalized floats.  (B, C_in, H, W)"""
         return (pixels.to(self.mean.dtype) - self.mean) / self.std
 
     def check_images(self, images: Tensor) -> None:
-        """Raise a UserError where the model cannot process a batch of this shape."""
+        """Raise a UserError if the model cannot process a batch of this shape."""
         in_channels = self.mean.shape[1]
         if images.ndim != 4 or images.shape[1] != in_channels:
             raise UserError(f"images must be (batch, {in_channels}, height, width), got {tuple(images.shape)}")
@@ -51,11 +51,14 @@ class PixelModel(nn.Module):
 
     @torch.inference_mode()
     def predict_mask(self, pixels: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Raw pixel values (B, C_in, H, W) -> class of every pixel (B, H, W) int64, or of ``size`` = (height, width)"""
+        """Predict the class of every pixel from raw pixel values.  (B, C_in, H, W) -> (B, H, W) int64
+
+        The mask has the size of the images, or ``size`` = (height, width) if it is given.
+        """
         height, width = size or (pixels.shape[2], pixels.shape[3])
         logits = self(self.normalize(pixels))
         return upsample_argmax(logits, (height, width), align_corners=self.card.model.align_corners)
 
     def fingerprint(self) -> str:
-        """Return a digest of the weights."""
+        """Return a digest of the weights; models with different weights have different digests."""
         return weights_digest(self)

@@ -1,4 +1,4 @@
-"""Encoder + decoder: the trainable model."""
+"""The trainable segmentation model, made of an encoder and a decoder."""
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,11 @@ from segformer.models.pixel_model import PixelModel
 
 
 class Segmenter(PixelModel):
-    """The trainable model.
+    """A trainable segmentation model, made of an encoder and a decoder.
 
-    Calling it takes normalized floats (B, C_in, H, W) and returns logits (B, K, h, w) at the size of the decoder's
-    finest map, ceil(H/4) x ceil(W/4) for MiT.  ``predict_mask`` takes raw pixel values and returns the class of every
-    pixel.
+    Calling the model takes normalized floats (B, C_in, H, W) and returns logits (B, K, h, w) at the size of the
+    decoder's finest map, ceil(H/4) x ceil(W/4) for MiT.  ``predict_mask`` takes raw pixel values and returns the class
+    of every pixel.
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder, card: ModelCard) -> None:
@@ -24,22 +24,22 @@ class Segmenter(PixelModel):
         self.head = AgainstZero() if card.model.binary else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalized floats (B, C_in, H, W) -> logits (B, K, h, w)"""
+        """Compute the logits of normalized images.  (B, C_in, H, W) -> (B, K, h, w)"""
         self.check_images(images)
         return self.head(self.decoder(self.encoder(images)))  # type: ignore[no-any-return]  # nn.Module is untyped
 
     def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalized floats -> the outputs that training needs: the logits, then those of the auxiliary heads"""
+        """Compute the outputs for the training loss from normalized images: the logits, then the auxiliary outputs."""
         self.check_images(images)
         return tuple(self.head(logits) for logits in self.decoder.outputs(self.encoder(images)))
 
     def fuse(self, dtype: torch.dtype | None = None, *, compile: bool = False) -> FusedSegmenter:
-        """Return a separate model for inference that computes the same with fewer operations.
+        """Return a separate model for inference that gives the same results with fewer operations.
 
-        It shares the parameters, unless ``dtype`` is torch.bfloat16 or torch.float16: then it has its own weights of
-        that type, while images are still normalized, and masks chosen, in float32.  With ``compile`` it is compiled
-        for the first eight shapes of a batch, each for seconds to a minute (on a GPU as CUDA graphs); later shapes
-        run uncompiled.
+        Without ``dtype`` the two models share their parameters.  With torch.bfloat16 or torch.float16 the new model has
+        its own weights of that type; it still normalizes images and computes masks in float32.  With ``compile`` the
+        new model is compiled for each of the first eight batch shapes, which takes seconds to a minute per shape (on a
+        GPU as CUDA graphs).  Further shapes run uncompiled.
         """
         fused = FusedSegmenter(
             fused_form(self.encoder), fused_form(self.decoder), fused_form(self.head), self.card, dtype
@@ -51,16 +51,16 @@ class Segmenter(PixelModel):
 
 
 def for_inference(network: Network, dtype: torch.dtype | None = None, *, compile: bool = False) -> Network:
-    """Return the inference form of a Segmenter, and any other network as it is.
+    """Return the inference form of a Segmenter; any other network is returned unchanged.
 
-    ``dtype`` and ``compile`` are those of ``Segmenter.fuse``; raises a UserError where another network cannot follow
-    them.
+    See ``Segmenter.fuse`` for ``dtype`` and ``compile``.  Raises a UserError if either is given for a network that is
+    already fused or of another kind, unless that network already has this ``dtype``.
     """
     if isinstance(network, Segmenter):
         return network.fuse(dtype, compile=compile)
     if compile or (dtype is not None and getattr(network, "dtype", None) != dtype):
         raise UserError(
-            f"precision and compile are chosen when a model is fused, and this {type(network).__name__} is finished; "
-            f"pass the model itself, or leave both out"
+            f"precision and compile need a Segmenter, which is fused for them, got a {type(network).__name__}; "
+            f"pass the Segmenter, or leave out precision and compile"
         )
     return network

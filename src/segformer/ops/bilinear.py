@@ -1,4 +1,4 @@
-"""Bilinear upsampling in pieces: the neighbors and weights of each coordinate, and single rows or points."""
+"""Bilinear upsampling of parts of a map (single rows or points), and the neighbors and weights that it needs."""
 
 from functools import lru_cache
 from importlib.util import find_spec
@@ -6,16 +6,19 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-COLUMNS = 64  # target columns of a tile, few enough to stay in the cache
+COLUMNS = 64  # target columns of a tile, few enough that the tile fits into the cache
 
 
 def use_triton(tensor: Tensor) -> bool:
-    """Whether the Triton kernels process a tensor: on a CUDA device where Triton is installed, not in float64."""
+    """Whether the Triton kernels process a tensor: one on a CUDA device, not in float64, if Triton is installed."""
     return tensor.is_cuda and tensor.dtype != torch.float64 and find_spec("triton") is not None
 
 
 def positions(source: int, target: int, align_corners: bool) -> Tensor:
-    """Return target coordinates in units of the source; they may lie up to half a step outside.  (target,) float64"""
+    """Return the coordinate of each target pixel in units of source pixels.  -> (target,) float64
+
+    Coordinates can be up to half a source pixel outside the range from 0 to source - 1.
+    """
     targets = torch.arange(target, dtype=torch.float64, device="cpu")
     if align_corners:
         return targets * ((source - 1) / max(target - 1, 1))
@@ -23,19 +26,19 @@ def positions(source: int, target: int, align_corners: bool) -> Tensor:
 
 
 def axis(source: int, target: int, align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two source neighbors of every target coordinate and the weight of the second.  3 x (target,)
+    """Return the two source neighbors of every target pixel and the weight of the second one.  -> 3 x (target,)
 
-    Positions are computed in float64 on the CPU, since not every device has it, and rounded once to the type of
-    ``like``.
+    Positions are computed in float64, on the CPU because some devices lack float64.  The weights are then rounded once
+    to the type of ``like``.
     """
     return _axis(source, target, align_corners, like.dtype, like.device)
 
 
-@lru_cache(maxsize=64)  # saves copying them to a GPU at each call
+@lru_cache(maxsize=64)  # avoids copying the tensors to a GPU at each call
 def _axis(
     source: int, target: int, align_corners: bool, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    with torch.inference_mode(False):  # training may use the cached tensors, too
+    with torch.inference_mode(False):  # training can then use the cached tensors, too
         places = positions(source, target, align_corners).clamp(min=0.0)
         first = places.floor().long().clamp(max=source - 1)
         second = (first + 1).clamp(max=source - 1)
@@ -45,10 +48,11 @@ def _axis(
 def tiles(
     source: int, target: int, align_corners: bool, like: Tensor, step: int = COLUMNS
 ) -> list[tuple[slice, slice, Tensor]]:
-    """Divide an axis of the target into tiles: (range of sources, range of targets, matrix (sources, targets)) of each.
+    """Divide an axis of the target into tiles, and return the source range, target range and weights of each tile.
 
-    The matrix holds the interpolation weights, two for each target.  Tiles are so narrow that a product with the
-    matrix, and with its transpose in the backward pass, is faster than torch's own upsampling.
+    The weights are a matrix with one row per source and one column per target; each column has at most two nonzero
+    weights.  Tiles are so narrow that a matrix product is faster than torch's own upsampling, and so is the product
+    with the transpose in the backward pass.
     """
     return _tiles(source, target, align_corners, step, like.dtype, like.device)
 
@@ -58,7 +62,7 @@ def _tiles(
     source: int, target: int, align_corners: bool, step: int, dtype: torch.dtype, device: torch.device
 ) -> list[tuple[slice, slice, Tensor]]:
     divided = []
-    with torch.inference_mode(False):  # training may use the cached tensors, too
+    with torch.inference_mode(False):  # training can then use the cached tensors, too
         like = torch.empty(0, dtype=dtype, device=device)
         left, right, u = axis(source, target, align_corners, like)
         for start in range(0, target, step):
@@ -74,15 +78,15 @@ def _tiles(
 
 
 def source_rows(height: int, target: int, rows: slice, align_corners: bool) -> slice:
-    """Return the rows of a map of ``height`` that the given rows of its upsampling depend on."""
+    """Return which rows of a map are needed to compute ``rows`` of the map upsampled from ``height`` to ``target``."""
     top, bottom, _ = axis(height, target, align_corners, torch.empty(0))
     return slice(int(top[rows][0]), int(bottom[rows][-1]) + 1)
 
 
 def upsample_rows(maps: Tensor, height: int, size: tuple[int, int], rows: slice, align_corners: bool = False) -> Tensor:
-    """Compute some rows of ``F.interpolate(maps, size, mode="bilinear")``.  (B, K, n, w) -> (B, K, len(rows), W) float
+    """Compute only ``rows`` of ``F.interpolate(maps, size, mode="bilinear")``.  (B, K, n, w) -> (B, K, rows, W) float
 
-    ``maps`` holds all rows of a map of ``height``, or only those that ``source_rows`` returns.
+    ``maps`` contains either all ``height`` rows of the map, or only the rows that ``source_rows`` returns.
     """
     maps = maps if maps.dtype == torch.float64 else maps.float()
     top, bottom, down = (part[rows] for part in axis(height, size[0], align_corners, maps))
@@ -95,7 +99,7 @@ def upsample_rows(maps: Tensor, height: int, size: tuple[int, int], rows: slice,
 
 
 def upsample_points(maps: Tensor, size: tuple[int, int], ys: Tensor, xs: Tensor, align_corners: bool = False) -> Tensor:
-    """Compute some pixels of the upsampled map.  (K, h, w), 2 x (N,) -> (N, K) float"""
+    """Compute only the pixels (ys, xs) of a map upsampled to ``size``.  (K, h, w), 2 x (N,) -> (N, K) float"""
     maps = maps if maps.dtype == torch.float64 else maps.float()
     top, bottom, down = (part[ys] for part in axis(maps.shape[1], size[0], align_corners, maps))
     left, right, across = (part[xs] for part in axis(maps.shape[2], size[1], align_corners, maps))

@@ -1,8 +1,8 @@
-"""The losses of bilinearly upsampled logits that training can choose, one row each, and the Dice term.
+"""The table of training losses, with one row for each name that ``train.loss`` accepts, and the Dice loss.
 
-All take logits (B, K, h, w) and labels (B, H, W) and return a scalar with a gradient, computed in float32 when the
-logits have a reduced precision.  A batch with every label ignored has loss 0 and gradient 0.  OHEM, focal and Dice
-upsample one image at a time, so that the upsampled logits of a whole batch never exist.
+Every loss takes logits (B, K, h, w) and labels (B, H, W), upsamples the logits bilinearly to the size of the labels,
+and returns a differentiable scalar.  Logits in bfloat16 or float16 are converted to float32.  If all labels of a batch
+are ignored, loss and gradient are 0.  The OHEM, focal and Dice losses save memory by upsampling one image at a time.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,23 +23,26 @@ from segformer.validation import check_choice
 
 @dataclass(frozen=True, kw_only=True)
 class LossRow:
-    """A loss that ``train.loss`` can name."""
+    """One training loss: its function, reduction, description and options."""
 
     function: Callable[..., Tensor]
-    """Called with (logits, target, *, ignore_index, class_weights, align_corners, **options)."""
+    """The loss, called as function(logits, target, *, ignore_index, class_weights, align_corners, **options)."""
     reduction: Literal["sum", "mean"]
-    """What ``function`` returns: a sum over pixels, which training divides by the count of the global batch, or a mean
-    over a micro-batch, which training weights by the share of the batch that the micro-batch holds."""
+    """What ``function`` returns for a micro-batch: the sum or the mean over its pixels.
+
+    Training divides a sum by the number of pixels in the whole batch.  It multiplies a mean by the fraction of the
+    batch that is in the micro-batch.
+    """
     description: str
-    """One line: what the loss does."""
+    """One line about what the loss does."""
     options: Mapping[str, float] = field(default_factory=dict)
-    """Default of each option, an int where only whole numbers are allowed."""
+    """Default value of each option by name; an int means that only whole numbers are allowed."""
 
 
 def resolve_loss(name: str, options: Iterable[tuple[str, float]] = ()) -> LossRow:
-    """Return a row of the table with its options set: its ``function`` no longer needs them.
+    """Return a row of the table whose ``function`` already has its options set.
 
-    Raises a UserError that names the closest loss or option where one is unknown.
+    Raises a UserError if the loss or an option is unknown; the message suggests the closest known name.
     """
     check_choice("train.loss", name, LOSSES)
     row = LOSSES[name]
@@ -64,11 +67,11 @@ def ohem_cross_entropy(
     min_kept: int = 100_000,
     align_corners: bool = False,
 ) -> Tensor:
-    """Mean cross-entropy of the hard pixels: online hard example mining (Shrivastava et al. 2016), pixel by pixel.
+    """Return the mean cross-entropy of the hard pixels only (online hard example mining, Shrivastava et al. 2016).
 
     A pixel is hard if the probability of its true class is below ``threshold``, or if it is among the ``min_kept``
-    hardest valid pixels of the batch.  Class weights do not change which pixels are hard; the mean is divided by the
-    sum of the hard pixels' weights.
+    hardest valid pixels of the batch.  Class weights do not change which pixels are hard.  With class weights the
+    result is a weighted mean.
     """
     if min_kept < 0:
         raise UserError(f"min_kept must be at least 0, got {min_kept}")
@@ -78,7 +81,7 @@ def ohem_cross_entropy(
 
     with torch.no_grad():
         losses = _per_image(pixel_losses, logits, target, align_corners).flatten()
-        losses[target.flatten() == ignore_index] = -1  # easier than a pixel that is certainly right, whose loss is 0
+        losses[target.flatten() == ignore_index] = -1  # below the loss of every valid pixel, which is at least 0
         kept = torch.exp(-losses) < threshold
         kept[losses.topk(min(min_kept, len(losses))).indices] = True
         hard = target.masked_fill(~kept.view(target.shape), ignore_index)
@@ -95,10 +98,10 @@ def focal_loss(
     average: Average = "valid",
     align_corners: bool = False,
 ) -> Tensor:
-    """Cross-entropy times (1 - p)^gamma, where p is the probability of the true class (Lin et al. 2017, Eq. 5).
+    """Return the cross-entropy times (1 - p)^gamma; p is the probability of the true class (Lin et al. 2017, Eq. 5).
 
-    ``class_weights`` are the alpha of that paper.  With gamma = 0 this equals ``upsample_cross_entropy`` with the same
-    ``average``, whose denominator (1 - p)^gamma does not change.
+    ``class_weights`` correspond to alpha in that paper.  ``average`` divides the sum exactly as in
+    ``upsample_cross_entropy``; for gamma = 0 the two losses are equal.
     """
     if gamma < 0:
         raise UserError(f"gamma must be at least 0, got {gamma}")
@@ -119,10 +122,11 @@ def focal_loss(
 def dice_loss(
     logits: Tensor, target: Tensor, *, ignore_index: int = 255, smooth: float = 1.0, align_corners: bool = False
 ) -> Tensor:
-    """Soft Dice loss: 1 - mean of (2 sum p y + smooth) / (sum p + sum y + smooth) over the classes in the labels.
+    """Return the soft Dice loss: 1 - the mean of (2 sum p y + smooth) / (sum p + sum y + smooth) over classes.
 
-    p are softmax probabilities, not squared as in Milletari et al. 2016 (Sec. 3); y is 1 at the pixels of a class and
-    0 elsewhere.  Sums run over the valid pixels of the whole batch; classes without a valid pixel are left out.
+    p is the softmax probability of a class at a pixel; y is 1 if the pixel is labeled with the class, and 0 otherwise.
+    The sums run over the valid pixels of the batch.  Only classes that occur in the labels count.  Unlike in Milletari
+    et al. 2016 (Sec. 3), the terms in the denominator are not squared.
     """
 
     def sums(scores: Tensor, labels: Tensor) -> Tensor:
@@ -133,7 +137,7 @@ def dice_loss(
         return torch.stack([(p * y).sum(dim=(0, 2, 3)), p.sum(dim=(0, 2, 3)), y.sum(dim=(0, 2, 3))])
 
     overlap, predicted, labeled = _per_image(sums, logits, target, align_corners).sum(dim=0)  # (K,) each
-    occurs = labeled > 0  # select before the division, whose gradient is NaN at 0 / 0
+    occurs = labeled > 0  # selected before the division, because the gradient of 0 / 0 is NaN
     ratios = (2 * overlap[occurs] + smooth) / (predicted[occurs] + labeled[occurs] + smooth)
     losses: Tensor = 1 - ratios
     return losses.sum() / max(len(losses), 1)
@@ -142,9 +146,10 @@ def dice_loss(
 def _per_image(
     function: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor, align_corners: bool
 ) -> Tensor:
-    """Stack the results of a function of the upsampled logits (1, K, H, W) and int64 labels (1, H, W) of each image.
+    """Call a function for each image of a batch, and stack the results.
 
-    The backward pass computes the upsampled logits again instead of keeping them.
+    The arguments of the function are the upsampled logits (1, K, H, W) and the labels (1, H, W) int64 of the image.
+    The backward pass recomputes the upsampled logits, which saves memory.
     """
     if target.ndim != 3 or target.shape[0] != logits.shape[0]:
         raise UserError(f"target must be ({logits.shape[0]}, height, width), got {tuple(target.shape)}")
@@ -169,7 +174,7 @@ LOSSES: dict[str, LossRow] = {
         function=ohem_cross_entropy,
         reduction="mean",
         options={"threshold": 0.7, "min_kept": 100_000},
-        description="cross-entropy of the hardest pixels of each micro-batch only",
+        description="cross-entropy of only the hardest pixels of each micro-batch",
     ),
     "focal": LossRow(
         function=partial(focal_loss, average="sum"),

@@ -1,4 +1,4 @@
-"""Arg-max of bilinearly upsampled scores, computed without upsampling all scores."""
+"""Arg-max over the classes of bilinearly upsampled logits, computed without upsampling all logits."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,19 +10,20 @@ from torch import Tensor
 from segformer.errors import UserError
 from segformer.ops.bilinear import positions, use_triton
 
-CHUNK = 1 << 20  # scores in memory at a time
-CANDIDATES = 8  # possible winners in a cell that the fast path handles; real scores rarely leave more
+CHUNK = 1 << 20  # number of scores in memory at a time
+CANDIDATES = 8  # the fast path handles cells with at most this many possible winners; real cells rarely have more
 
 
 def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
-    """Return the class of every pixel after bilinear upsampling.  (B, K, h, w) -> (B, H, W) int64 for ``size`` = (H, W)
+    """Return the class of every pixel after bilinear upsampling to ``size``.  (B, K, h, w) -> (B, H, W) int64
 
-    An interpolated score is a convex combination of the four scores at the corners of its cell.  A class that wins at
-    all four corners wins everywhere between them.  In any other cell, the best score is at least the mean score of the
-    four winners, which is smallest at one of the corners: classes that are below this at every corner cannot win, and
-    only the others are interpolated.  Memory is O(B * H * W), never B * K * H * W.  The result equals that of float64
-    arithmetic wherever the two best scores of a pixel differ by more than the rounding of float32.  Logits of a reduced
-    precision are converted to float32 first.
+    Four neighboring logits are the corners of a cell, and a pixel's scores are weighted means of those at the corners.
+    A class that has the best score at all four corners therefore wins in the whole cell.  In the other cells, the mean
+    of the scores of the corners' winners is a lower bound of the best score, and it is smallest at one of the corners.
+    A class whose scores are below this bound at every corner cannot win, so only the other classes are interpolated.
+
+    Memory is O(B * H * W), never B * K * H * W.  The result equals that of float64 arithmetic if the two best scores of
+    a pixel differ by more than the rounding error of float32.  Logits in bfloat16 or float16 are converted to float32.
     """
     check_size(logits, size)
     if use_triton(logits):
@@ -41,20 +42,22 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool =
 
 
 class _Cells:
-    """The squares between four neighboring scores, and the strips and corners around them, each with its pixels.
+    """The cells of a map (the squares between four neighboring positions) and the target pixels in each of them.
 
-    There are (h + 1) x (w + 1) cells with at most P x Q pixels; cells with fewer repeat their last pixel.
+    Cells at the border reach beyond the outermost positions, so there are (h + 1) x (w + 1) of them.  Each cell has
+    P x Q pixels; if there are fewer in it, its last row or column is repeated.
     """
 
     def __init__(self, logits: Tensor, size: tuple[int, int], align_corners: bool) -> None:
         self.num_classes = logits.shape[1]
         self.height, self.width = logits.shape[2:]
         self.size = size
-        self.scores = logits.permute(0, 2, 3, 1).contiguous().view(-1, self.num_classes)  # one row for each position
+        self.scores = logits.permute(0, 2, 3, 1).contiguous().view(-1, self.num_classes)  # (B * h * w, K)
         self.winners = self.scores.argmax(dim=1).view(-1, self.height, self.width)
         self.rows = _side(self.height, size[0], align_corners, logits.dtype, logits.device)
         self.columns = _side(self.width, size[1], align_corners, logits.dtype, logits.device)
-        # Weights of the corners at each pixel, (cells of a side, P * Q * 4): those of rows times those of columns.
+        # The weight of a corner at a pixel is a product of a weight along the rows and one along the columns, each
+        # (cells of the side, P * Q * 4).
         self.shape = (self.rows.pixels.shape[1], self.columns.pixels.shape[1])
         vertical = self.rows.weights[:, :, None, :, None]
         horizontal = self.columns.weights[:, None, :, None, :]
@@ -62,18 +65,18 @@ class _Cells:
         self.horizontal = horizontal.expand(-1, *self.shape, 2, 2).flatten(1)
 
     def nearest(self) -> Tensor:
-        """Return the winner at one corner of each pixel's cell: its class if the cell is not mixed.  -> (B, H, W)"""
+        """Return the winner at one corner of each pixel's cell; it is final if all corners agree.  -> (B, H, W)"""
         return self.winners.index_select(2, self.columns.nearest).index_select(1, self.rows.nearest)
 
     def mixed(self) -> Tensor:
-        """Whether each cell has pixels and corners with different winners.  -> (B, h + 1, w + 1)"""
+        """Whether each cell contains pixels and has corners with different winners.  -> (B, h + 1, w + 1) bool"""
         above, below = (self.winners.index_select(1, side) for side in (self.rows.before, self.rows.after))
         first, *others = (half.index_select(2, s) for half in (above, below) for s in self.columns.sides())
         differ = torch.stack([first != other for other in others]).any(dim=0)
         return differ & self.rows.filled[:, None] & self.columns.filled
 
     def pixels(self, b: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the indices in the mask of the pixels of n cells, and their classes.  -> 2 x (n, P * Q)"""
+        """Return the pixels of n cells as indices into the flat mask, and their classes.  -> 2 x (n, P * Q)"""
         rows = (b * self.size[0])[:, None] + self.rows.pixels[y]
         indices = rows[:, :, None] * self.size[1] + self.columns.pixels[x][:, None, :]
         upper, lower = ((b * self.height + side[y]) * self.width for side in self.rows.sides())
@@ -82,8 +85,8 @@ class _Cells:
         return indices.flatten(1), self.classes(corners, weights)
 
     def classes(self, corners: Tensor, weights: Tensor) -> Tensor:
-        """Return the winners at the pixels of n cells; ``corners`` (4, n), ``weights`` (n, P * Q, 4).  -> (n, P * Q)"""
-        # The best score is at least the mean score of the four winners, which is smallest at one of the corners.
+        """Return the classes of the pixels of n cells.  corners (4, n), weights (n, P * Q, 4) -> (n, P * Q)"""
+        # No best score is below ``floor``: the mean score of the four winners, at the corner where it is smallest.
         at_corners = corners[:, None] * self.num_classes + self.winners.view(-1)[corners]  # (corner, winner, n)
         floor = self.scores.view(-1)[at_corners].mean(dim=1).amin(dim=0)
         highest = self.scores.index_select(0, corners[0])
@@ -101,7 +104,7 @@ class _Cells:
         return found
 
     def among(self, able: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
-        """Return the winners among the few classes of each cell that are able to win.  (n, K) -> (n, P * Q)"""
+        """Return the classes of the pixels when only the classes marked ``able`` can win.  (n, K) bool -> (n, P * Q)"""
         cell, candidate = able.nonzero().unbind(1)
         number = torch.bincount(cell, minlength=len(able))
         most = max(1, int(number.max()))
@@ -115,14 +118,14 @@ class _Cells:
 
 @dataclass(frozen=True)
 class _Side:
-    """The cells along one side of an image: cell k lies between the scores k - 1 and k, where they exist."""
+    """The cells along one axis: cell k is between the positions k - 1 and k; the first and last cell have only one."""
 
-    before: Tensor  # index of the score before each cell
-    after: Tensor  # index of the score after it
-    nearest: Tensor  # ``before`` of the cell of each pixel
-    filled: Tensor  # whether each cell has pixels
-    pixels: Tensor  # indices of its pixels (cells, most); cells with fewer repeat their last one
-    weights: Tensor  # weights of both scores at each of its pixels (cells, most, 2)
+    before: Tensor  # index of the position before each cell
+    after: Tensor  # index of the position after each cell
+    nearest: Tensor  # for each pixel, ``before`` of its cell
+    filled: Tensor  # whether each cell contains pixels
+    pixels: Tensor  # indices of the pixels in each cell (cells, most); cells with fewer pixels repeat the last one
+    weights: Tensor  # weights of the positions before and after a cell at each of its pixels (cells, most, 2)
 
     def sides(self) -> tuple[Tensor, Tensor]:
         return self.before, self.after
@@ -130,7 +133,7 @@ class _Side:
 
 @lru_cache(maxsize=16)
 def _side(source: int, target: int, align_corners: bool, dtype: torch.dtype, device: torch.device) -> _Side:
-    with torch.inference_mode(False):  # the cached tensors are used outside of it, too
+    with torch.inference_mode(False):  # the cached tensors can then be used outside inference mode, too
         places = positions(source, target, align_corners)
         cell = places.floor().long() + 1
         number = torch.bincount(cell, minlength=source + 1)
@@ -144,13 +147,13 @@ def _side(source: int, target: int, align_corners: bool, dtype: torch.dtype, dev
 
 
 def upsample_argmax_reference(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
-    """Compute the same from all B x K x H x W interpolated scores."""
+    """Compute the same as ``upsample_argmax``, but upsample all logits to (B, K, H, W)."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners).argmax(dim=1)
 
 
 def check_size(logits: Tensor, size: tuple[int, int]) -> None:
-    """Raise a UserError where logits are not (B, K, h, w) or the size is not a positive (height, width)."""
+    """Raise a UserError if the logits are not (B, K, h, w), or if the size is not a positive (height, width)."""
     if logits.ndim != 4 or 0 in logits.shape[1:]:
         raise UserError(f"logits must be (batch, classes, height, width), got {tuple(logits.shape)}")
     if len(size) != 2 or min(size) < 1:

@@ -1,4 +1,4 @@
-"""Cross-entropy of bilinearly upsampled logits, computed without keeping the upsampled logits."""
+"""Cross-entropy of bilinearly upsampled logits, computed without storing all upsampled logits."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from segformer.errors import UserError
 from segformer.ops.bilinear import COLUMNS, axis, tiles, use_triton
 from segformer.ops.upsample_argmax import check_size
 
-TILE = 1 << 19  # scores in memory at a time, few enough to stay in the cache
+TILE = 1 << 19  # number of scores in memory at a time; they fit into the cache
 Average = Literal["all", "valid", "sum"]
 
 
@@ -22,12 +22,14 @@ def upsample_cross_entropy(
     average: Average = "valid",
     align_corners: bool = False,
 ) -> Tensor:
-    """Return the loss of logits (B, K, h, w) upsampled bilinearly to labels (B, H, W): a scalar with a gradient.
+    """Return the cross-entropy of logits (B, K, h, w), upsampled bilinearly, for labels (B, H, W); differentiable.
 
-    ``average`` "valid" divides the sum by the class-weighted number of pixels that are not ignored, as torch does;
-    "all" divides it by B * H * W, as the released recipes do; "sum" does not divide it.  Loss and gradient are computed
-    together in tiles, so that B x K x H x W scores never exist.  A batch with every label ignored has loss 0.  Logits
-    of a reduced precision are converted to float32 tile by tile.
+    ``average`` chooses the divisor of the sum over pixels.  "valid" divides by the number of pixels that are not
+    ignored, each weighted by its class weight, as torch does.  "all" divides by B * H * W, as the released recipes do.
+    "sum" does not divide.  If all labels are ignored, the loss is 0.
+
+    Loss and gradient are computed together, tile by tile, so B x K x H x W scores are never in memory.  Logits in
+    bfloat16 or float16 are converted to float32 in each tile.
     """
     check_size(logits, (target.shape[-2], target.shape[-1]))
     if target.ndim != 3 or target.shape[0] != logits.shape[0]:
@@ -45,7 +47,7 @@ def upsample_cross_entropy_reference(
     average: Average = "valid",
     align_corners: bool = False,
 ) -> Tensor:
-    """Compute the same with all upsampled logits in memory."""
+    """Compute the same as ``upsample_cross_entropy``, with all upsampled logits in memory."""
     upsampled = F.interpolate(logits, size=target.shape[-2:], mode="bilinear", align_corners=align_corners)
     weights = None if class_weights is None else class_weights.to(upsampled)
     total = F.cross_entropy(upsampled, target.long(), weight=weights, ignore_index=ignore_index, reduction="sum")
@@ -53,7 +55,7 @@ def upsample_cross_entropy_reference(
 
 
 def denominator(target: Tensor, ignore_index: int, class_weights: Tensor | None, average: Average) -> Tensor:
-    """Return the divisor of the summed loss; it is positive, so that a batch without valid pixels has loss 0."""
+    """Return the divisor of the summed loss.  It is always positive, so a batch without valid pixels has loss 0."""
     if average == "sum":
         return torch.ones((), device=target.device)
     if average == "all":
@@ -65,7 +67,7 @@ def denominator(target: Tensor, ignore_index: int, class_weights: Tensor | None,
 
 
 class _TiledCrossEntropy(torch.autograd.Function):
-    """The summed loss, with the gradient computed in the forward pass, while the scores of a tile are in the cache."""
+    """The summed loss.  The forward pass also computes the gradient, while the scores of a tile are in the cache."""
 
     @staticmethod
     def forward(
@@ -118,7 +120,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
 def _cross_entropy(
     scores: Tensor, target: Tensor, ignore_index: int, weights: Tensor | None, needs_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the summed loss of scores (B, K, H, W) and its gradient; both overwrite the memory of the scores."""
+    """Return the summed loss of scores (B, K, H, W), and its gradient if needed; the scores are overwritten."""
     valid = target != ignore_index
     labels = torch.where(valid, target, 0).long().unsqueeze(1)
     factor = (valid if weights is None else weights[labels.squeeze(1)] * valid).to(scores.dtype).unsqueeze(1)

@@ -132,7 +132,7 @@ def test_a_decoder_of_theirs_is_refused_with_the_reason(whole: Path, tmp_path: P
 
 
 def test_a_bare_encoder_is_refused_as_a_model(bare: Path) -> None:
-    with pytest.raises(ValueError, match=r"mit_b0_mmseg\.pth holds an encoder alone, .*num_classes="):
+    with pytest.raises(ValueError, match=r"mit_b0_mmseg\.pth contains only an encoder, .*num_classes="):
         segformer.load(bare)
     assert read_weights(bare).notes == ()
 

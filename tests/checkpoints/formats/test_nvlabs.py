@@ -194,7 +194,7 @@ def test_the_encoder_alone(tmp_path: Path, state: dict[str, Tensor]) -> None:
     shapes = encoder_shapes() | with_bias("head", 1000, 256)
     encoder = filled(shapes)
     torch.save(encoder, tmp_path / "mit_b0.pth")
-    with pytest.raises(ValueError, match=r"mit_b0\.pth holds an encoder alone, .*num_classes="):
+    with pytest.raises(ValueError, match=r"mit_b0\.pth contains only an encoder, .*num_classes="):
         segformer.load(tmp_path / "mit_b0.pth")
     (note,) = read_weights(tmp_path / "mit_b0.pth").notes
     assert "head.weight" in note

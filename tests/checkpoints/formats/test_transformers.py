@@ -133,7 +133,7 @@ def test_an_encoder_alone(kind: type[nn.Module], memory: bool, tmp_path: Path) -
     randomize(theirs)
     path = tmp_path / ("model.pth" if memory else "model")
     torch.save(theirs.state_dict(), path) if memory else theirs.save_pretrained(path)
-    with pytest.raises(ValueError, match=r"model.* holds an encoder alone, .*num_classes="):
+    with pytest.raises(ValueError, match=r"model.* contains only an encoder, .*num_classes="):
         segformer.load(path)
     ours = segformer.load(path, num_classes=5)
     assert len(ours.card.classes) == 5

@@ -1,4 +1,4 @@
-"""The checkpoint formats of other projects, one row each, by the names that ``convert --to`` and messages use."""
+"""The table of other projects' checkpoint formats, with one row for each name that ``convert --to`` accepts."""
 
 from segformer.checkpoints.format import Format
 from segformer.checkpoints.formats.mmseg import MMSEG

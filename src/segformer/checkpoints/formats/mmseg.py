@@ -1,4 +1,4 @@
-"""mmsegmentation: its encoder can be read; its own decoder is a different function, and nothing is written."""
+"""The format of mmsegmentation: only the encoder can be read, because its decoder computes a different function."""
 
 from segformer.checkpoints.format import Format
 from segformer.checkpoints.key_table import KeyTable, Row, with_prefix
@@ -26,7 +26,7 @@ ENCODER = KeyTable(
     rows=with_prefix(ENCODER_ROWS, "backbone."),
     signature=("backbone.layers.0.0.projection.weight", "backbone.layers.0.1.0.attn.attn.in_proj_weight"),
     dropped={
-        r"decode_head\..*": "mmsegmentation's own head is a different function",
+        r"decode_head\..*": "mmsegmentation's decoder computes a different function",
         r"auxiliary_head\..*": "used in training only",
     },
     embed_norm_eps=1e-6,

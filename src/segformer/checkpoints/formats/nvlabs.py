@@ -1,4 +1,4 @@
-"""The authors' checkpoints: {"meta": {CLASSES, PALETTE, ...}, "state_dict": ...}, or an encoder's tensors alone."""
+"""The authors' format (NVlabs): {"meta": {CLASSES, PALETTE, ...}, "state_dict": ...}, or only encoder tensors."""
 
 import io
 from pathlib import Path
@@ -35,20 +35,20 @@ SEGMENTATION = KeyTable(
     name="NVlabs (segmentation)",
     rows=(*with_prefix(ENCODER_ROWS, "backbone."), *DECODER_ROWS),
     signature=("backbone.patch_embed1.proj.weight", "decode_head.linear_fuse.conv.weight"),
-    dropped={r"decode_head\.conv_seg\..*": "created but never used by that head"},
+    dropped={r"decode_head\.conv_seg\..*": "created but never used by the authors' decoder"},
 )
 ENCODER = KeyTable(
     name="NVlabs (encoder)",
     rows=(*ENCODER_ROWS, Row("head", "head")),
     signature=("patch_embed1.proj.weight", "block1.0.attn.q.weight"),
-    dropped={r"head\.(weight|bias)": "classifier that it was pre-trained with"},
+    dropped={r"head\.(weight|bias)": "the classifier that was used for pre-training"},
 )
 
 
 def write_nvlabs(state: State, card: ModelCard, folder: Path) -> None:
-    """Write ``model.pth``: {"meta": {CLASSES, PALETTE}, "state_dict"} with exactly the names of the release.
+    """Write ``model.pth``: {"meta": {CLASSES, PALETTE}, "state_dict"} with exactly the tensor names of the release.
 
-    The release also holds ``conv_seg``, which its head never uses; zeros are written for it.
+    The released checkpoints also contain a layer ``conv_seg`` that their decoder never uses; it is written as zeros.
     """
     num_classes = len(card.classes)
     unused = {"weight": torch.zeros(num_classes, 128, 1, 1), "bias": torch.zeros(num_classes)}

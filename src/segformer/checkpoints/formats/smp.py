@@ -1,4 +1,4 @@
-"""segmentation-models-pytorch: the encoder names of NVlabs, and a decoder that counts from the last stage."""
+"""The format of segmentation-models-pytorch: NVlabs' encoder names, and a decoder that numbers stages from the last."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ TABLE = KeyTable(
 
 
 def write_smp(state: State, card: ModelCard, folder: Path) -> None:
-    """Write the two files that ``segmentation_models_pytorch.from_pretrained`` reads."""
+    """Write config.json and model.safetensors for ``segmentation_models_pytorch.from_pretrained``."""
     config = {
         "_model_class": "Segformer",
         "encoder_name": card.model.encoder,
@@ -43,7 +43,7 @@ def write_smp(state: State, card: ModelCard, folder: Path) -> None:
 
 
 def left_behind(name: str, card: ModelCard) -> list[str]:
-    """Report what its files cannot hold of a card."""
+    """Return notes on what the files cannot store of a card: classes, palette and preprocessing."""
     return [f"{name} holds no class names and no palette", *preprocessing_left_behind(name, card)]
 
 

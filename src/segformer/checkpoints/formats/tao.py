@@ -1,4 +1,4 @@
-"""NVIDIA TAO: the names of NVlabs and a bias on the fusion layer; it is read, not written."""
+"""The format of NVIDIA TAO: NVlabs' tensor names, plus a bias of the fusion layer.  It can only be read."""
 
 from dataclasses import replace
 
@@ -15,13 +15,13 @@ TABLE = replace(SEGMENTATION, name="NVIDIA TAO", signature=(*SEGMENTATION.signat
 
 
 def fold_bias(state: State) -> tuple[dict[str, Tensor], list[str]]:
-    """Subtract the bias of the fusion from the mean of the norm that follows it: the same function without the bias."""
+    """Remove the bias of the fusion layer and subtract it from the mean of the batch norm; the function is the same."""
     mean = take(TABLE, state, MEAN)
     bias = state[BIAS]
     if bias.shape != mean.shape:
         raise UserError(f"tensor '{BIAS}' must be {tuple(mean.shape)}, got {tuple(bias.shape)}")
     folded = {name: tensor for name, tensor in state.items() if name != BIAS} | {MEAN: mean - bias}
-    return folded, ["folded the bias of the fusion into the norm: the same function"]
+    return folded, ["folded the bias of the fusion layer into the batch norm: the same function"]
 
 
 TAO = Format(tables=(TABLE,), prepare=fold_bias)

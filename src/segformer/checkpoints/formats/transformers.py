@@ -1,4 +1,7 @@
-"""transformers: the tensor names of files on the hub, and those of its models in memory since version 5.23."""
+"""The format of transformers, with two sets of tensor names.
+
+Files on the hub use one set.  Since version 5.23, the models of transformers in memory use the other.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +18,7 @@ from segformer.files import write_bytes, write_json
 from segformer.models.encoders.mit import MLP_RATIO, NUM_HEADS, PATCHES, REDUCTIONS
 from segformer.published import MIT_SIZES
 
-EPS = 1e-5  # of every LayerNorm; transformers never reads the layer_norm_eps of its config
+EPS = 1e-5  # eps of every LayerNorm; transformers ignores layer_norm_eps in its config
 HUB_BLOCK, BLOCK = "encoder.block.{i}.{j}.", "stages.{i}.blocks.{j}."
 OURS = "encoder.stages.{i}.blocks.{j}."
 HUB_ENCODER = (
@@ -60,14 +63,14 @@ def _decoder(projections: str) -> tuple[Row, ...]:
 
 
 def _table(kind: str, encoder: Sequence[Row], decoder: Sequence[Row], prefix: str = "segformer.") -> KeyTable:
-    """Return a table recognized by the name of its first row and, where it has a decoder, that of the fusion."""
+    """Return a key table; its signature is the first encoder tensor and, with a decoder, the fusion layer's weight."""
     signature = [f"{prefix}{encoder[0].their_names[0].format(i=0)}.weight"]
     signature += ["decode_head.linear_fuse.weight"] if decoder else []
     return KeyTable(
         name=f"transformers ({kind})",
         rows=(*with_prefix(encoder, prefix), *decoder),
         signature=tuple(signature),
-        dropped={} if decoder else {r"classifier\.(weight|bias)": "classifier of whole images"},
+        dropped={} if decoder else {r"classifier\.(weight|bias)": "the classifier of whole images"},
         norm_eps=EPS,
         embed_norm_eps=EPS,
     )
@@ -77,7 +80,10 @@ SEGMENTATION = _table("segmentation", HUB_ENCODER, _decoder("linear_c"))
 
 
 def read_classes(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Return the names in ``id2label`` of the config in the order of their ids; none where it has nothing usable."""
+    """Return the class names in ``id2label`` of the config, in the order of their ids.
+
+    Without a usable ``id2label``, returns the names in the checkpoint's ``meta``, if there are any.
+    """
     labels = checkpoint.config.get("id2label")
     if not isinstance(labels, dict) or not all(str(key).isdigit() for key in labels):
         return classes_in_meta(checkpoint)
@@ -85,7 +91,10 @@ def read_classes(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def read_preprocessing(checkpoint: Checkpoint, in_channels: int) -> Preprocessing:
-    """Translate preprocessor_config.json, where there is one; raises a UserError that names the file and the field."""
+    """Return the preprocessing in preprocessor_config.json, or the default if there is no such file.
+
+    Raises a UserError that names the file and the field if a value is invalid.
+    """
     if not checkpoint.preprocessor:
         return Preprocessing.for_channels(in_channels)
     try:
@@ -95,9 +104,9 @@ def read_preprocessing(checkpoint: Checkpoint, in_channels: int) -> Preprocessin
 
 
 def translate_preprocessing(values: Any, in_channels: int) -> Preprocessing:
-    """Translate the contents of a preprocessor_config.json; its images are squashed to one size, with antialiasing."""
+    """Convert the contents of a preprocessor_config.json to our preprocessing, which resizes with antialiasing then."""
     if not isinstance(values, dict):
-        raise UserError(f"expected an object, got {values!r}")
+        raise UserError(f"expected a JSON object, got {values!r}")
     options: dict[str, Any] = {"resize": "none"}
     if values.get("do_resize", True):
         options = _resize(values.get("size", 512))
@@ -114,7 +123,7 @@ def translate_preprocessing(values: Any, in_channels: int) -> Preprocessing:
 
 
 def _scale(values: dict[str, Any]) -> float:
-    """Return the pixel value that its statistics call 1."""
+    """Return the raw pixel value that rescaling maps to 1, such as 255; image_mean and image_std are in this unit."""
     if not values.get("do_rescale", True):
         return 1.0
     factor = values.get("rescale_factor", 1 / 255)
@@ -128,10 +137,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _resize(size: Any) -> dict[str, Any]:
-    """Translate a size: an int, {"height", "width"}, or {"shortest_edge", "longest_edge"}."""
+    """Convert a size to resize options: it is an int, {"height", "width"}, or {"shortest_edge", "longest_edge"}."""
     sides = size if isinstance(size, dict) else {"height": size, "width": size}
     if not all(type(side) is int and side > 0 for side in sides.values()):
-        raise UserError(f"size must hold positive whole numbers, got {size!r}")
+        raise UserError(f"size must contain only positive whole numbers, got {size!r}")
     if "shortest_edge" in sides:
         long_side = sides.get("longest_edge", 1 << 20)
         return {"resize": "fit", "short_side": sides["shortest_edge"], "long_side": long_side}
@@ -141,7 +150,7 @@ def _resize(size: Any) -> dict[str, Any]:
 
 
 def write_transformers(state: State, card: ModelCard, folder: Path) -> None:
-    """Write the files that ``SegformerForSemanticSegmentation.from_pretrained`` reads."""
+    """Write the three files that ``SegformerForSemanticSegmentation.from_pretrained`` reads."""
     write_json(folder / "config.json", config_json(card))
     write_json(folder / "preprocessor_config.json", preprocessor_json(card.preprocessing))
     write_bytes(folder / "model.safetensors", serialize(write(SEGMENTATION, state), {"format": "pt"}))
@@ -173,7 +182,7 @@ def config_json(card: ModelCard) -> dict[str, Any]:
 
 
 def preprocessor_json(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return the contents of the preprocessor_config.json that comes closest."""
+    """Return the contents of a preprocessor_config.json that matches the preprocessing as closely as possible."""
     width = preprocessing.long_side if preprocessing.resize == "squash" else preprocessing.short_side
     return {
         "image_processor_type": "SegformerImageProcessor",
@@ -190,7 +199,7 @@ def preprocessor_json(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def left_behind(name: str, card: ModelCard) -> list[str]:
-    """Report a resize that its preprocessing cannot express."""
+    """Return a note if transformers cannot resize images as the model's preprocessing does."""
     if card.preprocessing.resize == "squash":
         return []
     return [f"{name} squashes images to one size, this model keeps their aspect ratio: resize them yourself"]

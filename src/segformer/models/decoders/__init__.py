@@ -1,4 +1,4 @@
-"""The table of decoders: one row for each name that ``model.decoder`` accepts."""
+"""The table of decoders, with one row for each name that ``model.decoder`` accepts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,15 @@ from segformer.models.interfaces import Decoder
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderRow:
-    """One decoder."""
+    """One decoder: the function that builds it, and its description."""
 
     build: Callable[[Sequence[int], Sequence[int], int, ModelConfig], Decoder]
-    """Builds it with random weights from the encoder's channels and strides, the number of logits and the config."""
+    """Function that builds the decoder with random weights.
+
+    Its arguments are the encoder's channels, the encoder's strides, the number of logits and the model configuration.
+    """
     description: str
-    """One line about its architecture."""
+    """One line about the decoder's architecture."""
 
 
 DECODERS: dict[str, DecoderRow] = {

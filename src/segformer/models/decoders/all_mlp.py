@@ -1,4 +1,4 @@
-"""All-MLP decoder (Sec. 3.2): Equation 4 as printed, and the same function with fewer operations."""
+"""The All-MLP decoder (Sec. 3.2), both as Equation 4 prints it and in a form that needs fewer operations."""
 
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -13,12 +13,13 @@ from segformer.models.layers import as_map, as_tokens
 
 
 class AllMLPDecoder(Decoder):
-    """Unify the channels of all maps, upsample them to the first one, fuse, classify.  maps -> (B, K, H/4, W/4)
+    """Project all maps to the same channels, upsample them, fuse them and classify.  maps -> (B, K, H/4, W/4)
 
-    ``forward_literal`` is Equation 4 as printed.  ``forward`` computes the same without its fusion of C x 4C at full
-    size: upsampling acts on space and a linear layer on channels, so they commute, and a linear layer of a
-    concatenation is a sum of linear layers.  It multiplies each projection with its part of the fusion (a product of
-    two small matrices), applies the result at the map's own size, upsamples and adds.
+    ``forward_literal`` follows Equation 4 as printed.  ``forward`` gives the same result, but never applies the fusion
+    layer (4C -> C) at full size.  Upsampling acts on positions and a linear layer on channels, so the two can be
+    swapped.  A linear layer of a concatenation is a sum of linear layers.  So ``forward`` first multiplies the matrix
+    of each projection by the matching part of the fusion matrix.  It applies each product to its map before
+    upsampling, and then adds the upsampled maps.
     """
 
     classifier: nn.Conv2d
@@ -34,7 +35,7 @@ class AllMLPDecoder(Decoder):
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
     def forward_literal(self, maps: Sequence[Tensor]) -> Tensor:
-        """Compute Equation 4 as printed, with the norm, ReLU and dropout that it omits."""
+        """Compute the logits by Equation 4 as printed, plus the norm, ReLU and dropout, which the equation omits."""
         size = maps[0].shape[2:]
         projected = [
             upsample(as_map(projection(as_tokens(m)), (m.shape[2], m.shape[3])), size)
@@ -44,19 +45,23 @@ class AllMLPDecoder(Decoder):
         return self.classifier(self.dropout(F.relu(self.norm(fused))))  # type: ignore[no-any-return]
 
     def literal(self) -> Callable[[Sequence[Tensor]], Tensor]:
-        """Return Equation 4 as printed."""
+        """Return ``forward_literal``, which follows Equation 4 as printed."""
         return self.forward_literal
 
     def features(self, maps: Sequence[Tensor]) -> Tensor:
-        """Compute the input of the classifier; equal to Equation 4 up to rounding, gradients included.  -> (B, C, h, w)
+        """Compute the input of the classifier.  -> (B, C, h, w)
 
-        Dropout multiplies by 0 or a positive number, so it may come before the ReLU; both then work in place.
+        Values and gradients equal those of Equation 4 up to rounding.  Dropout multiplies by 0 or by a positive number,
+        so it can be applied before the ReLU, and both can then work in place.
         """
         fused = merge(maps, *self.merged_projections())
         return F.relu(F.dropout2d(self.norm(fused), self.dropout.p, self.training, inplace=True), inplace=True)
 
     def merged_projections(self) -> tuple[list[Tensor], Tensor]:
-        """Return the weight W_i L_i (C, C_i) of each map, stage 1 first, and the bias, the sum of all W_i b_i (C,)."""
+        """Multiply the fusion weight W_i of each stage by its projection's weight L_i and bias b_i.
+
+        Returns the products W_i L_i (C, C_i), stage 1 first, and the sum of all W_i b_i (C,).
+        """
         slices = self.fuse.weight.chunk(len(self.projections), dim=1)[::-1]
         rows = list(zip(slices, self.projections, strict=True))
         weights = [w @ cast("Tensor", projection.weight) for w, projection in rows]
@@ -64,20 +69,20 @@ class AllMLPDecoder(Decoder):
         return weights, torch.stack(biases).sum(dim=0)
 
     def reset_classes(self, num_classes: int) -> None:
-        """Replace the classifier by a randomly initialized one."""
+        """Replace the classifier by a randomly initialized one with ``num_classes`` outputs."""
         self.classifier = nn.Conv2d(self.classifier.in_channels, num_classes, 1)
 
 
 def build_all_mlp(
     channels: Sequence[int], strides: Sequence[int], num_classes: int, config: ModelConfig
 ) -> AllMLPDecoder:
-    """Return an All-MLP decoder with random weights, for any number of maps at any strides."""
+    """Return an All-MLP decoder with random weights; it accepts any number of maps and any strides."""
     return AllMLPDecoder(channels, num_classes, channels=config.decoder_channels, dropout=config.dropout)
 
 
 def merge(maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -> Tensor:
-    """Multiply each map by its (C, C_i) weight, upsample it to the size of the first one, and add.  -> (B, C, h, w)"""
-    merged = linear(maps[0], weights[0], bias)  # upsampling does not change a constant
+    """Apply a (C, C_i) weight to each map, upsample all to the first map's size and add them up.  -> (B, C, h, w)"""
+    merged = linear(maps[0], weights[0], bias)  # upsampling does not change a constant bias
     for features, weight in zip(maps[1:], weights[1:], strict=True):
         merged = merged + upsample(linear(features, weight), merged.shape[2:])
     return merged
@@ -89,5 +94,5 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def upsample(features: Tensor, size: Sequence[int]) -> Tensor:
-    """Upsample bilinearly, with align_corners=False as in every released model."""
+    """Upsample a map bilinearly to ``size`` = (height, width), with align_corners=False as in the released models."""
     return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)

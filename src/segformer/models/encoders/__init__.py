@@ -1,4 +1,4 @@
-"""The table of encoders: one row for each name that ``model.encoder`` accepts."""
+"""The table of encoders, with one row for each name that ``model.encoder`` accepts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from segformer.published import MIT_SIZES
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRow:
-    """One encoder."""
+    """One encoder: the function that builds it, and the default width of its decoder."""
 
     build: Callable[[ModelConfig], Encoder]
-    """Builds it with random weights."""
+    """Function that builds the encoder with random weights from the model configuration."""
     decoder_channels: int
-    """Width of its decoder by default."""
+    """Default of ``model.decoder_channels`` for this encoder."""
 
 
 ENCODERS: dict[str, EncoderRow] = {

@@ -14,14 +14,14 @@ from segformer.models.layers import StochasticDepth, as_map, as_tokens, init_wei
 from segformer.published import MiTSize
 
 NUM_HEADS = (1, 2, 5, 8)
-REDUCTIONS = (8, 4, 2, 1)  # of each side of the token grid; R of Eq. 2 is their square: 64, 16, 4, 1
+REDUCTIONS = (8, 4, 2, 1)  # divisor of each side of the token grid; R in Eq. 2 is its square: 64, 16, 4, 1
 PATCHES = ((7, 4), (3, 2), (3, 2), (3, 2))  # (patch size K, stride S); the padding P is K // 2
-STRIDES = (4, 8, 16, 32)  # of the maps, in pixels of the image
+STRIDES = (4, 8, 16, 32)  # stride of each stage's map, in pixels of the image
 MLP_RATIO = 4
 
 
 class EfficientSelfAttention(nn.Module):
-    """Attend over all positions, with keys and values on a grid reduced by R (Eq. 1, 2).  (B, N, C) -> (B, N, C)"""
+    """Self-attention with keys and values on a grid of N / R positions (Eq. 1, 2).  (B, N, C) -> (B, N, C)"""
 
     def __init__(self, channels: int, num_heads: int, reduction: int, eps: float) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class EfficientSelfAttention(nn.Module):
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.output = nn.Linear(channels, channels)
-        # Kernel = stride: the reshape and linear layer of Eq. 2 as one convolution over patches that do not overlap.
+        # A convolution whose stride equals its kernel does the reshape and the linear layer of Eq. 2 in one step.
         self.reduce = nn.Conv2d(channels, channels, reduction, reduction) if reduction > 1 else None
         self.norm = nn.LayerNorm(channels, eps=eps) if reduction > 1 else None
 
@@ -41,12 +41,12 @@ class EfficientSelfAttention(nn.Module):
         return self.output(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # nn.Module is untyped
 
     def keys_and_values(self, tokens: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Compute keys and values on the reduced grid.  (B, N, C) -> 2 x (B, heads, N / R, C / heads)"""
+        """Compute keys and values on the reduced token grid.  (B, N, C) -> 2 x (B, heads, N / R, C / heads)"""
         key, value = self.key_value(self.reduced(tokens, size)).chunk(2, dim=-1)
         return self.heads(key), self.heads(value)
 
     def reduced(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        """Shorten the sequence by R (Eq. 2).  (B, N, C) -> (B, N / R, C)"""
+        """Reduce the number of tokens by the factor R (Eq. 2).  (B, N, C) -> (B, N / R, C)"""
         if self.reduce is None or self.norm is None:
             return tokens
         return self.norm(as_tokens(self.reduce(as_map(tokens, size))))  # type: ignore[no-any-return]
@@ -57,7 +57,7 @@ class EfficientSelfAttention(nn.Module):
 
 
 class OverlapPatchEmbed(nn.Module):
-    """Merge overlapping patches into tokens (overlapped patch merging).  (B, C_in, H, W) -> (B, H/S * W/S, C)"""
+    """Overlapped patch merging: each token is computed from a patch that overlaps its neighbors (Sec. 3.1)."""
 
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, eps: float) -> None:
         super().__init__()
@@ -65,13 +65,13 @@ class OverlapPatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=eps)
 
     def forward(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return the tokens and the (height, width) of the token grid."""
+        """Return the tokens and the (height, width) of their grid.  (B, C_in, H, W) -> (B, H/S * W/S, C)"""
         patches = self.project(features)
         return self.norm(as_tokens(patches)), (patches.shape[2], patches.shape[3])
 
 
 class MixFFN(nn.Module):
-    """Feed-forward layer that learns positions from the padding of its convolution (Eq. 3).  (B, N, C) -> (B, N, C)"""
+    """Feed-forward layer with a convolution, whose zero padding tells the model about positions (Eq. 3).  (B, N, C)"""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -81,13 +81,13 @@ class MixFFN(nn.Module):
         self.contract = nn.Linear(hidden, channels)
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        """Compute the layer; ``size`` is the (height, width) of the token grid."""
+        """Compute the Mix-FFN; ``size`` is the (height, width) of the token grid."""
         hidden = self.depthwise(as_map(self.expand(tokens), size))
         return linear_of_gelu(as_tokens(hidden), self.contract)
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: efficient self-attention, then Mix-FFN.  (B, N, C) -> (B, N, C)"""
+    """Pre-norm residual block: efficient self-attention, then Mix-FFN.  (B, N, C)"""
 
     def __init__(
         self, channels: int, num_heads: int, reduction: int, *, drop_path: float, norm_eps: float, embed_norm_eps: float
@@ -106,7 +106,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Patch embedding, blocks, LayerNorm: one level of the hierarchy.  (B, C_in, H, W) -> (B, C, H/S, W/S)"""
+    """One stage of the encoder: patch embedding, blocks, LayerNorm.  (B, C_in, H, W) -> (B, C, H/S, W/S)"""
 
     def __init__(self, embed: OverlapPatchEmbed, blocks: Sequence[Block], norm: nn.LayerNorm) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
         self.recompute = False
-        """Whether the backward pass computes the blocks again instead of keeping their activations."""
+        """Whether the backward pass recomputes the activations of the blocks, which saves memory."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the normalized map, which the decoder and the next stage read."""
@@ -127,8 +127,8 @@ class Stage(nn.Module):
 class MixTransformer(Encoder):
     """Hierarchical Transformer encoder.  (B, C_in, H, W) -> four maps at strides 4, 8, 16, 32
 
-    The eps of LayerNorm depends on the project that trained a checkpoint: ``norm_eps`` is for the norms of blocks and
-    stages, ``embed_norm_eps`` for those after patch embedding and sequence reduction.
+    ``norm_eps`` is the eps of the LayerNorms in blocks and at the end of stages.  ``embed_norm_eps`` is the eps of the
+    LayerNorms after patch embedding and after sequence reduction.  Projects that train SegFormer use different values.
     """
 
     def __init__(
@@ -159,25 +159,25 @@ class MixTransformer(Encoder):
         self.apply(init_weights)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Compute the maps; their sizes are rounded up: ceil(H/4) x ceil(W/4), ..."""
+        """Compute the four maps.  Their sizes are rounded up; the first one is ceil(H/4) x ceil(W/4)."""
         maps = []
-        features = images.contiguous(memory_format=torch.channels_last)  # maps and tokens are then views of each other
+        features = images.contiguous(memory_format=torch.channels_last)  # so maps and tokens can share memory
         for stage in self.stages:
             features = stage(features)
             maps.append(features)
         return maps
 
     def named_stages(self) -> Mapping[str, nn.Module]:
-        """Return the four stages."""
+        """Return the four stages by name, first stage first."""
         return {f"stages.{i}": stage for i, stage in enumerate(self.stages)}
 
     def recompute(self, on: bool) -> None:
-        """Choose activation checkpointing for each block, except in frozen stages, which keep no activations."""
+        """Switch activation checkpointing of the blocks on or off; frozen stages never need it."""
         for stage in cast("Sequence[Stage]", self.stages):
             stage.recompute = on and any(parameter.requires_grad for parameter in stage.parameters())
 
     def named_attention(self) -> Mapping[str, nn.Module]:
-        """Return the efficient self-attention of each block."""
+        """Return the efficient self-attention layer of each block by name."""
         return {name: module for name, module in self.named_modules() if isinstance(module, EfficientSelfAttention)}
 
 

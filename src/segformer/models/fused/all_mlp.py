@@ -1,4 +1,7 @@
-"""Inference form of the All-MLP decoder: merged once, norm folded in, on a CPU computed in bands of rows."""
+"""Inference form of the All-MLP decoder.
+
+Its linear layers are merged in advance and include the batch norm.  A CPU computes it in bands of rows.
+"""
 
 from collections.abc import Sequence
 
@@ -14,7 +17,7 @@ from segformer.ops.bilinear import tiles
 
 
 class FusedAllMLPDecoder(Decoder):
-    """The All-MLP decoder in evaluation mode, with its weights merged once.  maps -> (B, K, H/4, W/4)"""
+    """The All-MLP decoder in evaluation mode, with its weights merged in advance.  maps -> (B, K, H/4, W/4)"""
 
     classifier: nn.Conv2d
 
@@ -35,22 +38,23 @@ class FusedAllMLPDecoder(Decoder):
         return F.relu(merge(maps, list(self.weights), self.bias))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Compute the logits of the trainable decoder in evaluation mode, up to rounding."""
+        """Compute the logits; they equal those of the trainable decoder in evaluation mode up to rounding."""
         if not is_eager_on_cpu(maps[0]):
             return self.classifier(self.features(maps))  # type: ignore[no-any-return]  # nn.Module is untyped
         batch, _, height, width = maps[0].shape
         logits = maps[0].new_empty(
             batch, height, width, self.classifier.out_channels
-        )  # the classes of a pixel are neighbors in memory
+        )  # the logits of one pixel are adjacent in memory
         for k in range(batch):
             self.by_bands([m[k : k + 1] for m in maps], logits[k])
         return logits.permute(0, 3, 1, 2)
 
     def by_bands(self, maps: Sequence[Tensor], logits: Tensor) -> None:
-        """Compute the logits (h, w, K) of one image in bands of rows, whose intermediate results fit into the cache.
+        """Write the logits of one image into ``logits``, band by band of rows.  (h, w, K)
 
-        For each band, the rows of a coarse map that it depends on are upsampled to full width, and a product with a
-        small matrix interpolates between them and adds the result to the band.
+        A band is small enough that its intermediate results fit into the cache.  Each band needs only a few rows of a
+        coarse map.  These rows are upsampled to full width first.  One matrix product then interpolates between them
+        and adds the result to the band.
         """
         height, width, num_classes = logits.shape
         first = maps[0].permute(0, 2, 3, 1)[0]

@@ -1,7 +1,7 @@
-"""Inference form of MiT: on a CPU each block works on bands of rows, whose intermediate results fit into the cache.
+"""Inference form of MiT: on a CPU each block is computed in bands of rows, so that its results fit into the cache.
 
-For an image of 1024 x 2048 the map between the layers of a Mix-FFN takes 64 MiB.  Allocating, writing and reading it
-takes longer than the layers themselves.
+For an image of 1024 x 2048 the hidden map of a Mix-FFN takes 64 MiB.  Allocating, writing and reading it takes longer
+than computing the layers.
 """
 
 from typing import cast
@@ -14,11 +14,11 @@ from segformer.models.encoders.mit import Block, EfficientSelfAttention, MixFFN,
 from segformer.models.fused.onednn import BAND, is_eager_on_cpu, quick_gelu_of_depthwise, quick_linear
 from segformer.models.layers import as_map, as_tokens, sharing_copy
 
-WHOLE = 3 * BAND  # bytes; a smaller map is not divided
+WHOLE = 3 * BAND  # bytes of the largest map that is not divided into bands
 
 
 def fuse_mit(encoder: MixTransformer) -> MixTransformer:
-    """Return the inference form: a copy in evaluation mode that shares the parameters."""
+    """Return the inference form of an encoder: a copy in evaluation mode that shares the parameters."""
     fused = sharing_copy(encoder).eval()
     for stage in fused.modules():
         if isinstance(stage, Stage):
@@ -28,7 +28,7 @@ def fuse_mit(encoder: MixTransformer) -> MixTransformer:
 
 
 class BandedBlock(nn.Module):
-    """A block that works in bands of rows for inference on a CPU, and as usual otherwise.  (B, N, C) -> (B, N, C)"""
+    """A block that is computed in bands of rows for inference on a CPU, and as a whole otherwise.  (B, N, C)"""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class BandedBlock(nn.Module):
 
 
 def block_by_bands(block: Block, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """Compute a block in evaluation mode, up to rounding.  (B, N, C) -> (B, N, C)"""
+    """Compute a block in bands of rows; the result equals the block's in evaluation mode up to rounding.  (B, N, C)"""
     maps = tokens.view(tokens.shape[0], *size, -1)
     attended = torch.empty_like(maps)
     result = torch.empty_like(maps)
@@ -53,14 +53,17 @@ def block_by_bands(block: Block, tokens: Tensor, size: tuple[int, int]) -> Tenso
 
 
 def bands(height: int, row: int, multiple: int = 1) -> list[slice]:
-    """Divide rows of ``row`` bytes into bands of about the same height; all but the last have a multiple of rows."""
+    """Divide a map into bands of rows of about the same height, and return the slice of rows of each band.
+
+    A row takes ``row`` bytes.  The height of every band except the last is a multiple of ``multiple``.
+    """
     number = 1 if height * row <= WHOLE else -(-height * row // BAND)
     step = -(-height // (number * multiple)) * multiple
     return [slice(start, min(start + step, height)) for start in range(0, height, step)]
 
 
 def _attend(tokens: Tensor, norm: nn.LayerNorm, attention: EfficientSelfAttention, result: Tensor) -> None:
-    """Write the sum of tokens and their attention into ``result``.  (h, w, C)"""
+    """Write the tokens plus the attention of the normalized tokens into ``result``.  (h, w, C)"""
     height, width, channels = tokens.shape
     reduction = attention.reduction
     divided = bands(height, width * channels * tokens.element_size(), reduction)
@@ -75,9 +78,9 @@ def _attend(tokens: Tensor, norm: nn.LayerNorm, attention: EfficientSelfAttentio
 
 
 def _mix(tokens: Tensor, norm: nn.LayerNorm, ffn: MixFFN, result: Tensor) -> None:
-    """Write the sum of tokens and their Mix-FFN into ``result``.  (h, w, C)
+    """Write the tokens plus the Mix-FFN of the normalized tokens into ``result``.  (h, w, C)
 
-    The convolution of the Mix-FFN reads one row more on both sides of a band.
+    The 3x3 convolution of the Mix-FFN needs one more row above and below each band.
     """
     height, width, channels = tokens.shape
     for band in bands(height, width * ffn.expand.out_features * tokens.element_size()):
@@ -90,5 +93,5 @@ def _mix(tokens: Tensor, norm: nn.LayerNorm, ffn: MixFFN, result: Tensor) -> Non
 
 
 def _layer(tokens: Tensor, linear: nn.Linear) -> Tensor:
-    """Apply a linear layer, or call whatever an adapter or quantizer has put in its place."""
+    """Apply a linear layer.  A module that replaces it, such as an adapter or a quantized layer, is simply called."""
     return quick_linear(tokens, linear.weight, linear.bias) if type(linear) is nn.Linear else linear(tokens)

@@ -1,4 +1,4 @@
-"""The inference form of a model: fused parts, a chosen precision, optionally compiled."""
+"""The inference form of a model: fused encoder and decoder, a chosen precision, optional compilation."""
 
 import copy
 from collections.abc import Callable
@@ -17,28 +17,31 @@ from segformer.models.interfaces import Decoder, Encoder
 from segformer.models.layers import sharing_copy
 from segformer.models.pixel_model import PixelModel
 
-MAX_COMPILED = 8  # shapes; each one has its own kernels
+MAX_COMPILED = 8  # input shapes; each one is compiled separately
 
 FUSED_FORMS: dict[type[nn.Module], Callable[[Any], Any]] = {
     MixTransformer: fuse_mit,
     AllMLPDecoder: FusedAllMLPDecoder,
 }
-"""Builders of the inference form of an encoder or decoder, by its type; other types are used as they are."""
+"""For each type of encoder or decoder, the function that builds its inference form.
+
+Modules of other types are used without fusion.
+"""
 
 
 def fused_form(module: Any) -> Any:
-    """Return the inference form of an encoder or decoder; it shares the parameters that it does not merge."""
+    """Return the inference form of an encoder or decoder; parameters that are not merged are shared, not copied."""
     build = FUSED_FORMS.get(type(module))
     return build(module) if build else sharing_copy(module).eval()
 
 
 class FusedSegmenter(PixelModel):
-    """A model for inference only: a Network that computes the logits of the Segmenter with fewer operations."""
+    """The inference form of a Segmenter: it computes the same logits with fewer operations, but cannot be trained."""
 
     def __init__(
         self, encoder: Encoder, decoder: Decoder, head: nn.Module, card: ModelCard, dtype: torch.dtype | None = None
     ) -> None:
-        """``dtype`` None keeps the weights in float32 and shares them; another type copies them."""
+        """If ``dtype`` is None, the weights stay in float32 and are shared; otherwise they are converted copies."""
         if dtype is not None:
             encoder = copy.deepcopy(encoder).to(dtype)
             decoder = copy.deepcopy(decoder).to(dtype)
@@ -50,27 +53,30 @@ class FusedSegmenter(PixelModel):
         self.eval()
 
     def compile_shapes(self) -> None:
-        """Compile the next eight new shapes of a batch, on a GPU as CUDA graphs; further shapes run uncompiled."""
+        """Compile the model for the first eight batch shapes that it gets from now on; other shapes run uncompiled.
+
+        On a GPU the compiled model is a CUDA graph for each shape.
+        """
         mode = "reduce-overhead" if self.mean.is_cuda else "default"
         self.compiled = torch.compile(self._logits, dynamic=False, mode=mode)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Turn raw pixel values of any type into normalized floats."""
+        """Convert raw pixel values of any type to normalized floats.  (B, C_in, H, W)"""
         by_pixel = pixels.permute(0, 2, 3, 1)
         if by_pixel.is_contiguous() and not pixels.is_contiguous() and is_eager_on_cpu(pixels):
-            # A decoded image keeps the channels of a pixel together: whole rows at a time are faster on a CPU.
+            # In a decoded image the channels of a pixel are adjacent in memory.  A CPU is faster with whole rows then.
             mean, std = (part.flatten().repeat(by_pixel.shape[2]) for part in (self.mean, self.std))
             rows = by_pixel.flatten(2).to(self.mean.dtype, copy=True).sub_(mean).div_(std)
             return rows.view(by_pixel.shape).permute(0, 3, 1, 2)
         return pixels.to(self.mean.dtype, copy=True).sub_(self.mean).div_(self.std)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalized floats (B, C_in, H, W) -> logits (B, K, h, w)"""
+        """Compute the logits of normalized images.  (B, C_in, H, W) -> (B, K, h, w)"""
         self.check_images(images)
         images = images if self.dtype is None else images.to(self.dtype)
         if self.compiled is not None and self._is_compiled_for(images):
             logits = self.compiled(images)
-            return logits.clone() if logits.is_cuda else logits  # the next run of a CUDA graph overwrites its result
+            return logits.clone() if logits.is_cuda else logits  # the next call overwrites the result of a CUDA graph
         return self._logits(images)
 
     def _logits(self, images: Tensor) -> Tensor:

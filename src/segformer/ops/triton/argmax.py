@@ -1,4 +1,4 @@
-"""``upsample_argmax`` as one Triton kernel, which reads the small map and writes nothing but the mask."""
+"""``upsample_argmax`` as one Triton kernel, which reads the low-resolution scores and writes only the mask."""
 
 import torch
 import triton
@@ -13,7 +13,7 @@ def upsample_argmax_triton(logits: Tensor, size: tuple[int, int], align_corners:
     """Return the class of every pixel after upsampling to ``size`` = (H, W).  (B, K, h, w) -> (B, H, W) int64"""
     batch, num_classes, height, width = logits.shape
     like = torch.empty(0, device=logits.device)
-    scores = logits.permute(0, 2, 3, 1).contiguous()  # the scores of a pixel are neighbors in memory
+    scores = logits.permute(0, 2, 3, 1).contiguous()  # the scores of one pixel are adjacent in memory
     top, bottom, down = axis(height, size[0], align_corners, like)
     left, right, across = axis(width, size[1], align_corners, like)
     mask = torch.empty(batch, *size, dtype=torch.int64, device=logits.device)

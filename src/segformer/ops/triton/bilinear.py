@@ -1,9 +1,9 @@
-"""Bilinear interpolation inside the Triton kernels: the pixels of a block and their scores."""
+"""Bilinear interpolation for the Triton kernels: which pixels a block processes, and how scores are interpolated."""
 
 import triton
 import triton.language as tl
 
-PIXELS = 32  # pixels of a block
+PIXELS = 32  # pixels that a block processes
 CLASSES = 32  # classes that a block processes at a time
 
 
@@ -11,7 +11,10 @@ CLASSES = 32  # classes that a block processes at a time
 def pixels_of_a_block(
     scores, top, bottom, down, left, right, across, height, width, rows, columns, num_classes, PIXELS: tl.constexpr
 ):
-    """Return the indices of pixels of a target row, whether they are inside, and the arguments of ``interpolated``."""
+    """Find the pixels that this block processes; they belong to one row of the target.
+
+    Returns their indices, whether they are inside the row, and the first six arguments of ``interpolated``.
+    """
     y, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
     x = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     inside = x < columns
@@ -25,9 +28,10 @@ def pixels_of_a_block(
 
 @triton.jit
 def interpolated(upper, lower, west, east, v, u, there):
-    """Return scores between four corners in float32: rows ``upper`` and ``lower`` at the offsets ``west`` and ``east``.
+    """Interpolate scores in float32 between their four neighbors; scores outside the mask ``there`` are 0.
 
-    ``v`` and ``u`` are the weights of the lower row and of the eastern column.  Scores that are not ``there`` are 0.
+    ``upper`` and ``lower`` point to two rows, and ``west`` and ``east`` are offsets in a row.  ``v`` is the weight of
+    the lower row, and ``u`` is the weight of the eastern column.
     """
     a = tl.load(upper + west, mask=there, other=0.0).to(tl.float32)
     c = tl.load(upper + east, mask=there, other=0.0).to(tl.float32)

@@ -1,8 +1,8 @@
-"""The sum and the gradient of ``upsample_cross_entropy`` as two Triton kernels, which read only the small map.
+"""The summed loss and the gradient of ``upsample_cross_entropy`` as two Triton kernels.
 
-The first kernel runs over the pixels of the labels and keeps one number for each, the logarithm of its normalizer.  The
-second one runs over the pixels of the small map and gathers the gradient from the labels around each.  It needs no
-atomic additions, so that the result is the same every time.
+The logits are never stored at the size of the labels.  The first kernel processes each labeled pixel, and stores its
+loss and the logarithm of its softmax denominator.  The second kernel processes each position of the logits, and adds up
+the gradient from the labeled pixels around it.  It needs no atomic additions, so its result is reproducible.
 """
 
 import torch
@@ -19,7 +19,7 @@ def cross_entropy_sums(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the summed loss of logits (B, K, h, w) upsampled to labels (B, H, W), and its gradient (B, K, h, w).
 
-    Without ``gradient`` the second is None.
+    If ``gradient`` is False, the second value is None.
     """
     batch, num_classes, height, width = logits.shape
     rows, columns = target.shape[1:]
@@ -50,7 +50,7 @@ def cross_entropy_sums(
 
 
 def _span(neighbors: tuple[Tensor, Tensor, Tensor], source: int) -> tuple[Tensor, Tensor]:
-    """Return the first target, and one past the last, that each source position is a neighbor of."""
+    """Return the range of targets that depend on each source position: the first target, and the last one plus 1."""
     first, second, _ = neighbors
     places = torch.arange(source, device=first.device)
     return torch.searchsorted(second, places), torch.searchsorted(first, places, right=True)
