@@ -42,5 +42,5 @@ def test_other_classes_are_an_error_that_names_them(source: DataSource) -> None:
     check_classes(FakeNetwork(CLASSES), source)
     with pytest.raises(UserError, match=r"the model has 5 classes \(class_0, .*, \.\.\.\), but .* has 3 \(ground,"):
         check_classes(FakeNetwork(5), source)
-    with pytest.raises(UserError, match="'disc' against 'cube'"):
+    with pytest.raises(UserError, match="'disc' in the model, 'cube' in the data"):
         check_classes(FakeNetwork(CLASSES), replace(source, classes=("ground", "cube", "square")))

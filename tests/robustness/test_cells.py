@@ -219,7 +219,7 @@ def test_what_is_refused(model: Segmenter, source: DataSource, tmp_path: Path) -
         robustness(model, source, limit=0, out=tmp_path, workers=0)
     with pytest.raises(UserError, match=r"has no frost1\.png"):
         robustness(model, source, frost=tmp_path, out=tmp_path)
-    with pytest.raises(UserError, match="'disc' against 'sky'"):
+    with pytest.raises(UserError, match="'disc' in the model, 'sky' in the data"):
         robustness(model, replace(source, classes=("ground", "sky")), out=tmp_path)
     raw = build()
     raw.card = replace(raw.card, preprocessing=replace(raw.card.preprocessing, pixels="raw"))

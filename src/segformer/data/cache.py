@@ -1,6 +1,6 @@
-"""Cache of decoded samples: plain arrays on disk, mapped into memory, so that each file is decoded only once.
+"""Cache of decoded samples: each file is decoded once, stored as an array on disk, and memory-mapped from then on.
 
-All workers and later runs share the cache; the system keeps it in memory as far as there is room.
+All worker processes and later runs share the cache.  The operating system keeps as much of it in memory as fits.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from segformer.files import disk_errors
 
 @dataclass(frozen=True)
 class CachedSample:
-    """A sample of files, read through the cache; changed files are decoded again."""
+    """A sample of files that is read through the cache; files that have changed are decoded again."""
 
     sample: Sample
     folder: Path
@@ -39,12 +39,12 @@ class CachedSample:
 
     @property
     def mask(self) -> Path:
-        """File that holds the classes of the sample."""
+        """File with the labels of the sample, for example a mask or polygons."""
         path: Path = self.sample.mask  # type: ignore[attr-defined]
         return path
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Return image and mask as the sample does; writing to the arrays does not change the cache."""
+        """Return image and mask as the sample itself would; writing to the arrays does not change the cache."""
         key = self._key(decoding)
         paths = [self.folder / key[:2] / f"{key}_{part}.npy" for part in ("image", "mask")]
         try:
@@ -61,19 +61,19 @@ class CachedSample:
 
 
 def cached(samples: Sequence[Sample], folder: str) -> list[Sample]:
-    """Return the samples, to be read through the cache in a folder."""
+    """Return the samples, wrapped so that they are read through the cache in ``folder``."""
     return [cached_sample(sample, Path(folder)) for sample in samples]
 
 
 def cached_sample(sample: Sample, folder: Path) -> Sample:
-    """Wrap a sample of files, also inside a joined data set; return any other sample unchanged."""
+    """Wrap a sample of files, also one of a joined data set, in a CachedSample; return any other sample unchanged."""
     if isinstance(sample, Translated):
         return replace(sample, sample=cached_sample(sample.sample, folder))
     return CachedSample(sample, folder) if hasattr(sample, "image") and hasattr(sample, "mask") else sample
 
 
 def store_array(array: Array, path: Path) -> None:
-    """Write an array under a temporary name and rename it, so that workers can write the same array at once."""
+    """Write an array to a temporary file and rename it, so that several workers can write the same array safely."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")

@@ -1,4 +1,4 @@
-"""Data sets as they are found: samples that have not been read yet, their splits and their classes."""
+"""Data sets: their classes, their splits, and their samples, which are read only when they are needed."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,18 @@ from segformer.errors import UserError
 
 
 class Sample(Protocol):
-    """An image with its mask, not read yet."""
+    """An image with its mask; neither is in memory until ``read`` is called."""
 
     @property
     def name(self) -> str:
-        """Name of the sample in messages."""
+        """Name of the sample, as messages show it."""
         ...
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Return the image (H, W, C) uint8 or float32, perhaps reduced, and the mask (H, W) of raw label ids."""
+        """Return the image, possibly at a reduced size, and the mask of raw label ids.
+
+        -> (h, w, C) uint8 or float32, (H, W)
+        """
         ...
 
 
@@ -36,7 +39,7 @@ class Pair:
     mask: Path
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Decode both; raises a UserError that names the files where their sizes differ."""
+        """Decode image and mask; raises a UserError that names both files if their sizes differ."""
         image = read_image(self.image, decoding)
         mask = read_mask(self.mask)
         check_sizes(image, mask, self, decoding)
@@ -44,7 +47,7 @@ class Pair:
 
 
 class Files(Protocol):
-    """Anything with an image file and a file that holds its classes."""
+    """Anything with an image file and a file of its labels, for example a mask or polygons."""
 
     @property
     def image(self) -> Path:
@@ -53,12 +56,15 @@ class Files(Protocol):
 
     @property
     def mask(self) -> Path:
-        """The file that holds the classes."""
+        """The file of the labels."""
         ...
 
 
 def check_sizes(image: Array, mask: Array, files: Files, decoding: Decoding = RGB) -> None:
-    """Raise a UserError that names the files where an image (H, W, ...) and its mask (H, W) differ in size."""
+    """Raise a UserError that names both files if an image and its mask differ in size.  (H, W, ...), (H, W)
+
+    If ``decoding.enough`` is set, the image may also have 1/2, 1/4 or 1/8 of the mask's size.
+    """
     reductions = (1,) if decoding.enough is None else (1, 2, 4, 8)
     if image.shape[:2] not in [tuple(-(-side // factor) for side in mask.shape) for factor in reductions]:
         raise UserError(
@@ -68,13 +74,13 @@ def check_sizes(image: Array, mask: Array, files: Files, decoding: Decoding = RG
 
 
 def mask_name(sample: Sample) -> object:
-    """Return what messages call the mask of a sample: its file, or the name of the sample."""
+    """Return the name of a sample's mask for messages: the mask file, or the name of a sample without files."""
     return getattr(sample, "mask", sample.name)
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set as found: its classes and the samples of each split."""
+    """A data set: its classes, and the samples of each split."""
 
     name: str
     classes: tuple[str, ...]
@@ -82,19 +88,19 @@ class DataSource:
     table: LabelTable
     splits: Mapping[str, Sequence[Sample]] = field(repr=False)
     notes: tuple[str, ...] = ()
-    """What a user should know about how the data were read."""
+    """Notes for the user about how the data set was read."""
     sequence: str = ""
-    """Pattern of the part of a sample's name that all frames of one video share; empty: no videos."""
+    """Regular expression for the start of a sample's name that all frames of one video share; empty: no videos."""
 
     def samples(self, split: str) -> Sequence[Sample]:
-        """Return the samples of a split; raises a UserError that lists the splits of the data set."""
+        """Return the samples of a split; if it does not exist, raises a UserError that lists the existing splits."""
         if split not in self.splits:
             raise UserError(f"{self.name} has no split '{split}'; it has {', '.join(self.splits)}")
         return self.splits[split]
 
 
 def fingerprint(source: DataSource) -> str:
-    """Digest of the classes, the label table, and the names and sizes of all files in their splits."""
+    """Return a digest of the classes, the label table, and the split, name and file sizes of each sample."""
     digest = hashlib.blake2b(repr((source.classes, source.table.values.tolist())).encode(), digest_size=8)
     for split, samples in source.splits.items():
         for sample in samples:

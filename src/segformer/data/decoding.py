@@ -1,4 +1,4 @@
-"""Pillow images decoded from files, and turned into RGB arrays."""
+"""Decode image files with Pillow, and convert the images to RGB arrays."""
 
 import math
 import warnings
@@ -16,22 +16,22 @@ from segformer.errors import UserError
 
 
 def check_is_file(path: str | Path) -> None:
-    """Raise a UserError where there is no file."""
+    """Raise a UserError if the path is not a file."""
     if not Path(path).is_file():
         raise UserError(f"{path}: expected an image file, found {'a folder' if Path(path).is_dir() else 'nothing'}")
 
 
 def open_image(path: str | Path, enough: Size | None = None) -> Image.Image:
-    """Decode a file completely, so that damage shows here and is reported with the file's name.
+    """Decode a file completely, so that damage is found here and reported with the name of the file.
 
-    A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if that still holds the (long, short) sides ``enough``.
+    A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its (long, short) sides are at least ``enough``.
     """
     check_is_file(path)
     return decode(path, path, enough)
 
 
 def decode(file: str | Path | BytesIO, name: object, enough: Size | None = None) -> Image.Image:
-    """Decode a file, on disk or in memory, completely; messages call it ``name``."""
+    """Decode a file, on disk or in memory, completely; ``name`` is its name in error messages."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -43,8 +43,8 @@ def decode(file: str | Path | BytesIO, name: object, enough: Size | None = None)
     except UnidentifiedImageError as error:
         if str(name).lower().endswith(TIFF_SUFFIXES):
             raise UserError(
-                f"{name}: expected an image that can be read as RGB, got a TIFF of another kind; to use its own "
-                f"channels set preprocessing.pixels raw (segformer inspect prints the options), or replace it"
+                f"{name}: expected an image that can be read as RGB, got another kind of TIFF; to use its own "
+                f"channels, set preprocessing.pixels raw (segformer inspect prints the options), or replace the file"
             ) from error
         raise UserError(f"{name}: expected an image, got a file of another kind; replace or remove it") from error
     except Image.DecompressionBombError as error:
@@ -55,7 +55,7 @@ def decode(file: str | Path | BytesIO, name: object, enough: Size | None = None)
 
 
 def to_rgb(image: Image.Image) -> Array:
-    """Convert any Pillow image to (H, W, 3) uint8."""
+    """Convert any Pillow image to RGB, rotated as its EXIF orientation says.  -> (H, W, 3) uint8"""
     with suppress(SyntaxError):  # an unreadable EXIF block gives no orientation
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies upright images too
             image = ImageOps.exif_transpose(image)
@@ -68,7 +68,7 @@ def to_rgb(image: Image.Image) -> Array:
 
 
 def scale_to_8_bits(values: Array) -> Array:
-    """Scale 16-bit values (or floats 0-1) to 0-255."""
+    """Scale 16-bit values, or floats from 0 to 1, to the range from 0 to 255.  -> uint8, same shape"""
     if values.dtype.kind == "f":
         return (values * 255.0).clip(0, 255).round().astype(np.uint8)
     return (values.astype(np.float32) / 257.0).clip(0, 255).round().astype(np.uint8)

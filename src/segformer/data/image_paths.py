@@ -1,4 +1,4 @@
-"""Image files: the endings that count, those below a folder, and those that a user's inputs name."""
+"""Image files: their endings, and how they are found in folders and among the inputs of a command."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,15 +10,15 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", *TIFF_SUFFIXES, ".webp", ".gi
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files below a folder, sorted by path, without hidden ones."""
+    """Return the image files in a folder and its subfolders, sorted by path; hidden files and folders are skipped."""
     found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(p, folder))
     return sorted(path for path in found if path.is_file())
 
 
 def expand_inputs(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:
-    """Files, and the images below folders, each with the relative path that its outputs get.
+    """Return each input file, and each image below an input folder, with the relative path for its outputs.
 
-    Raises a UserError for a path that does not exist and for a folder without images.
+    Raises a UserError if a path does not exist or if a folder contains no images.
     """
     expanded = []
     for given in map(Path, inputs):

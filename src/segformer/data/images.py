@@ -1,4 +1,4 @@
-"""Images as arrays: the same way for training, prediction and everything else."""
+"""Read images as arrays; training, prediction and all other parts of the package use these functions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +15,17 @@ from segformer.errors import UserError
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an image file becomes an array."""
+    """How an image file is decoded into an array."""
 
     pixels: Pixels = "rgb"
     channels: int | None = 3
     """Required number of channels; None: any number."""
     enough: Size | None = None
-    """(long, short) sides that suffice; a JPEG more than twice as large may be decoded at 1/2, 1/4 or 1/8."""
+    """Smallest (long, short) sides needed; a larger JPEG may be decoded at 1/2, 1/4 or 1/8 of its size."""
 
     @classmethod
     def from_model(cls, model: ModelConfig, preprocessing: Preprocessing) -> "Decoding":
-        """Return what a model takes; raises a UserError for RGB with another number of channels than three."""
+        """Return the decoding that a model needs; raises a UserError for RGB unless the model takes three channels."""
         if preprocessing.pixels == "rgb" and model.in_channels != 3:
             raise UserError(
                 f"model.in_channels must be 3 for preprocessing.pixels rgb, got {model.in_channels}; "
@@ -38,11 +38,11 @@ RGB = Decoding()
 
 
 def read_image(path: str | Path, decoding: Decoding = RGB) -> Array:
-    """Decode an image as (H, W, 3) uint8 RGB, or as its raw channels (H, W, C) uint8 or float32.
+    """Decode an image as RGB or with its raw channels.  -> (H, W, 3) uint8, or (H, W, C) uint8 or float32
 
-    RGB images are rotated as EXIF says; gray, palette and CMYK are converted, transparency is composited over white,
-    and 16 bits are scaled to 8.  Raises a UserError for a file that is no image, is cut short, or has another number
-    of channels.
+    For RGB, the image is rotated as its EXIF orientation says.  Gray, palette and CMYK images are converted,
+    transparency is composited over white, and 16-bit values are scaled to 8 bits.  Raises a UserError if the file is
+    not an image, is truncated, or has the wrong number of raw channels.
     """
     if decoding.pixels == "rgb":
         return to_rgb(open_image(path, decoding.enough))
@@ -50,7 +50,7 @@ def read_image(path: str | Path, decoding: Decoding = RGB) -> Array:
 
 
 def check_num_channels(pixels: Array, name: object, decoding: Decoding) -> Array:
-    """Return an image (H, W, C); raises a UserError where the model takes another number of channels."""
+    """Return the pixels unchanged; raises a UserError if the model takes a different number of channels.  (H, W, C)"""
     if decoding.channels not in (None, pixels.shape[2]):
         raise UserError(
             f"{name}: expected an image of model.in_channels = {decoding.channels} channels, got {pixels.shape[2]}; "
@@ -60,7 +60,7 @@ def check_num_channels(pixels: Array, name: object, decoding: Decoding) -> Array
 
 
 def image_array(pixels: Array, decoding: Decoding = RGB) -> Array:
-    """Check an image given as an array, (H, W) or (H, W, C), and return (H, W, 3) uint8 or its raw channels."""
+    """Check an image array and convert it as ``decoding`` says.  (H, W) or (H, W, C) -> as ``read_image``"""
     if decoding.pixels == "raw":
         if pixels.ndim not in (2, 3) or 0 in pixels.shape:
             raise UserError(
@@ -71,7 +71,8 @@ def image_array(pixels: Array, decoding: Decoding = RGB) -> Array:
         pixels = scale_to_8_bits(pixels)
     if pixels.dtype != np.uint8:
         raise UserError(
-            f"an image array must be uint8 or uint16, got {pixels.dtype}; scale floats to 0-255 and convert"
+            f"an image array must be uint8 or uint16, got {pixels.dtype}; "
+            f"scale floats to 0-255 and convert them to uint8"
         )
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
@@ -81,9 +82,10 @@ def image_array(pixels: Array, decoding: Decoding = RGB) -> Array:
 
 
 def displayed(pixels: Array) -> Array:
-    """Show raw channels as a picture: the first three (or the first) stretched from their 2nd to their 98th percentile.
+    """Convert raw channels to an RGB image for display.  (H, W, C) -> (H, W, 3) uint8
 
-    (H, W, C) -> (H, W, 3) uint8
+    The first three channels, or only the first one if there are fewer, are stretched from their 2nd to their 98th
+    percentile.  8-bit images with three channels stay unchanged.
     """
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
         return pixels

@@ -1,4 +1,4 @@
-"""Several data sets as one, and classes renamed, merged or ignored."""
+"""Join several data sets into one, and rename, merge or ignore their classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from segformer.validation import check_choice
 
 @dataclass(frozen=True)
 class Translated:
-    """A sample whose mask holds the classes of a joined data set."""
+    """A sample whose mask is translated to the classes of a joined data set."""
 
     sample: Sample
     table: LabelTable = field(repr=False)
@@ -25,15 +25,15 @@ class Translated:
         return self.sample.name
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Return the image and its class indices (H, W) uint8."""
+        """Return the image and its mask of class indices.  -> (H, W, C), (H, W) uint8"""
         image, mask = self.sample.read(decoding)
         return image, self.table.apply(mask, mask_name(self.sample))
 
 
 def join(sources: Sequence[DataSource]) -> DataSource:
-    """Join data sets split by split; the first one sets the classes, and the others match them by name.
+    """Join data sets split by split; the first one sets the classes, and those of the others are matched by name.
 
-    Raises a UserError for a class that the first data set does not have.
+    Raises a UserError if another data set has a class that the first one does not have.
     """
     first = sources[0]
     splits: dict[str, list[Sample]] = {}
@@ -47,12 +47,12 @@ def join(sources: Sequence[DataSource]) -> DataSource:
 
 
 def table_into(source: DataSource, target: DataSource) -> LabelTable:
-    """Return the label table from a source's raw ids to the target's classes."""
+    """Return the label table that maps the raw ids of ``source`` to the classes of ``target``, matched by name."""
     for name in source.classes:
         if name not in target.classes:
             raise UserError(
                 f"{source.name} has the class '{name}', which {target.name} does not have (it has "
-                f"{', '.join(target.classes[:4])}, ...); rename or ignore it in both with data.relabel"
+                f"{', '.join(target.classes[:4])}, ...); data.relabel can rename the classes of {target.name}"
             )
     return source.table.with_classes([target.classes.index(name) for name in source.classes])
 
@@ -60,7 +60,7 @@ def table_into(source: DataSource, target: DataSource) -> LabelTable:
 def relabel(source: DataSource, changes: Sequence[tuple[str, str]]) -> DataSource:
     """Rename classes, merge those that get the same name, and ignore those whose new name is empty.
 
-    Raises a UserError for an unknown class, and where fewer than two classes remain.
+    ``changes`` are (class, new name).  Raises a UserError for an unknown class, or if fewer than two classes remain.
     """
     renamed = dict(zip(source.classes, source.classes, strict=True))
     for old, new in changes:

@@ -1,4 +1,4 @@
-"""Label tables: the class that each raw id in the masks of a data set stands for."""
+"""Label tables, which map each raw id in the masks of a data set to a class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from segformer.arrays import Array
 from segformer.config import IGNORE_INDEX
 from segformer.errors import UserError
 
-INVALID = -1  # in a table: a raw id that must not occur
+INVALID = -1  # marks raw ids that must not occur in a mask
 MAX_CLASSES = IGNORE_INDEX
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Explicit table from raw ids to classes, applied to each mask once."""
+    """Table that maps raw label ids to class indices; it is applied to each mask once."""
 
     values: Array
-    """(max raw id + 1,) int16: class index, IGNORE_INDEX or INVALID."""
+    """Class index, IGNORE_INDEX or INVALID for each raw id.  (largest raw id + 1,) int16"""
 
     @classmethod
     def identity(cls, num_classes: int, ignore_index: int = IGNORE_INDEX) -> "LabelTable":
-        """Ids 0 ... K-1 are the classes, ``ignore_index`` is ignored, and every other id is an error."""
+        """Return a table: ids 0 to K-1 are the classes, ``ignore_index`` is ignored, and all other ids are errors."""
         if num_classes > MAX_CLASSES:
             raise UserError(f"at most {MAX_CLASSES} classes are supported, got {num_classes}; merge some of them")
         values = np.full(max(num_classes, ignore_index) + 1, INVALID, dtype=np.int16)
@@ -33,7 +33,9 @@ class LabelTable:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[int, int], size: int = 256, unlisted: int = INVALID) -> "LabelTable":
-        """Ids 0 ... size-1 become their value in the mapping, or else ``unlisted``; larger ids are errors.
+        """Return a table in which each id below ``size`` gets its value in the mapping, or else ``unlisted``.
+
+        Larger ids are errors.
 
         >>> LabelTable.from_mapping({0: IGNORE_INDEX, 1: 0}, size=3).values.tolist()
         [255, 0, -1]
@@ -57,19 +59,19 @@ class LabelTable:
         return np.flatnonzero(self.values == IGNORE_INDEX)
 
     def look_up(self, ids: Array) -> Array:
-        """Class index, IGNORE_INDEX or INVALID of each raw id."""
+        """Return the class index of each raw id, or IGNORE_INDEX or INVALID.  (...) -> (...)"""
         inside = np.clip(ids, 0, len(self.values) - 1)
         return np.where(inside == ids, self.values[inside], INVALID)
 
     def with_classes(self, classes: Sequence[int]) -> "LabelTable":
-        """Return the table in which class k has become ``classes[k]``."""
+        """Return a table in which each class k is replaced by ``classes[k]``."""
         renumbered = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, dtype=np.int16)
         renumbered[: len(classes)] = classes
         values = np.where(self.values == INVALID, INVALID, renumbered[self.values.clip(0)])
         return LabelTable(values.astype(np.int16))
 
     def apply(self, mask: Array, name: object) -> Array:
-        """Raw ids (H, W) -> class indices (H, W) uint8; raises a UserError that names the mask and its wrong ids."""
+        """Translate raw ids to class indices; raises a UserError that names invalid ids.  (H, W) -> (H, W) uint8"""
         if mask.dtype == np.uint8:
             codes, mark = self._codes
             translated = bytearray(mask).translate(codes)  # several times as fast as indexing an array
@@ -84,10 +86,10 @@ class LabelTable:
 
     @cached_property
     def _codes(self) -> tuple[bytes, bytes]:
-        """Translation of the ids 0-255, and the mark of ids that must not occur: a code that no valid id gets."""
+        """Return the class index of each id from 0 to 255, and the unused value that marks invalid ids."""
         values = np.full(256, INVALID)
         values[: len(self.values)] = self.values[:256]
-        free = np.setdiff1d(np.arange(256), values)[:1]  # empty only where no id is INVALID
+        free = np.setdiff1d(np.arange(256), values)[:1]  # empty only if no id is INVALID
         values[values == INVALID] = free
         return values.astype(np.uint8).tobytes(), free.astype(np.uint8).tobytes()
 

@@ -1,4 +1,4 @@
-"""Samples as tensors: the one Dataset class, its random numbers, and what its worker processes need."""
+"""Samples as tensors: the only Dataset class, its random generators, and the setup of its worker processes."""
 
 import os
 import traceback
@@ -21,10 +21,10 @@ Transform = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 
 class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Samples of one split as tensors: image (C, H, W) and mask (H, W) uint8 class indices, transformed.
+    """Transformed samples of one split as tensors: image and mask of class indices.  (C, H, W), (H, W) uint8
 
-    An item is requested by (epoch, index): the transform's random numbers are a function of (seed, epoch, index).
-    A transform must not write to the image it receives, which may share the sample's memory.
+    An item is requested by (epoch, index), and the random numbers of its transform depend only on (seed, epoch, index).
+    A transform must not write to the image it receives, because the image may share memory with the sample.
     """
 
     def __init__(
@@ -55,25 +55,25 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def generator_of(*key: int) -> torch.Generator:
-    """Return a random generator that is a function of the key, the same in every process."""
+    """Return a random generator that is seeded by the key; the same key gives the same numbers in every process."""
     return torch.Generator().manual_seed(seed_of(*key))
 
 
 def seed_of(*key: int) -> int:
-    """Mix non-negative integers into a seed; neighboring keys and keys of other lengths give unrelated seeds."""
+    """Mix non-negative integers into a seed; neighboring keys and keys of different lengths give unrelated seeds."""
     (state,) = np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)
     return int(state) >> 1  # torch takes 63 bits
 
 
 def iterate(loader: DataLoader[T]) -> Iterator[T]:
-    """Yield from a loader; what a user can cause in a worker is raised as a UserError without the worker's traceback.
+    """Yield the items of a loader; errors that a user can cause are raised without the traceback of a worker process.
 
-    A worker's exception arrives in its own type, with the worker's traceback as its message.
+    PyTorch raises a worker's exception again with the same type, but with the worker's traceback as its message.
     """
     try:
         yield from loader
     except (UserError, OSError) as error:
-        traceback.clear_frames(error.__traceback__)  # they hold the loader's iterator, and that holds its workers
+        traceback.clear_frames(error.__traceback__)  # they refer to the loader's iterator, which keeps workers alive
         _, in_worker, message = str(error).rpartition(f"{type(error).__name__}: ")
         if not in_worker:
             raise
@@ -81,5 +81,5 @@ def iterate(loader: DataLoader[T]) -> Iterator[T]:
 
 
 def leave_signals_to_the_parent(_: int) -> None:
-    """Move a worker into its own process group, so that Ctrl-C and SIGTERM to the parent's group do not end it."""
+    """Move a worker into its own process group, so that Ctrl-C or SIGTERM for the parent's group does not end it."""
     os.setpgid(0, 0)

@@ -13,15 +13,15 @@ INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # Pillow's modes of index m
 
 
 def read_mask(path: str | Path) -> Array:
-    """Decode an index mask as (H, W) of raw label ids: palette indices as stored, or gray values, 8 or 16 bits.
+    """Decode an index mask, whose ids are palette indices or gray values of 8 or 16 bits.  -> (H, W) raw label ids
 
-    Raises a UserError that names a file that is no image, or that has colors instead of ids.
+    Raises a UserError that names the file if it is not an image, or if it contains colors instead of ids.
     """
     return index_mask(open_image(path), path)
 
 
 def index_mask(image: Image.Image, name: object) -> Array:
-    """Raw label ids (H, W) of a decoded mask; raises a UserError if it has colors instead of ids."""
+    """Return the raw label ids of a decoded mask; raises a UserError if it contains colors instead.  -> (H, W)"""
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
     if image.mode not in INDEX_MODES:

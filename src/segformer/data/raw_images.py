@@ -1,4 +1,4 @@
-"""Images in their own channels and units: TIFFs of any number of channels, PNGs of 16 bits, and all other kinds."""
+"""Read images with their own channels and units: TIFFs with any number of channels, 16-bit PNGs, and other formats."""
 
 import math
 import struct
@@ -25,9 +25,10 @@ NARROW = 32  # pixels; no model takes images narrower than that
 
 
 def read_raw(path: str | Path) -> Array:
-    """Decode the channels as stored, in their own units.  -> (H, W, C) uint8, or float32 for all other types
+    """Decode the channels as they are stored, in their own units.  -> (H, W, C) uint8, or float32 for all other types
 
-    TIFFs may have any number of channels, in one page or in several pages of the same size.  Palettes become RGB.
+    A TIFF may have any number of channels, on one page or on several pages of the same size.  Palette images become
+    RGB.
     """
     check_is_file(path)
     if Path(path).suffix.lower() in TIFF_SUFFIXES:
@@ -43,7 +44,7 @@ def read_raw(path: str | Path) -> Array:
 
 
 def as_raw(pixels: Array, name: object) -> Array:
-    """(H, W) or (H, W, C) of any type -> (H, W, C) uint8 or float32; raises a UserError for NaN and infinity."""
+    """Convert pixels to uint8 or float32; raises a UserError for NaN or infinity.  (H, W) or (H, W, C) -> (H, W, C)"""
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
@@ -52,12 +53,13 @@ def as_raw(pixels: Array, name: object) -> Array:
     pixels = pixels.astype(np.float32)
     if not np.isfinite(pixels).all():
         missing = int((~np.isfinite(pixels)).any(axis=2).sum())
-        raise UserError(f"{name}: {missing} pixels are not finite; write a number there, and 255 into the mask")
+        fix = "write a number there, and 255 (ignored) into the mask"
+        raise UserError(f"{name}: {missing} pixels are not finite; {fix}")
     return pixels
 
 
 def is_deep_png(path: str | Path) -> bool:
-    """Whether a file is a 16-bit PNG with color or transparency, which Pillow would cut to 8 bits."""
+    """Whether a file is a 16-bit PNG with color or transparency, which Pillow would reduce to 8 bits."""
     with Path(path).open("rb") as file:
         header = file.read(26)
     return header.startswith(b"\x89PNG") and len(header) == 26 and header[24] == 16 and header[25] != 0
@@ -85,7 +87,7 @@ def read_tiff(path: str | Path) -> Array:
 
 
 def tiff_header(path: str | Path) -> tuple[Size, int, str]:
-    """(height, width), number of channels and type of a TIFF, without decoding it."""
+    """Return (height, width), number of channels and data type of a TIFF, without decoding it."""
     with tiff_pages(path) as pages:
         sides = dict(zip(axes_of(pages[0]), pages[0].shape, strict=True))
         channels = len(pages) * math.prod(pages[0].shape) // (sides["Y"] * sides["X"])
@@ -93,9 +95,10 @@ def tiff_header(path: str | Path) -> tuple[Size, int, str]:
 
 
 def axes_of(page: Any) -> str:
-    """One letter per axis: Y and X for the image, other letters for channels.
+    """Return one letter per axis of a page: Y and X for the image, other letters for channels.
 
-    An array (H, W, C) written without metadata is stored as H images of W x C; no image is that narrow.
+    An array (H, W, C) written without metadata is described as H images of W x C.  No image is that narrow, so C is
+    taken for the channels.
     """
     axes = str(page.axes)
     shape = page.shape
@@ -104,7 +107,7 @@ def axes_of(page: Any) -> str:
 
 @contextmanager
 def tiff_pages(path: str | Path) -> Iterator[list[Any]]:
-    """Open a TIFF and yield the pages, or groups of pages, that are as large as the first."""
+    """Open a TIFF and yield the list of its pages (or groups of pages) that are as large as the first one."""
     from tifffile import TiffFile, TiffFileError
 
     try:

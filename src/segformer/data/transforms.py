@@ -1,7 +1,7 @@
 """The paper's augmentation, in the released order, and the test transform (Sec. 4.1).
 
 Images are (C, H, W) uint8 (raw channels also float32), masks (H, W) uint8 class indices.  Every random number comes
-from the given generator.  Pixels are changed in place on copies, never in the arguments.
+from the given generator.  The arguments are never changed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as T  # the field's name for it
+from torchvision.transforms.v2 import functional as T  # the usual name for it
 
 from segformer.config import IGNORE_INDEX, DataConfig, Preprocessing
 
@@ -20,13 +20,13 @@ CROP_TRIES = 10
 BRIGHTNESS = 32.0  # of 255
 CONTRAST = (0.5, 1.5)  # factors
 SATURATION = (0.5, 1.5)  # factors
-HUE = 0.1  # of a full turn
-RAW_BRIGHTNESS = 32.0 / 57.4  # in standard deviations of a channel: 32 in units of ImageNet's
-BAND = 1 << 16  # pixels at once, so that each step finds those of the one before in the processor's cache
+HUE = 0.1  # as a fraction of a full turn
+RAW_BRIGHTNESS = 32.0 / 57.4  # in standard deviations of a channel; ImageNet's is 57.4
+BAND = 1 << 16  # pixels processed at once, few enough to stay in the processor's cache
 
 
 class SegmentationTransform:
-    """Resize, crop, flip, distort, normalize, pad.  -> image (C, *crop) float, mask (*crop) uint8"""
+    """For training: resize, crop, flip, distort, normalize and pad.  -> image (C, *crop) float, mask (*crop) uint8"""
 
     def __init__(self, data: DataConfig, preprocessing: Preprocessing) -> None:
         self.data = data
@@ -35,13 +35,13 @@ class SegmentationTransform:
         self.std = torch.tensor(preprocessing.std).view(-1, 1, 1)
 
     def __call__(self, image: Tensor, mask: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Apply the transform with the random numbers of ``generator``."""
+        """Transform an image and its mask; all random numbers come from ``generator``."""
         image, mask = random_resize(image, mask, self.data.resize, self.data.ratio, generator)
         if self.data.rare_crop and uniform(generator) < self.data.rare_crop:
             image, mask = rare_crop(image, mask, self.data.crop, generator)
         else:
             image, mask = random_crop(image, mask, self.data.crop, self.data.max_class_share, generator)
-        image = image.contiguous()  # until here, the memory may still be in the order of decoding, (H, W, C)
+        image = image.contiguous()  # until here, the memory may have the decoder's order (H, W, C)
         if uniform(generator) < self.data.flip:
             image, mask = image.flip(-1), mask.flip(-1)
         if self.data.photometric and self.pixels == "rgb":
@@ -53,14 +53,17 @@ class SegmentationTransform:
 
 
 def uniform(generator: Generator, low: float = 0.0, high: float = 1.0) -> float:
-    """Draw one number."""
+    """Draw one number uniformly between ``low`` and ``high``."""
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
 def random_resize(
     image: Tensor, mask: Tensor, sides: tuple[int, int], ratio: tuple[float, float], generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Fit into (long, short) ``sides`` times a random factor, keeping the mask's aspect: an image may be reduced."""
+    """Resize image and mask to fit within (long, short) ``sides``, multiplied by a random factor from ``ratio``.
+
+    The aspect ratio is taken from the mask, because the image may have been decoded at a reduced size.
+    """
     factor = uniform(generator, *ratio)
     size = fitted_size((mask.shape[-2], mask.shape[-1]), sides[0] * factor, sides[1] * factor)
     return resize_image(image, size), resize_mask(mask, size)
@@ -69,7 +72,10 @@ def random_resize(
 def random_crop(
     image: Tensor, mask: Tensor, crop: tuple[int, int], max_class_share: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Cut a random crop; try again while one class covers more than ``max_class_share`` of the labeled pixels."""
+    """Cut a random crop; try again while one class covers more than ``max_class_share`` of its labeled pixels.
+
+    The last of CROP_TRIES crops is taken in any case.
+    """
     window = (slice(None), slice(None))
     for _ in range(CROP_TRIES):
         window = random_window((image.shape[-2], image.shape[-1]), crop, generator)
@@ -79,7 +85,10 @@ def random_crop(
 
 
 def rare_crop(image: Tensor, mask: Tensor, crop: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-    """Cut a crop that contains a random pixel of a class drawn with equal chances from those in the mask."""
+    """Draw one of the classes in the mask, with equal chances, and cut a crop that contains a random pixel of it.
+
+    A mask without labeled pixels gets a random crop.
+    """
     counts = torch.bincount(mask.flatten(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
     present = counts.nonzero().flatten().tolist()
     if not present:
@@ -95,14 +104,14 @@ def rare_crop(image: Tensor, mask: Tensor, crop: tuple[int, int], generator: Gen
 
 
 def random_window(size: tuple[int, int], crop: tuple[int, int], generator: Generator) -> tuple[slice, slice]:
-    """Place a crop uniformly inside an image; a side shorter than the crop is taken whole."""
+    """Return the rows and columns of a crop at a random position; a side shorter than the crop is taken whole."""
     tops = [int(uniform(generator, 0, max(side - length, 0) + 1)) for side, length in zip(size, crop, strict=True)]
     rows, columns = (slice(top, top + length) for top, length in zip(tops, crop, strict=True))
     return rows, columns
 
 
 def largest_share(mask: Tensor) -> float:
-    """Share of the most frequent class in the labeled pixels; 1 if fewer than two classes occur."""
+    """Return the most frequent class's share of the labeled pixels; 1 if fewer than two classes occur."""
     counts = torch.bincount(mask.flatten(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
     return 1.0 if int((counts > 0).sum()) < 2 else float(counts.max() / counts.sum())
 
@@ -110,8 +119,8 @@ def largest_share(mask: Tensor) -> float:
 def photometric_distortion(image: Tensor, generator: Generator) -> Tensor:
     """Change brightness, contrast, saturation and hue, each with probability 1/2.  (C, H, W) uint8 -> the same
 
-    Contrast comes before or after saturation and hue, at random.  Values are clipped and rounded after each step, as
-    if each step produced an 8-bit image.
+    Contrast is changed before or after saturation and hue, at random.  Values are clipped and rounded after each step,
+    as in an 8-bit image.
     """
     brightness = uniform(generator, -BRIGHTNESS, BRIGHTNESS) if uniform(generator) < 0.5 else 0.0
     contrast_first = uniform(generator) < 0.5
@@ -134,7 +143,7 @@ def photometric_distortion(image: Tensor, generator: Generator) -> Tensor:
 
 
 def raw_distortion(image: Tensor, std: Tensor, generator: Generator) -> Tensor:
-    """Change brightness and contrast of channels in any units, each with probability 1/2.  (C, H, W) -> float"""
+    """Change brightness and contrast, each with probability 1/2, of channels in any units.  (C, H, W) -> float"""
     pixels = image.float()
     if uniform(generator) < 0.5:
         pixels = pixels + std * uniform(generator, -RAW_BRIGHTNESS, RAW_BRIGHTNESS)
@@ -144,25 +153,26 @@ def raw_distortion(image: Tensor, std: Tensor, generator: Generator) -> Tensor:
 
 
 def bands(image: Tensor) -> Iterator[slice]:
-    """Yield the rows of an image (C, H, W) in slices of about BAND pixels."""
+    """Yield slices of the rows of an image, each with about BAND pixels.  (C, H, W)"""
     height = max(1, BAND // image.shape[-1])
     for top in range(0, image.shape[-2], height):
         yield slice(top, min(top + height, image.shape[-2]))
 
 
 def to_8_bits_(pixels: Tensor) -> Tensor:
-    """Clip to 0-255 and round, in place; the result is still float."""
+    """Clip to the range from 0 to 255 and round, in place; the result is still float."""
     return pixels.clamp_(0, 255).round_()
 
 
 def shift_saturation_and_hue(pixels: Tensor, saturation: float, hue: float) -> Tensor:
-    """Scale the saturation and shift the hue (in turns, at most 1/3) in HSV.  (3, H, W) float, whole 0-255 -> float
+    """Scale the saturation and shift the hue in HSV.  (3, H, W) float with whole values from 0 to 255 -> float
 
-    V = max(R, G, B), chroma C = V - min(R, G, B), S = C / V; the hue in sixths of a turn, sectors, is
+    ``hue`` is the shift in full turns, at most 1/3.  With value V = max(R, G, B), chroma C = V - min(R, G, B) and
+    saturation S = C / V, the hue in sixths of a turn (sectors) is
 
-        H = (G - B) / C where V = R,  else 2 + (B - R) / C where V = G,  else 4 + (R - G) / C
+        H = (G - B) / C if V = R,  else 2 + (B - R) / C if V = G,  else 4 + (R - G) / C
 
-    and the way back is (R, G, B) = V - C clip(min(k, 4 - k), 0, 1) with k = (H + 5, H + 3, H + 1) mod 6.
+    The inverse is (R, G, B) = V - C clip(min(k, 4 - k), 0, 1) with k = (H + 5, H + 3, H + 1) mod 6.
     """
     red, green, blue = pixels
     value = torch.maximum(torch.maximum(red, green), blue)
@@ -172,17 +182,18 @@ def shift_saturation_and_hue(pixels: Tensor, saturation: float, hue: float) -> T
     most_green = torch.eq(value, green, out=torch.empty_like(value))
     rise = torch.lerp(red - green, blue - red, most_green).lerp_(green - blue, most_red)
     start = (4 - 2 * most_green).mul_(1 - most_red)
-    sector = rise.div_(chroma.clamp(min=1)).add_(start).add_(6 * hue)  # grays: 0 / 1
+    sector = rise.div_(chroma.clamp(min=1)).add_(start).add_(6 * hue)  # for gray: 0 / 1
     # S = chroma / value is at most 1, so the scaled chroma is at most the value.
     chroma = torch.minimum(chroma.mul_(saturation), value)
     position = sector + torch.tensor([5.0, 3.0, 1.0], device=pixels.device).view(3, 1, 1)
-    # mod 6 for -2 to 12: values below 0 would become 4 to 6, but both are clipped to 0.
+    # Subtracting 6 is mod 6 for values up to 12.  Values from -2 to 0 stay, although mod would move them to 4 to 6:
+    # either way, the clip below gives 0.
     position.sub_(torch.ge(position, 6, out=torch.empty_like(position)), alpha=6)
     return value - torch.minimum(position, 4 - position).clamp_(0, 1).mul_(chroma)
 
 
 def normalize_and_pad(image: Tensor, mean: Tensor, std: Tensor, size: tuple[int, int]) -> Tensor:
-    """Compute (image - mean) / std, padded with 0 at the bottom and on the right.  (C, H, W) -> (C, *size) float"""
+    """Compute (image - mean) / std, and pad with 0 at the bottom and on the right.  (C, H, W) -> (C, *size) float"""
     normalized = torch.zeros(image.shape[0], *size, dtype=torch.float32)
     for rows in bands(image):
         normalized[:, rows, : image.shape[2]].copy_(image[:, rows]).sub_(mean).div_(std)
@@ -190,7 +201,7 @@ def normalize_and_pad(image: Tensor, mean: Tensor, std: Tensor, size: tuple[int,
 
 
 def pad(tensor: Tensor, size: tuple[int, int], value: float) -> Tensor:
-    """Pad with a value at the bottom and on the right."""
+    """Pad with ``value`` at the bottom and on the right.  (..., H, W) -> (..., *size)"""
     bottom, right = size[0] - tensor.shape[-2], size[1] - tensor.shape[-1]
     return F.pad(tensor, (0, right, 0, bottom), value=value) if bottom or right else tensor.contiguous()
 
@@ -202,13 +213,13 @@ def resize_image(image: Tensor, size: tuple[int, int], antialias: bool = False) 
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Take the nearest label (NEAREST; NEAREST_EXACT gives another mask).  (H, W) -> size"""
+    """Resize like torch's NEAREST mode (NEAREST_EXACT would give a different mask).  (H, W) -> size"""
     rows, columns = (nearest(side, length) for side, length in zip(mask.shape, size, strict=True))
     return torch.from_numpy(mask.numpy().take(rows, axis=0).take(columns, axis=1))
 
 
 def nearest(side: int, length: int) -> NDArray[np.intp]:
-    """Index, below ``side``, that each of ``length`` resized pixels shows: torch's NEAREST, computed in float32.
+    """Return the source index, below ``side``, of each of ``length`` resized pixels, like torch's NEAREST in float32.
 
     >>> nearest(4, 6)
     array([0, 0, 1, 2, 2, 3])
@@ -218,7 +229,7 @@ def nearest(side: int, length: int) -> NDArray[np.intp]:
 
 
 def fitted_size(size: tuple[int, int], long_side: float, short_side: float) -> tuple[int, int]:
-    """Largest (height, width) of the same aspect within a long and a short side.
+    """Return the largest (height, width) of the same aspect ratio that fits within a long and a short side.
 
     >>> fitted_size((480, 640), 2048, 512)
     (512, 683)
@@ -229,7 +240,7 @@ def fitted_size(size: tuple[int, int], long_side: float, short_side: float) -> t
 
 
 def sizes_at_test(size: tuple[int, int], preprocessing: Preprocessing, scale: float = 1.0) -> list[tuple[int, int]]:
-    """(height, width) after each of the test transform's resizes, in order.
+    """Return (height, width) after each resize of the test transform, in order.
 
     >>> sizes_at_test((480, 640), Preprocessing())
     [(512, 683), (512, 704)]
@@ -246,7 +257,7 @@ def sizes_at_test(size: tuple[int, int], preprocessing: Preprocessing, scale: fl
 
 
 def preprocess(image: Tensor, preprocessing: Preprocessing, scale: float = 1.0) -> Tensor:
-    """Apply the test transform's resizes.  (C, H, W) uint8 -> (C, H', W') uint8"""
+    """Apply the resizes of the test transform.  (C, H, W) uint8 -> (C, H', W') uint8"""
     for size in sizes_at_test((image.shape[-2], image.shape[-1]), preprocessing, scale):
         if size != tuple(image.shape[-2:]):
             image = resize_image(image, size, preprocessing.antialias)
@@ -254,7 +265,7 @@ def preprocess(image: Tensor, preprocessing: Preprocessing, scale: float = 1.0) 
 
 
 def stack(samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Stack transformed samples into a batch; the images are channels-last in memory, as the encoder needs them."""
+    """Stack transformed samples into a batch of images, stored channels-last for the encoder, and a batch of masks."""
     images, masks = zip(*samples, strict=True)
     shape = (len(images), *images[0].shape)
     batch = torch.empty(shape, dtype=images[0].dtype, memory_format=torch.channels_last)

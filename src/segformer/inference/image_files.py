@@ -1,4 +1,4 @@
-"""Segmenting many image files: the paths of their results, and decoding and writing in the background."""
+"""Segment many image files: choose the paths of their results, and decode and write in the background."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +19,14 @@ from segformer.segmentation import target_of
 AHEAD = 2  # images that are decoded in advance, and results that may wait to be written
 
 Planned = tuple[Path, Path]
-"""An image, and the path of its results without an ending."""
+"""Path of an image, and path of its results without their endings."""
 
 
 def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]) -> list[Planned]:
-    """Return every image of some files and folders, with the path below ``out`` for its results.
+    """Return each image among the inputs (files or folders), with the path below ``out`` for its results.
 
-    The results of a.jpg are named after a.  Where a.jpg and a.png would then share a result, they are named after a_jpg
-    and a_png.  Raises a UserError if two images still share a result, or if a result would replace an input.
+    Results of a.jpg are named after a.  If a.jpg and a.png would then share a result, a_jpg and a_png are used instead.
+    Raises a UserError if two images still share a result, or if a result would replace an input.
     """
     images = _images(inputs, out)
     bases = [relative.with_suffix("") for _, relative in images]
@@ -35,7 +35,7 @@ def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]
         bases[index] = relative.with_name(f"{relative.stem}_{relative.suffix[1:]}")
     if clashing := _clashing(bases, outputs):
         first, second = (images[index][0] for index in clashing[:2])
-        raise UserError(f"{first} and {second} would get the same result below {out}; segment them one after the other")
+        raise UserError(f"{first} and {second} would get the same result below {out}; segment each with its own --out")
     sources = {path.resolve() for path, _ in images}
     for base in bases:
         for target in _targets(out / base, outputs):
@@ -45,7 +45,7 @@ def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]
 
 
 def _images(inputs: Sequence[str | Path], out: Path) -> list[tuple[Path, Path]]:
-    """Return each image once, with its relative path, without results of an earlier run among the inputs."""
+    """Return each image once, with its relative path; results of an earlier run inside an input folder are skipped."""
     results = out.resolve()
     folders = [Path(given).resolve() for given in inputs if Path(given).is_dir()]
     found = {path.resolve(): (path, relative) for path, relative in expand_inputs(inputs)}
@@ -69,7 +69,7 @@ def _replacing(target: Path) -> UserError:
 
 
 def segment_files(predictor: Predictor, planned: Sequence[Planned], outputs: Sequence[Output]) -> Iterator[str | None]:
-    """Segment files, while the next files are decoded and finished results are written.
+    """Segment files while the next files are decoded and finished results are written.
 
     Yields one outcome for each file, in order: None, or the error message of a damaged image.  Raises a UserError if a
     result cannot be written.
@@ -105,10 +105,10 @@ def segment_rasters(
     config: EvalConfig,
     progress: Callable[[Path, int, int], None] | None = None,
 ) -> Iterator[str | None]:
-    """Segment image files of any size from disk to disk: a TIFF becomes a TIFF, any other image a PNG.
+    """Segment image files of any size, a few rows at a time; the mask is a TIFF for a TIFF, otherwise a PNG.
 
     Yields one outcome for each file, in order: None, or an error message.  ``progress`` is called with the path of the
-    image, the number of rows that are done, and the number of all its rows.
+    image, the number of finished rows, and the number of all rows.
     """
     for path, base in planned:
         target = base.with_name(base.name + (".tif" if path.suffix.lower() in TIFF_SUFFIXES else ".png"))

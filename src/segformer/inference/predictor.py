@@ -1,4 +1,4 @@
-"""The one way from an image to its mask: ``Predictor``."""
+"""``Predictor``, which segments images with any network."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,12 +28,12 @@ DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Predictor:
-    """Segments images with any network, by the network's own preprocessing and test protocol.
+    """Segments images with any network, using the network's own preprocessing and test protocol.
 
         Predictor("runs/camvid_b0/best")("photo.jpg").save("out/photo", ["mask", "overlay"])
 
     ``model`` is a Network, or anything that ``load`` takes: a folder, a checkpoint, a name on the hub.  A Segmenter is
-    left unchanged; a fused copy does the work.  ``config`` replaces the network's test protocol.  ``scores`` adds class
+    not changed; a faster, fused copy is used.  ``config`` replaces the network's test protocol.  ``scores`` adds class
     probabilities (K, H, W) to each result.  ``precision`` is the number format of the computation; ``compile`` compiles
     the network for the first eight image sizes.
     """
@@ -57,7 +57,7 @@ class Predictor:
     def __call__(self, image: str | Path | NDArray[Any] | Image.Image) -> Segmentation:
         """Segment one image: a path, a Pillow image, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16.
 
-        A model of raw pixels takes arrays (H, W, C) of any numbers, in the units that it was trained on.
+        A model for raw pixels takes arrays of any numeric type, in the units of its training images.  (H, W, C)
         """
         if isinstance(image, str | Path):
             pixels = self.read(image)
@@ -68,7 +68,7 @@ class Predictor:
         return self.segment(pixels)
 
     def folder(self, folder: str | Path) -> Iterator[tuple[Path, Segmentation]]:
-        """Segment every image below a folder; yields the path relative to the folder with each result."""
+        """Segment every image below a folder; yields the image's path, relative to the folder, and its result."""
         for path, relative in expand_inputs([folder]):
             yield relative, self(path)
 
@@ -77,7 +77,7 @@ class Predictor:
         return read_image(path, self.decoding)
 
     def segment(self, pixels: Array) -> Segmentation:
-        """Segment a decoded image (H, W, C) uint8 or float32."""
+        """Segment a decoded image.  (H, W, C) uint8 or float32"""
         image = to_tensor(pixels)
         card = self.model.card
         if self.scores:
@@ -95,9 +95,10 @@ class Predictor:
         return predict_mask(self.model, image, self.config)
 
     def mask_with_scores(self, image: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mask (H, W), and the logits (N, K) at N pixels; ``points`` (N,) numbers pixels row by row.
+        """Return the mask, and the logits at N pixels.  (C, H, W), (N,) -> (H, W), (N, K)
 
-        With several scales, logarithms of the mean probabilities take the place of logits.
+        ``points`` are indices of pixels, counted row by row.  With several scales or flips, the logarithms of the mean
+        probabilities are returned instead of logits.
         """
         return predict_with_scores(self.model, image, self.config, points)
 

@@ -1,7 +1,7 @@
-"""Images larger than memory: read by rows, segmented by windows, and written to disk while they are computed.
+"""Segment images larger than memory: read rows, segment windows, and write each finished row of the mask to disk.
 
-Windows are cut from the image at its own resolution; nothing is resized.  Finished rows are kept in a folder beside the
-result, from which an interrupted image is resumed.
+Windows are cut from the image at its own resolution; nothing is resized.  Finished rows are stored in a folder next to
+the result.  After an interruption, segmentation resumes from there.
 """
 
 import warnings
@@ -36,11 +36,12 @@ ROWS = "mask"  # file of the finished rows, in the folder of an unfinished image
 def segment_raster(
     model: Network, source: Path, target: Path, config: EvalConfig, *, progress: OnProgress | None = None
 ) -> None:
-    """Segment an image file of any size from disk to disk, by windows of ``config.crop`` at its own resolution.
+    """Segment an image file of any size, in windows of ``config.crop`` at the image's own resolution.
 
-    ``target`` ends in .tif (tiled and compressed, with the source's georeference) or in .png; both get the palette.
-    Pixels without data, as the source declares them, become 255.  ``progress`` counts rows.  An interrupted image is
-    resumed from the folder ``<target>.part``.  Raises a UserError for a file that is not an upright image.
+    ``target`` ends in .tif (tiled and compressed, with the source's georeference) or in .png, and gets the palette.
+    Pixels that the source declares to have no data become 255.  ``progress`` is called with the numbers of finished and
+    of all rows.  After an interruption, segmentation resumes from the folder ``<target>.part``.  Raises a UserError for
+    a file that is not an upright image.
     """
     check_windows(config)
     predictor = Predictor(model, config=config)
@@ -65,20 +66,21 @@ def segment_raster(
 
 
 def check_windows(config: EvalConfig) -> None:
-    """Raise a UserError unless a protocol is a sliding window at one scale, without mirroring."""
+    """Raise a UserError unless the protocol is a sliding window at one scale, without mirroring."""
     if config.crop is None or config.scales != (1.0,) or config.flip:
         raise UserError(
             "an image can be segmented from disk to disk only by a sliding window at one scale, without mirroring; "
-            "give a window size (--window 1024), or leave the option out"
+            "give a window size (--window 1024), or segment the image as a whole (leave --window out)"
         )
 
 
 def mask_rows(
     predictor: Predictor, read: Callable[[slice], Tensor], size: Size, done: int = 0
 ) -> Iterator[tuple[slice, Array]]:
-    """Yield the class of every pixel, some rows at a time, starting with row ``done``.  -> rows, (rows, W) uint8
+    """Yield (slice of rows, class of every pixel in them), starting with row ``done``.  -> slice, (rows, W) uint8
 
-    ``read`` returns the pixels (C, rows, W) of some rows.  Rows are yielded as soon as no later window covers them.
+    ``read`` takes a slice of rows and returns their pixels, (C, rows, W).  Rows are yielded as soon as no later
+    window covers them.
     """
     model = predictor.model
     config = predictor.config
@@ -96,7 +98,7 @@ def mask_rows(
 
 
 class RowReader:
-    """Reads rows of a raster as the pixels that the model takes; a row that two windows share is read once."""
+    """Reads rows of a raster as pixels for the model; rows that two windows share are read only once."""
 
     def __init__(self, raster: Any, decoding: Decoding) -> None:
         self.raster = raster
@@ -106,7 +108,7 @@ class RowReader:
         self.kept = torch.empty(0)
 
     def __call__(self, rows: slice) -> Tensor:
-        """Return (C, rows, W) uint8 or float32; the first row must not lie above that of the previous call."""
+        """Return the pixels of some rows; rows of the previous call are not read again.  -> (C, rows, W)"""
         if self.kept.numel() and self.first <= rows.start < self.first + self.kept.shape[1]:
             old = self.kept[:, rows.start - self.first :]
             fresh = slice(rows.start + old.shape[1], rows.stop)
@@ -139,7 +141,7 @@ class RowReader:
         return RasterWindow(0, rows.start, self.raster.width, rows.stop - rows.start)
 
     def _colors(self, gray: Array) -> Array:
-        """Return the colors of palette indices, or gray values unchanged."""
+        """Return the colors of palette indices, or gray values unchanged.  (rows, W) -> (rows, W, 3) or (rows, W)"""
         try:
             table = self.raster.colormap(1)
         except ValueError:
@@ -150,13 +152,13 @@ class RowReader:
         return colors[gray]
 
     def drop_nodata(self, rows: slice, mask: Array) -> None:
-        """Write 255 into the mask where the raster declares that it has no data."""
+        """Write 255 (ignored) into the mask at all pixels that the raster declares to have no data.  (rows, W)"""
         if self.nodata is not None:
             mask[self.raster.dataset_mask(window=self._window(rows)) == 0] = IGNORE_INDEX
 
 
 class MaskRows:
-    """The finished rows of a mask, in order in one file; the size of the file says how many they are."""
+    """The finished rows of a mask, stored in order in one file; the size of the file gives their number."""
 
     def __init__(self, store: Store, size: Size) -> None:
         self.size = size
@@ -167,13 +169,13 @@ class MaskRows:
         self.file.truncate(self.count * size[1])  # a kill may have left half a row
 
     def append(self, mask: Array) -> None:
-        """Store the next rows (rows, W) uint8."""
+        """Append the next rows to the file.  (rows, W) uint8"""
         with disk_errors(self.path):
             self.file.write(mask.tobytes())
             self.file.flush()
 
     def read(self, rows: slice) -> Array:
-        """Return some rows.  -> (rows, W) uint8"""
+        """Read some finished rows from the file.  -> (rows, W) uint8"""
         width = self.size[1]
         found = np.fromfile(self.path, np.uint8, (rows.stop - rows.start) * width, offset=rows.start * width)
         return found.reshape(-1, width)
@@ -186,7 +188,10 @@ class MaskRows:
 
 
 def save_mask(done: MaskRows, target: Path, palette: Sequence[Color], raster: Any) -> None:
-    """Write the finished mask as a TIFF with the raster's georeference, or as a PNG; completely or not at all."""
+    """Write the finished mask as a TIFF with the raster's georeference, or as a PNG.
+
+    ``target`` appears only when the file is complete.
+    """
     import rasterio
     from rasterio.shutil import copy
     from rasterio.windows import Window as RasterWindow
@@ -214,7 +219,7 @@ def save_mask(done: MaskRows, target: Path, palette: Sequence[Color], raster: An
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open an image file for reading by rows; raises a UserError that names a file of another kind."""
+    """Open an image file for reading row by row; raises a UserError if it is not an image or not upright."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -228,5 +233,5 @@ def opened(path: Path) -> Iterator[Any]:
         with raster:
             turned = raster.tags().get("EXIF_Orientation", "1")
             if turned != "1":
-                raise UserError(f"{path}: expected an upright image, got EXIF orientation {turned}; turn it first")
+                raise UserError(f"{path}: expected an upright image, got EXIF orientation {turned}; rotate it first")
             yield raster

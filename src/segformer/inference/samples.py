@@ -1,4 +1,4 @@
-"""The samples of a split for a network: images as tensors, with their masks."""
+"""Load the samples of a split for a network: images and masks as tensors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -14,9 +14,9 @@ from segformer.models.interfaces import Network
 
 
 def samples_of(network: Network, source: DataSource, split: str, limit: int | None) -> Sequence[Sample]:
-    """Return the first ``limit`` samples of a split.
+    """Return the first ``limit`` samples of a split; all samples if ``limit`` is None.
 
-    Raises a UserError if there are none, or if the network has other classes than the data set.
+    Raises a UserError if the split is empty, or if the classes of the network and the data set differ.
     """
     check_classes(network, source)
     if limit is not None and limit < 1:
@@ -30,9 +30,9 @@ def samples_of(network: Network, source: DataSource, split: str, limit: int | No
 def load_whole(
     source: DataSource, samples: Sequence[Sample], workers: int, decoding: Decoding = RGB
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images (C, H, W) and masks (H, W) of class indices at their own sizes, in order.
+    """Yield images and masks of class indices at their original sizes, in order.  -> (C, H, W), (H, W) uint8
 
-    ``workers`` processes decode; with 0 the calling process does it.
+    ``workers`` is the number of processes that decode; with 0, the calling process decodes.
     """
     dataset = SegmentationDataset(samples, source.table, transform=None, decoding=decoding)
     loader = DataLoader(
@@ -46,7 +46,7 @@ def load_whole(
 
 
 def check_classes(network: Network, source: DataSource) -> None:
-    """Raise a UserError where a network and a data set have different classes."""
+    """Raise a UserError if a network and a data set have different classes."""
     ours, theirs = network.card.classes, source.classes
     if len(ours) != len(theirs):
         raise UserError(
@@ -56,7 +56,7 @@ def check_classes(network: Network, source: DataSource) -> None:
     if ours != theirs:
         own, other = next((a, b) for a, b in zip(ours, theirs, strict=True) if a != b)
         raise UserError(
-            f"the model's classes are not those of {source.name}: '{own}' against '{other}'; "
+            f"the model's classes are not those of {source.name}: '{own}' in the model, '{other}' in the data; "
             f"bring the classes of dataset.json into the model's order: {', '.join(ours)}"
         )
 

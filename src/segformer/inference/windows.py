@@ -1,4 +1,4 @@
-"""From an image to class scores or a mask: whole image, sliding window, several scales (Sec. 4.1).
+"""Compute the class scores or the mask of an image: whole, by a sliding window, or at several scales (Sec. 4.1).
 
 All protocols share one procedure.  Each view of the image (one scale, mirrored or not) is cut into windows, and the
 logits of each window are kept at the small size that the network returns.  Scores at the image's size need much memory,
@@ -18,9 +18,9 @@ from segformer.models.interfaces import Network
 from segformer.ops.bilinear import source_rows, upsample_points, upsample_rows
 from segformer.ops.upsample_argmax import upsample_argmax
 
-BAND = 1 << 23  # scores (classes x pixels) that one band of rows may have
+BAND = 1 << 23  # most scores (classes x pixels) in one band of rows
 GAUSSIAN = 1 / 8  # standard deviation of the blending weights, as a share of the window's side
-LEAST = 1e-3  # smallest blending weight; not 0, since the corners of an image lie in one window only
+LEAST = 1e-3  # smallest blending weight; not 0, because the corners of an image are covered by one window only
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Window:
 class View:
     """The image at one scale, mirrored or not: its size at that scale, and the logits of its windows.
 
-    Where sliding windows overlap, they are averaged with the weights of ``blend``.  A ``blend`` of None means a single
-    window over the whole image.
+    Where sliding windows overlap, their logits are averaged with the weights of ``blend``.  A ``blend`` of None means a
+    single window over the whole image.
     """
 
     windows: Sequence[Window]
@@ -68,10 +68,10 @@ def predict_scores(model: Network, image: Tensor, config: EvalConfig) -> Tensor:
 
 @torch.inference_mode()
 def predict_with_scores(model: Network, image: Tensor, config: EvalConfig, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mask (H, W), and the scores (N, K) at N pixels; ``points`` (N,) numbers pixels row by row.
+    """Return the mask, and the scores at N pixels.  (C, H, W), (N,) -> (H, W), (N, K)
 
-    Scores are logits, or with several views the logarithms of the averaged probabilities; softmax turns both into
-    probabilities.
+    ``points`` are indices of pixels, counted row by row.  Scores are logits, or with several views the logarithms of
+    the averaged probabilities; in both cases, softmax turns them into probabilities.
     """
     height, width = size_of(image)
     points = points.to(model.device)
@@ -92,12 +92,12 @@ def predict_with_scores(model: Network, image: Tensor, config: EvalConfig, point
 
 
 def is_plain(config: EvalConfig) -> bool:
-    """Return whether a protocol sees the whole image once; its mask needs no scores at the image's size."""
+    """Return whether a protocol runs the model only once, on the whole image; its scores need no averaging."""
     return config.crop is None and config.scales == (1.0,) and not config.flip
 
 
 def views_of(model: Network, image: Tensor, config: EvalConfig) -> Iterator[View]:
-    """Run the model on an image (C, H, W) at every scale, and mirrored where ``config.flip`` asks for it."""
+    """Run the model on an image at every scale, and also on its mirror image if ``config.flip`` is set.  (C, H, W)"""
     for scale in config.scales:
         for mirrored in (False, True) if config.flip else (False,):
             pixels = preprocess(image.flip(-1) if mirrored else image, model.card.preprocessing, scale)
@@ -118,9 +118,10 @@ def whole_logits(model: Network, image: Tensor, scale: float = 1.0) -> Tensor:
 def slide(
     model: Network, read: Callable[[slice], Tensor], size: Size, config: EvalConfig, first: int = 0
 ) -> Iterator[list[Window]]:
-    """Yield the windows of a view of ``size``, a row of windows at a time, starting with row number ``first``.
+    """Run the model on the windows of a view; yields one row of windows at a time, from row number ``first`` on.
 
-    ``read`` returns the raw pixels (C, rows, W) of some rows.  ``config.windows`` windows go through the model at once.
+    ``size`` is the size of the view.  ``read`` takes a slice of rows and returns their raw pixels, (C, rows, W).  The
+    model gets ``config.windows`` windows at once.
     """
     crop = crop_of(config, size)
     stride = stride_of(config)
@@ -143,9 +144,9 @@ def _rows_of(pixels: Tensor, rows: slice) -> Tensor:
 def score_bands(
     model: Network, views: Sequence[View], size: Size, within: slice | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the scores (K, rows, W) of the image, a band of rows at a time, for all rows or for those ``within``.
+    """Yield the scores of the image, one band of rows at a time.  -> slice of rows, (K, rows, W)
 
-    Scores are the logits of a single view, or the mean probabilities of several views.
+    Scores are the logits of a single view, or the mean probabilities of several views.  ``within`` limits the rows.
     """
     align_corners = model.card.model.align_corners
     height = max(1, BAND // (len(model.card.classes) * size[1]))
@@ -177,7 +178,7 @@ def view_rows(view: View, size: Size, rows: slice, align_corners: bool) -> Tenso
 
 
 def blended_rows(view: View, rows: slice, align_corners: bool) -> Tensor:
-    """Return the logits for some rows of the view, averaged where windows overlap.  -> (K, rows, W)"""
+    """Return the logits of some rows of the view, averaged where windows overlap.  -> (K, rows, W)"""
     assert view.blend is not None
     like = view.windows[0].logits
     total = like.new_zeros(like.shape[1], rows.stop - rows.start, view.size[1], dtype=torch.float32)
@@ -216,7 +217,7 @@ def window_weight(size: Size, blend: Blend) -> Tensor:
 
 
 def crop_of(config: EvalConfig, size: Size) -> Size:
-    """Return the size of the sliding window in an image of ``size``."""
+    """Return the size of the sliding window, which is at most ``size``, the size of the view."""
     assert config.crop is not None
     return min(config.crop[0], size[0]), min(config.crop[1], size[1])
 
@@ -228,7 +229,7 @@ def stride_of(config: EvalConfig) -> Size:
 
 
 def window_starts(side: int, crop: int, stride: int) -> list[int]:
-    """Return where windows begin along one side; the last one is shifted back to end with the side.
+    """Return the start of each window along one side; the last window is shifted back to end with the side.
 
     >>> window_starts(2048, 1024, 768)
     [0, 768, 1024]

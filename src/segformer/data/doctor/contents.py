@@ -1,4 +1,4 @@
-"""Contents of a data set in numbers: images, sizes, pixels of each class, statistics of the channels."""
+"""Contents of a data set: numbers of images, image sizes, pixels of each class, and channel statistics."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ WEIGHTS = (0.1, 10.0)  # bounds of a class weight
 
 @dataclass(frozen=True)
 class Split:
-    """Contents of a split; the pixel counts are empty if no mask was decoded."""
+    """Contents of a split; ``class_pixels`` is empty if no mask was decoded."""
 
     num_images: int
     sizes: dict[Size, int]
     """Number of images of each (height, width), most frequent first."""
     channels: dict[str, int]
-    """Number of images of each kind of channels, most frequent first."""
+    """Number of images of each kind of channels, such as RGB or gray, most frequent first."""
     class_pixels: tuple[int, ...]
     """Number of pixels of each class."""
     ignored_pixels: int
     """Number of ignored pixels."""
 
     def shares(self) -> tuple[float, ...]:
-        """Share of each class in the labeled pixels."""
+        """Return the share of each class in the labeled pixels."""
         return tuple(pixels / max(sum(self.class_pixels), 1) for pixels in self.class_pixels)
 
     def to_json(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Split:
 
 
 def count_split(samples: Sequence[SampleFacts], split: str, labels: Labels) -> Split:
-    """Count the contents of a split."""
+    """Count the images of a split, their sizes, their kinds of channels, and the pixels of each class."""
     own = [sample for sample in samples if sample.split == split and sample.image]
     sizes = dict(Counter(sample.size for sample in own if sample.size).most_common())
     kinds = dict(Counter(sample.channels for sample in own if sample.channels).most_common())
@@ -57,7 +57,7 @@ def count_split(samples: Sequence[SampleFacts], split: str, labels: Labels) -> S
 
 
 def channel_statistics(samples: Sequence[SampleFacts]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over all pixels; empty if the images' channels differ."""
+    """Return mean and standard deviation of each channel over all pixels; empty if the numbers of channels differ."""
     moments = [sample.moments for sample in samples if sample.moments is not None]
     if len({parts.shape for parts in moments}) != 1:
         return (), ()
@@ -73,7 +73,10 @@ def five_digits(values: Sequence[float]) -> str:
 
 
 def balance(split: Split | None, classes: Sequence[str]) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
-    """Class weights for a split, and the names of its rare classes."""
+    """Return class weights for a split, and the names of its rare classes.
+
+    The weights are None if there are fewer than two classes or no labeled pixels.
+    """
     if split is None or not sum(split.class_pixels) or len(split.class_pixels) < 2:
         return None, ()
     rare = tuple(name for name, share in zip(classes, split.shares(), strict=True) if 0 < share < RARE)
@@ -81,7 +84,7 @@ def balance(split: Split | None, classes: Sequence[str]) -> tuple[tuple[float, .
 
 
 def balanced_weights(pixels: Sequence[int]) -> tuple[float, ...]:
-    """1 / sqrt(share of the pixels) of each class, scaled to a mean of 1; classes that never occur have weight 1.
+    """Return 1 / sqrt(share of the pixels) of each class, scaled to a mean of 1; classes that never occur get 1.
 
     >>> balanced_weights([90, 10, 0])
     (0.5, 1.5, 1.0)

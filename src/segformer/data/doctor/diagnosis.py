@@ -1,4 +1,4 @@
-"""Diagnosis of a data set before any training: its contents, its faults, and options that fit it.
+"""Diagnosis of a data set before training: its contents, its faults, and training options that suit it.
 
 A folder in the generic layout is read file by file, so that one fault does not hide the others.
 """
@@ -26,25 +26,25 @@ RARE_CROP = 0.5  # suggested if there are rare classes
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything found out about a data set."""
+    """Contents and faults of a data set, and training options that suit it."""
 
     name: str
     classes: tuple[str, ...]
     splits: dict[str, Split]
     findings: tuple[Finding, ...]
-    """Faults, errors first."""
+    """Faults that were found, errors first."""
     class_weights: tuple[float, ...] | None
     """Suggested weights: 1 / sqrt(share in the training split), scaled to a mean of 1; None if no mask was decoded."""
     rare: tuple[str, ...]
-    """Classes with less than 1 % of the training split's labeled pixels."""
+    """Classes that make up less than 1 % of the labeled pixels in the training split."""
     mean: tuple[float, ...]
     """Mean of each channel in the training split; empty if nothing was decoded or the channels differ."""
     std: tuple[float, ...]
-    """Standard deviation of each channel, likewise."""
+    """Standard deviation of each channel in the training split; empty if ``mean`` is empty."""
     raw: bool
     """Whether the training images would lose information if they were read as 8-bit RGB."""
     notes: tuple[str, ...]
-    """What a user should know about how the data were read."""
+    """Notes for the user about how the data set was read."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -53,12 +53,12 @@ class Diagnosis:
 
     @property
     def ready(self) -> bool:
-        """Whether there is no error; warnings are for the owner of the data to judge."""
+        """Whether there are no errors.  Warnings do not count: the owner of the data has to judge them."""
         return not self.errors
 
     @property
     def suggestions(self) -> tuple[str, ...]:
-        """Options of ``segformer train`` that fit the data."""
+        """Options of ``segformer train`` that suit the data."""
         found = []
         if self.class_weights is not None:
             found.append("--train.class-weights " + " ".join(f"{weight:.2f}" for weight in self.class_weights))
@@ -81,10 +81,10 @@ class Diagnosis:
 
 
 def diagnose(data: Data, *, cheap: bool = False, progress: OnProgress | None = None) -> Diagnosis:
-    """Examine every file of a data set: a folder, what ``--data`` takes, a config or an open source.
+    """Examine every file of a data set, given as a folder, a value of ``--data``, a config or an open source.
 
-    ``cheap`` opens files without decoding them, and checks partners, headers, sizes and modes only.  Raises a
-    UserError if the folder is missing; everything else becomes a finding.
+    With ``cheap``, files are not decoded: only missing partners, headers, sizes and modes are checked.  Raises a
+    UserError if the data set cannot be opened at all; every other fault becomes a finding.
     """
     config = as_config(data)
     found = survey(data)
@@ -111,7 +111,7 @@ def diagnose(data: Data, *, cheap: bool = False, progress: OnProgress | None = N
 
 
 def missing_splits(config: DataConfig, splits: dict[str, Split]) -> list[Finding]:
-    """Find splits that a training needs and that are missing or empty."""
+    """Return an error for each split that training needs but that is missing or empty."""
     wanted = {"train": config.train_split, "val": config.val_split}
     return [
         Finding(
@@ -119,7 +119,7 @@ def missing_splits(config: DataConfig, splits: dict[str, Split]) -> list[Finding
             "error",
             (),
             f"no images in the split '{name}'; found {', '.join(splits) or 'none'}",
-            f"add {IMAGES}/{name} and {MASKS}/{name}, or name another: --data.{option}-split",
+            f"add {IMAGES}/{name} and {MASKS}/{name}, or choose another split with --data.{option}-split",
         )
         for option, name in wanted.items()
         if name not in splits or not splits[name].num_images
@@ -127,16 +127,17 @@ def missing_splits(config: DataConfig, splits: dict[str, Split]) -> list[Finding
 
 
 def missing_classes(labels: Labels, findings: Sequence[Finding]) -> list[Finding]:
-    """Find counted classes that are fewer than two, unless binary masks explain it."""
+    """Return an error if fewer than two classes were counted in the masks, unless a binary mask explains it."""
     explained = any(finding.kind == "binary_mask" for finding in findings)
     if not labels.counted or labels.table is None or len(labels.classes) >= 2 or explained:
         return []
-    problem = "expected at least two classes in the masks, found only 0 and 255, which is ignored"
-    return [Finding("layout", "error", (), problem, f"label the masks, or describe them in {DESCRIPTION}")]
+    problem = "expected at least two classes in the masks, found only 0 and 255 (ignored)"
+    fix = f"label more classes in the masks, or describe the classes in {DESCRIPTION}"
+    return [Finding("layout", "error", (), problem, fix)]
 
 
 def with_lists(finding: Finding, found: Survey, splits: dict[str, Split]) -> Finding:
-    """Add to a fix that removes files that the lists of the splits must be updated too."""
+    """Extend the fix of a finding that removes files: their lines must be removed from the lists of the splits too."""
     lists = [f"{name}.txt" for name in splits if (Path(found.name) / f"{name}.txt").is_file()]
     if not lists or not finding.command.startswith("rm "):
         return finding

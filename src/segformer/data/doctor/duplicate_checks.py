@@ -1,4 +1,4 @@
-"""Checks for copies: the same image twice in a split, or nearly the same image in two splits."""
+"""Checks for duplicates: the same image twice in one split, or nearly the same image in two splits."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,8 +8,9 @@ from segformer.data.doctor.facts import SampleFacts
 from segformer.data.doctor.findings import Finding, count, removal
 from segformer.data.doctor.labels import Labels
 
-# Copies scaled by 5 % and compressed differ in up to 9 of 64 bits (all of them noise on flat ground), and in their
-# thumbnails by 0.06 of the contrast; frames of CamVid's standing camera by 0.02-0.1, of its drives by 0.16 and more.
+# Copies that were scaled by 5 % and compressed differ in up to 9 of 64 bits (on flat ground, all of these are noise),
+# and their thumbnails differ by 0.06 of the contrast.  Thumbnails of frames from CamVid differ by 0.02-0.1 while the
+# camera stands still, and by 0.16 or more while it drives.
 HASH_DISTANCE = 12
 THUMBNAIL_DISTANCE = 0.12
 NOISE = 5  # gray levels, so that a flat image has a contrast
@@ -17,7 +18,7 @@ ROWS = 1024  # rows of the distance matrix computed at once
 
 
 def check_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find images of one split with the same pixels."""
+    """Find images with identical pixels in one split."""
     groups: dict[tuple[str, bytes], list[SampleFacts]] = {}
     for sample in samples:
         if sample.digest:
@@ -32,22 +33,22 @@ def check_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Iterator
 
 
 def check_near_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find images that are in two splits, exactly or almost."""
+    """Find images that occur in two splits, unchanged or almost unchanged."""
     pairs = close_pairs([sample for sample in samples if sample.bits is not None])
     if pairs:
         files = tuple(dict.fromkeys(sample.image for pair in pairs for sample in pair))
         names = ", ".join(f"{a.image} ~ {b.image}" for a, b in pairs[:3])
         problem = f"{count(pairs, 'pair')} of nearly the same image in two splits: {names}; scores will be too good"
-        fix = "keep each in one split; divide videos and places by sequence, not by frame"
+        fix = "keep each image in one split only, and all frames of one video or place in the same split"
         command = removal(list(dict.fromkeys(name for a, _ in pairs for name in a.files)))
         yield Finding("near_duplicate", "warning", files, problem, fix, command)
 
 
 def close_pairs(samples: Sequence[SampleFacts]) -> list[tuple[SampleFacts, SampleFacts]]:
-    """Pairs from different splits whose difference hashes are near and whose thumbnails agree.
+    """Return pairs of images from different splits whose difference hashes and thumbnails are similar.
 
-    The distances of all hashes are a matrix product of +-1.  Flat images may share a hash by chance, which is why the
-    thumbnails are compared as well.
+    With bits written as +1 and -1, one matrix product gives the distances between all hashes.  Flat images may have the
+    same hash by chance, so the thumbnails are compared as well.
     """
     if not samples:
         return []

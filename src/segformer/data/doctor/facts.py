@@ -1,4 +1,4 @@
-"""Facts of one sample: the little that is kept of an image and its mask, so that all samples can be compared."""
+"""Facts about one sample: the few values stored about an image and its mask, so that all samples can be compared."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,65 +10,65 @@ from PIL import Image
 from segformer.arrays import Array
 from segformer.config import Color, Size
 
-NUM_COLORS = 32  # kept of a color mask
+NUM_COLORS = 32  # most frequent colors that are stored of a color mask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleFacts:
-    """Facts of an image and its mask; a field keeps its default if it was not measured."""
+    """Facts about an image and its mask; a fact that was not measured has its default value."""
 
     split: str
     image: str = ""
     """Image file; empty if there is only a mask."""
     mask: str = ""
-    """Mask file; empty if there is none."""
+    """Mask file; empty if there is no mask."""
     drawn: bool = False
-    """Whether ``image`` and ``mask`` are names of a drawn sample instead of files."""
+    """Whether the sample is not a pair of files; ``image`` and ``mask`` are then its name."""
     expected_mask: str = ""
-    """Where the mask should be, if it is elsewhere."""
+    """Path at which the mask was expected, if it was found at another path; otherwise empty."""
     image_error: str = ""
-    """Why the image cannot be decoded."""
+    """Reason why the image cannot be decoded; empty if it can."""
     mask_error: str = ""
-    """Why the mask cannot be decoded."""
+    """Reason why the mask cannot be decoded; empty if it can."""
     stored_size: Size | None = None
-    """(height, width) before the rotation that EXIF asks for."""
+    """(height, width) of the image before it is rotated as EXIF says."""
     size: Size | None = None
-    """(height, width) after that rotation."""
+    """(height, width) of the image after it is rotated as EXIF says."""
     mask_size: Size | None = None
     """(height, width) of the mask."""
     channels: str = ""
-    """Kind of channels: RGB, gray, ..."""
+    """Kind of channels, such as RGB or gray."""
     fits_unrotated: bool = False
-    """Whether the mask's borders follow the edges of the image as stored, and not as EXIF rotates it."""
+    """Whether the mask's borders follow the edges of the stored image, not of the image that EXIF rotates."""
     jpeg: bool = False
-    """Whether the mask was compressed as a JPEG."""
+    """Whether the mask is a JPEG file."""
     mask_mode: str = ""
-    """Pillow's mode of a mask that is no index mask."""
+    """Pillow's mode of the mask if it is not an index mask; otherwise empty."""
     num_colors: int = 0
     """Number of distinct colors in a color mask."""
     colors: tuple[Color, ...] = ()
-    """Most frequent colors of a color mask, in that order."""
+    """Most frequent colors of a color mask, starting with the most frequent one."""
     ids: Array | None = None
     """Raw label ids in the mask, ascending."""
     counts: Array | None = None
-    """Number of pixels of each id."""
+    """Number of pixels of each id in ``ids``."""
     moments: Array | None = None
-    """(3, C): number, sum and sum of squares of each channel's values."""
+    """Number, sum and sum of squares of each channel's values.  (3, C)"""
     digest: bytes = b""
     """Digest of the decoded image."""
     bits: Array | None = None
-    """(64,) bool: difference hash of the image."""
+    """Difference hash of the image.  (64,) bool"""
     thumbnail: Array | None = None
-    """(16, 16) gray."""
+    """Gray thumbnail of the image.  (16, 16)"""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Image and mask, as far as they exist."""
+        """Image file and mask file, if they exist."""
         return tuple(name for name in (self.image, self.mask) if name)
 
 
 def image_facts(pixels: Array) -> dict[str, Any]:
-    """Digest, difference hash and thumbnail of an image (H, W, 3)."""
+    """Return digest, difference hash and thumbnail of an image as fields of SampleFacts.  (H, W, 3)"""
     gray = Image.fromarray(pixels).convert("L")
     steps = np.asarray(gray.resize((9, 8), Image.Resampling.BOX))
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, salt=str(pixels.shape).encode()[:16]).digest()
@@ -77,7 +77,7 @@ def image_facts(pixels: Array) -> dict[str, Any]:
 
 
 def channel_moments(pixels: Array) -> dict[str, Any]:
-    """Number, sum and sum of squares of each channel's values in an image (H, W, C)."""
+    """Return number, sum and sum of squares of each channel's values as a field of SampleFacts.  (H, W, C)"""
     values = pixels.reshape(-1, pixels.shape[2])
     sums = values.sum(0, dtype=np.float64)
     squares = np.einsum("ij,ij->j", values, values, dtype=np.float64, casting="unsafe")
@@ -85,7 +85,7 @@ def channel_moments(pixels: Array) -> dict[str, Any]:
 
 
 def label_facts(mask: Array) -> dict[str, Any]:
-    """Size of a mask (H, W), its ids, and the number of pixels of each."""
+    """Return the size of a mask, its ids, and the number of pixels of each id as fields of SampleFacts.  (H, W)"""
     if mask.dtype in (np.uint8, bool):
         counts = np.bincount(mask.ravel().astype(np.uint8), minlength=256)
         ids = np.flatnonzero(counts)
@@ -95,7 +95,7 @@ def label_facts(mask: Array) -> dict[str, Any]:
 
 
 def color_facts(pixels: Array) -> dict[str, Any]:
-    """Number of distinct colors in a mask (H, W, 3), and the most frequent ones."""
+    """Return the number of colors in a mask and its most frequent colors as fields of SampleFacts.  (H, W, 3)"""
     packed = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
     values, counts = np.unique(packed, return_counts=True)
     top = values[np.argsort(-counts, kind="stable")][:NUM_COLORS].tolist()

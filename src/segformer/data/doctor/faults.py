@@ -1,4 +1,4 @@
-"""The table of checks: everything that can be wrong with a data set."""
+"""The table of all checks that look for faults in a data set."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,11 +24,11 @@ CHECKS: dict[str, Check] = {
     "near_duplicates": check_near_duplicates,
     "channels": check_channels,
 }
-"""Each looks at all samples and yields what it finds; findings are reported in this order, errors first."""
+"""Each check looks at all samples and yields findings; these are reported in this order, errors first."""
 
 
 def find_faults(samples: Sequence[SampleFacts], labels: Labels) -> list[Finding]:
-    """Run all checks."""
+    """Run all checks and return their findings, errors first."""
     found = [finding for check in CHECKS.values() for finding in check(samples, labels)]
     if any(sample.drawn for sample in samples):  # there are no files that a command could change
         found = [replace(finding, command="") for finding in found]

@@ -1,4 +1,4 @@
-"""Checks of files: partners, damage, sizes and rotation, kinds of channels."""
+"""Checks of files: missing partners, damage, sizes, rotation and kinds of channels."""
 
 import shlex
 from collections import Counter
@@ -22,25 +22,25 @@ def check_partners(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[F
 
 
 def image_without_mask(bare: Sequence[SampleFacts], lonely: Sequence[str]) -> Finding:
-    """One finding for images without masks, with the fix that the masks without images suggest."""
+    """Return the finding for images without masks; the names of masks without images may suggest a better fix."""
     files = tuple(s.image for s in bare)
     problem = f"{count(files, 'image')} without a mask of the same name"
     others = [s.mask for s in bare if s.mask]
     if others:
-        problem += f"; there is {others[0]}, but a mask is a .png"
+        problem += f"; found {others[0]}, but a mask must be a .png"
         return Finding("image_without_mask", "error", files, problem, "save these masks as PNG")
     suffix = mask_suffix(files, lonely)
     if not suffix:
         fix = "add the masks, or remove the images"
         return Finding("image_without_mask", "error", files, problem, fix, removal(files))
     folder = shlex.quote(lonely[0].rpartition("/")[0])
-    fix = f"the masks' names end in '{suffix}'; a mask has the name of its image: rename them, in each split"
+    fix = f"the masks' names end in '{suffix}', but a mask must have its image's name: rename them in each split"
     command = f'for f in {folder}/*{suffix}.png; do mv "$f" "${{f%{suffix}.png}}.png"; done'
     return Finding("image_without_mask", "error", files, problem, fix, command)
 
 
 def mask_suffix(images: Sequence[str], masks: Sequence[str]) -> str:
-    """Ending that most masks' names add to an image's name, such as _mask; empty if they share none.
+    """Return the suffix, such as _mask, that most mask names add to an image's name; empty if there is none.
 
     >>> mask_suffix(["images/a.jpg", "images/b.jpg"], ["masks/a_mask.png", "masks/b_mask.png"])
     '_mask'
@@ -60,13 +60,13 @@ def check_damage(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Fin
         if broken:
             files = tuple(getattr(s, part) for s in broken)
             problem = f"{count(files, part)} cannot be decoded: {getattr(broken[0], f'{part}_error')}"
-            fix = "restore them from their origin, or remove each with its partner"
+            fix = "restore them from the original data, or remove each one together with its mask or image"
             command = removal([name for s in broken for name in s.files])
             yield Finding(kind, "error", files, problem, fix, command)
 
 
 def check_sizes(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find masks whose size is not their image's, and masks that do not follow the rotation of their image."""
+    """Find masks that differ in size from their image, and masks that are not rotated like their image."""
     wrong = [s for s in samples if s.size and s.mask_size and s.size != s.mask_size]
     rotated = [s for s in wrong if s.stored_size == s.mask_size]
     other = [s for s in wrong if s.stored_size != s.mask_size]
@@ -86,21 +86,24 @@ def check_sizes(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Find
 
 
 def exif_rotation(rotated: Sequence[SampleFacts], severity: Severity, reason: str) -> Finding:
-    """One finding for images whose masks do not follow their rotation."""
+    """Return the finding for images that EXIF rotates although their masks are not rotated."""
     files = tuple(s.image for s in rotated)
-    problem = f"{count(files, 'image')} that EXIF rotates when read, while the mask {reason}"
+    problem = f"{count(files, 'image')} that EXIF rotates, although the mask {reason}"
     command = f"exiftool -n -Orientation=1 {shlex.join(files)}" if len(files) <= MAX_NAMED else ""
     fix = "remove the EXIF orientation, or rotate the masks"
     return Finding("exif_rotation", severity, files, problem, fix, command)
 
 
 def check_channels(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find images of several kinds."""
+    """Find images whose kind of channels is not the most frequent kind."""
     kinds = Counter(s.channels for s in samples if s.channels)
     if len(kinds) > 1:
         usual = kinds.most_common(1)[0][0]
         files = tuple(s.image for s in samples if s.channels and s.channels != usual)
         counts = ", ".join(f"{kind} {times}" for kind, times in kinds.most_common())
-        problem = f"images of several kinds: {counts}; all are read as 8-bit RGB, with transparency over white"
+        problem = (
+            f"images with different kinds of channels: {counts}; "
+            f"all are read as 8-bit RGB, with transparency over white"
+        )
         fix = f"check that the images which are not {usual} belong here and look right in the contact sheet"
         yield Finding("mixed_channels", "warning", files, problem, fix)

@@ -1,4 +1,4 @@
-"""Findings: what is wrong with a data set, in words, with the fix and where possible a command for it."""
+"""Findings: what is wrong with a data set and how to fix it, if possible with a shell command."""
 
 import shlex
 from collections.abc import Sequence
@@ -28,15 +28,15 @@ Kind = Literal[
     "mixed_channels",
 ]
 
-MAX_NAMED = 6  # files in a command; the finding itself names all of them
+MAX_NAMED = 6  # files that a command may name; the finding itself names all files
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fault with all of its files.
+    """One kind of fault, with all files that have it.
 
-    An error would stop the training or make it learn from wrong labels; a warning is for the owner of the data to
-    judge.
+    An error would stop the training or make it learn from wrong labels.  A warning has to be judged by the owner of the
+    data.
     """
 
     kind: Kind
@@ -51,7 +51,7 @@ class Finding:
 
 
 def count(things: Sequence[Any], noun: str) -> str:
-    """Number of things with their noun in the singular or plural.
+    """Write the number of things and their noun in the singular or plural.
 
     >>> count([1], "mask"), count([1, 2], "class")
     ('1 mask', '2 classes')
@@ -61,7 +61,7 @@ def count(things: Sequence[Any], noun: str) -> str:
 
 
 def size_text(size: Size | None) -> str:
-    """Write (height, width).
+    """Write (height, width) as text; "-" if the size is unknown.
 
     >>> size_text((480, 640))
     '480 x 640'
@@ -70,12 +70,15 @@ def size_text(size: Size | None) -> str:
 
 
 def removal(files: Sequence[str]) -> str:
-    """Return the command that deletes files, or nothing if there are too many to name."""
+    """Return the shell command that deletes files; empty if there are too many to name."""
     return f"rm {shlex.join(files)}" if 0 < len(files) <= 2 * MAX_NAMED else ""
 
 
 def rewriting(expression: str, files: Sequence[str]) -> str:
-    """Return the command that replaces each mask, an array ``a``, by an expression; many masks become folders/*.png."""
+    """Return the shell command that replaces each mask, an array ``a``, by the value of a NumPy expression.
+
+    If there are too many masks to name, the command rewrites all PNGs in their folders.
+    """
     folders = dict.fromkeys(name.rpartition("/")[0] for name in files)
     patterns = " ".join(f"{shlex.quote(name)}/*.png" for name in folders)
     arguments = shlex.join(files) if len(files) <= MAX_NAMED else patterns

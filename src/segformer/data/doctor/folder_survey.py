@@ -1,4 +1,4 @@
-"""Survey of a generic folder, file by file, so that one fault does not hide the others."""
+"""Survey of a folder in the generic layout, file by file, so that one fault does not hide the others."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +17,13 @@ Listing = tuple[list[Item], list[Finding]]
 
 
 def survey_folder(root: str) -> Survey:
-    """List the files of the generic layout; everything out of place becomes a finding."""
+    """List the files of a folder in the generic layout; every fault of the layout becomes a finding.
+
+    Raises a UserError if there is no such folder.
+    """
     folder = Path(root)
     if not root or not folder.is_dir():
-        raise UserError(f"no data folder at '{root}'; expected one with {IMAGES}/ and {MASKS}/")
+        raise UserError(f"no data folder at '{root}'; expected one that contains {IMAGES}/ and {MASKS}/")
     missing = [part for part in (IMAGES, MASKS) if not (folder / part).is_dir()]
     if missing:
         problem = f"expected the folders {IMAGES}/ and {MASKS}/, found no {' and no '.join(f'{m}/' for m in missing)}"
@@ -35,7 +38,7 @@ def survey_folder(root: str) -> Survey:
 
 
 def described(found: Survey, path: Path) -> Survey:
-    """Add the classes of dataset.json, or a finding that says what is wrong with it."""
+    """Add the classes of dataset.json.  If the file is invalid, add a finding; if it is missing, add a note."""
     if not path.is_file():
         note = f"no {DESCRIPTION} found: the classes are counted in the masks"
         return replace(found, notes=(*found.notes, note))
@@ -49,12 +52,15 @@ def described(found: Survey, path: Path) -> Survey:
 
 
 def layout_error(files: Sequence[str], problem: str, fix: str) -> Finding:
-    """One fault of the layout."""
+    """Return an error about the layout."""
     return Finding("layout", "error", tuple(files), problem, fix)
 
 
 def find_items(folder: Path) -> tuple[list[Item], list[Finding], list[str]]:
-    """Pair the files of each split, and return notes: by folders, by lists or by a hash, as ``find_splits`` does."""
+    """Pair the files of each split; returns items, findings and notes for the user.
+
+    As in ``find_splits``, the splits are folders, or else lists, or else made by a hash of the names.
+    """
     images, masks = folder / IMAGES, folder / MASKS
     splits = list_splits(images)
     lists = [name for name in LISTED if (folder / f"{name}.txt").is_file()]
@@ -70,7 +76,7 @@ def find_items(folder: Path) -> tuple[list[Item], list[Finding], list[str]]:
 
 
 def pair_folders(folder: Path, splits: Sequence[str]) -> Listing:
-    """Pair the files of splits that are folders."""
+    """Pair the files in the folders of the splits."""
     images, masks = folder / IMAGES, folder / MASKS
     items: list[Item] = []
     findings: list[Finding] = []
@@ -86,7 +92,7 @@ def pair_folders(folder: Path, splits: Sequence[str]) -> Listing:
 
 
 def pair_lists(folder: Path, lists: Sequence[str]) -> Listing:
-    """Pair the files of splits that are lists; a mask without an image is named once."""
+    """Pair the files that the lists of the splits name; a mask without an image becomes an item only once."""
     items: list[Item] = []
     findings: list[Finding] = []
     for name in lists:
@@ -98,13 +104,14 @@ def pair_lists(folder: Path, lists: Sequence[str]) -> Listing:
 
 
 def pair_files(split: str, images: Path, masks: Path, split_list: Path | None) -> Listing:
-    """Pair images and masks of the same name, and keep those that have no partner."""
+    """Pair images and masks of the same name; files without a partner become items too."""
     found, clashes = images_by_name(images)
     drawn, _ = images_by_name(masks)
     findings = []
     if clashes:
-        problem = f"{count(clashes, 'image')} with the name of another but for the ending: both would share a mask"
-        findings.append(layout_error(clashes, problem, "rename one of each, and its mask"))
+        same = f"{count(clashes, 'image')} with the same name as another image except for the ending"
+        problem = f"{same}: both would share a mask"
+        findings.append(layout_error(clashes, problem, "rename one image of each pair, and its mask"))
     names = list(found)
     if split_list is not None and split_list.is_file():
         meant = {line: find_listed(line, found, images) for line in read_lines(split_list)}
@@ -124,7 +131,10 @@ def pair_files(split: str, images: Path, masks: Path, split_list: Path | None) -
 
 
 def images_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Images below a folder by name, preferring the endings of masks, and those whose name is already taken."""
+    """Return the images below a folder by name, and the files whose name another image already has.
+
+    Of several files with the same name, the one with the preferred ending for masks is returned by name.
+    """
     found: dict[str, Path] = {}
     clashes = []
     for path in sorted(list_images(folder) if folder.is_dir() else [], key=_rank):

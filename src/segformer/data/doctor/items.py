@@ -1,4 +1,4 @@
-"""Samples of a data set as listed, before any file is opened."""
+"""Samples of a data set, listed before any file is opened."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,26 +12,27 @@ from segformer.data.label_table import LabelTable
 
 @dataclass(frozen=True)
 class Item:
-    """A sample as listed: files that exist, or a sample to be drawn."""
+    """A listed sample: its files, or ``drawn`` if it is not a pair of files."""
 
     split: str
     name: str
     image: Path | None = None
     mask: Path | None = None
     expected_mask: Path | None = None
-    """Where the mask should be, if it is elsewhere."""
+    """Path at which the mask was expected, if it was found at another path; otherwise None."""
     drawn: Sample | None = None
+    """The sample itself if it is not a pair of files; otherwise None."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A data set as listed."""
+    """A data set whose samples have been listed, but not read."""
 
     name: str
     items: Sequence[Item]
     classes: tuple[str, ...] = ()
     palette: tuple[Color, ...] = ()
     table: LabelTable | None = None
-    """None: the classes are to be counted in the masks."""
+    """Table of the classes; None: the classes have to be counted in the masks."""
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Checks of the label values in masks: shifted, out of range, ignored, absent."""
+"""Checks of the label values in masks: shifted by one, out of range, all ignored, or absent."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ from segformer.data.label_table import LabelTable
 
 
 def check_labels(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find wrong label values; each mask is named for its first fault only, and damaged masks are left out."""
+    """Find wrong label values; binary or shifted masks are not checked further, and damaged masks are skipped."""
     table = labels.table
     if table is None:
         return
@@ -32,7 +32,10 @@ def check_labels(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Fin
 def binary_masks(
     seen: Sequence[SampleFacts], splits: dict[str, list[SampleFacts]], labels: Labels
 ) -> Iterator[Finding]:
-    """Find masks whose foreground is 255, which is ignored; with two classes, split by split."""
+    """Find masks that contain only 0 and 255, so that the foreground would be ignored.
+
+    With at most two classes, each split is checked by itself; with more, all masks must be like this.
+    """
     assert labels.table is not None
     groups = list(splits.values()) if len(labels.classes) <= 2 else [list(seen)] if seen else []
     for group in groups:
@@ -40,20 +43,20 @@ def binary_masks(
         if ignored and set(all_ids(group).tolist()) == {0, IGNORE_INDEX}:
             files = tuple(s.mask for s in group)
             masks = f"{count(files, 'mask')} in {group[0].split}"
-            problem = f"{masks} hold only 0 and 255, and 255 means ignored: no foreground"
+            problem = f"{masks} contain only 0 and 255; 255 means ignored, so there is no foreground"
             command = rewriting("np.where(a == 255, 1, a).astype(np.uint8)", files)
             yield Finding("binary_mask", "error", files, problem, "write 1 for the foreground", command)
 
 
 def shifted_splits(splits: dict[str, list[SampleFacts]], labels: Labels) -> Iterator[Finding]:
-    """Find splits whose labels start at 1 where the classes start at 0."""
+    """Find splits whose labels start one higher than the classes."""
     for group in splits.values():
         if (finding := shifted(group, labels)) is not None:
             yield finding
 
 
 def shifted(group: Sequence[SampleFacts], labels: Labels) -> Finding | None:
-    """Return a finding if the labels of one split are one too high."""
+    """Return a finding if all labels of one split look one too high; otherwise None."""
     table = labels.table
     assert table is not None
     known = table.class_ids
@@ -68,16 +71,16 @@ def shifted(group: Sequence[SampleFacts], labels: Labels) -> Finding | None:
     files = tuple(s.mask for s in group)
     problem = (
         f"the labels in {group[0].split} are {used.min()}-{used.max()}, and {first} never occurs, "
-        f"but the classes are {first}-{top}: they look shifted by one"
+        f"but the classes are {first}-{top}: the labels look shifted by one"
     )
     kept = " & ".join(f"(a != {value})" for value in table.ignored_ids) or "1"
-    fix = "subtract 1 from every label, or put a name for 0 in front of the classes of dataset.json"
+    fix = "subtract 1 from every label, or add a name for 0 in front of the classes in dataset.json"
     severity: Severity = "warning" if labels.counted else "error"
     return Finding("off_by_one", severity, files, problem, fix, rewriting(f"a - ({kept})", files))
 
 
 def out_of_range(samples: Sequence[SampleFacts], table: LabelTable) -> Iterator[Finding]:
-    """Find labels that stand for no class."""
+    """Find labels that are neither a class nor ignored."""
     found = [(s.mask, ids_of(s)[wrong_ids(ids_of(s), table)]) for s in samples]
     wrong = [(mask, ids) for mask, ids in found if len(ids)]
     if not wrong:
@@ -87,12 +90,12 @@ def out_of_range(samples: Sequence[SampleFacts], table: LabelTable) -> Iterator[
     known = table.class_ids
     listing = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
     classes = f"{known.min()}-{known.max()}"
-    problem = f"{count(files, 'mask')} with labels that no class has: {listing}; the classes are {classes}"
-    fix = 'correct the masks, add the missing names to "classes" of dataset.json, or write 255 to ignore these pixels'
+    problem = f"{count(files, 'mask')} with labels that belong to no class: {listing}; the classes are {classes}"
+    fix = 'correct the masks, add the missing names to "classes" in dataset.json, or write 255 to ignore these pixels'
     if values == [known.max() + 1]:
-        fix += "; if label 0 stands for 'nothing', its name is missing in front"
+        fix += "; if label 0 stands for 'nothing', add a name for it in front of the others"
     elif values == [IGNORE_INDEX - 1]:
-        fix += "; 254 is what 255 becomes when 1 is subtracted from every label: write 255"
+        fix += "; 254 is the result of subtracting 1 from 255; write 255 there"
     yield Finding("out_of_range", "error", files, problem, fix)
 
 
@@ -108,12 +111,12 @@ def ignored_masks(samples: Sequence[SampleFacts], table: LabelTable) -> Iterator
 
 
 def absent_classes(samples: Sequence[SampleFacts], labels: Labels, split: str) -> Iterator[Finding]:
-    """Find classes that no mask of a split shows."""
+    """Find classes that occur in no mask of a split."""
     if not samples or labels.table is None:
         return
     present = labels.table.look_up(all_ids(samples))
     missing = [name for k, name in enumerate(labels.classes) if k not in present and k in labels.table.values]
     if missing:
-        problem = f"in {split}, {count(missing, 'class')} never occur: {', '.join(missing)}"
-        fix = f"move or add images that show them to {split}, or remove them from the classes and renumber the masks"
+        problem = f"{count(missing, 'class')} without any pixel in {split}: {', '.join(missing)}"
+        fix = f"move or add images that show them to {split}, or remove these classes and renumber the masks"
         yield Finding("absent_class", "warning", (), problem, fix)

@@ -1,4 +1,4 @@
-"""Labels of a data set as the checks see them: the table, the classes, and whether they are known or counted."""
+"""Labels of a data set for the checks: label table and class names, either described or counted in the masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from segformer.arrays import Array
 from segformer.data.doctor.facts import SampleFacts
 from segformer.data.label_table import INVALID, MAX_CLASSES, LabelTable
 
-RARE_SHARE = 0.005  # share of a mask's pixels below which JPEG leaves stray values around the true ones
-NUM_STRAY = 8  # rare values of no class that show damage
-NUM_STRAY_UNKNOWN = 32  # rare values that show damage where the classes are not known
+RARE_SHARE = 0.005  # share of a mask's pixels below which a value is rare; JPEG adds many rare values
+NUM_STRAY = 8  # rare values without a class that indicate damage
+NUM_STRAY_UNKNOWN = 32  # rare values that indicate damage if the classes are not known
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Label table and class names; no table if no mask was decoded."""
+    """Label table and class names of a data set; the table is None if no mask was decoded."""
 
     table: LabelTable | None
     classes: tuple[str, ...]
     counted: bool
-    """Whether the classes were counted in the masks instead of described."""
+    """Whether the classes were counted in the masks, because no description names them."""
 
     @classmethod
     def from_masks(cls, samples: Sequence[SampleFacts]) -> "Labels":
-        """Count the classes as ``description.count_classes`` does: 0 to the highest id, damaged masks left out."""
+        """Count the classes from 0 to the highest id in undamaged masks, as ``description.count_classes`` does."""
         seen = [s.ids for s in samples if s.ids is not None and not is_damaged(s, None)]
         if not seen:
             return cls(None, (), True)
@@ -35,12 +35,15 @@ class Labels:
 
     @property
     def known_table(self) -> LabelTable | None:
-        """The table, unless the classes were counted."""
+        """The label table, or None if the classes were counted."""
         return None if self.counted else self.table
 
 
 def is_damaged(sample: SampleFacts, table: LabelTable | None) -> bool:
-    """Whether many rare values surround the true ones, as JPEG leaves them; with a table, only values of no class."""
+    """Whether a mask is a JPEG, or has so many rare values that it was probably converted from a JPEG.
+
+    With a table, only values that it does not contain are counted as rare.
+    """
     if sample.jpeg:
         return True
     if sample.ids is None or sample.counts is None:
@@ -54,16 +57,16 @@ def is_damaged(sample: SampleFacts, table: LabelTable | None) -> bool:
 
 
 def wrong_ids(ids: Array, table: LabelTable) -> Array:
-    """Whether each id is missing from the table."""
+    """Return for each id whether the table has no class for it and does not ignore it.  (N,) -> (N,) bool"""
     return np.asarray(table.look_up(ids) == INVALID)
 
 
 def ids_of(sample: SampleFacts) -> Array:
-    """Label ids of a mask that was decoded."""
+    """Return the label ids of a sample whose mask was decoded."""
     assert sample.ids is not None
     return sample.ids
 
 
 def all_ids(samples: Sequence[SampleFacts]) -> Array:
-    """Label ids of all masks, ascending."""
+    """Return the distinct label ids of all masks, ascending."""
     return np.unique(np.concatenate([ids_of(sample) for sample in samples]))

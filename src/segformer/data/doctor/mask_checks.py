@@ -1,4 +1,4 @@
-"""Checks of the kind of masks: colors instead of ids, and damage by JPEG compression."""
+"""Checks of how masks are stored: colors instead of ids, or damage by JPEG compression."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,23 +17,27 @@ def check_colors(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Fin
         files = tuple(s.mask for s in colored)
         colors = list(dict.fromkeys(color for s in colored for color in s.colors))
         most = max(s.num_colors for s in colored)
-        problem = f"{count(files, 'mask')} with colors (mode {colored[0].mask_mode}) where a class index is expected"
+        problem = f"{count(files, 'mask')} with colors (mode {colored[0].mask_mode}) instead of class indices"
         if colors:
-            problem += f"; up to {most} distinct colors in one"
+            problem += f"; up to {most} distinct colors in one mask"
         fix, command = color_fix(colors, most, files)
         yield Finding("color_mask", "error", files, problem, fix, command)
 
 
 def color_fix(colors: Sequence[Color], most: int, files: Sequence[str]) -> tuple[str, str]:
-    """Fix and command for masks with these colors, of which one has up to ``most``; no colors: not decoded."""
+    """Return the fix and the command for masks with these colors; one mask has up to ``most`` colors.
+
+    Masks that were not decoded have no known ``colors`` and get a general fix.
+    """
     if not colors:
         return "save the class index of every pixel as a gray PNG", ""
     if all(red == green == blue for red, green, blue in colors):
-        return "the three channels are equal: keep one", rewriting("a[..., 0]", files)
+        return "the three channels are equal: keep only one", rewriting("a[..., 0]", files)
     if most > MAX_COLORS:
         return "these look like photos or smoothed masks: export them without antialiasing, as class indices", ""
     palette = ", ".join(str(list(color)) for color in colors[:12]) + (", ..." if len(colors) > 12 else "")
-    return f'write the index of each color as a gray PNG; "palette" for dataset.json, as seen: [{palette}]', ""
+    fix = "write the class index of each color as a gray PNG"
+    return f'{fix}; the colors found, as "palette" for dataset.json: [{palette}]', ""
 
 
 def check_jpeg(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
@@ -42,7 +46,7 @@ def check_jpeg(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Findi
     if spoilt:
         files = tuple(s.mask for s in spoilt)
         values = [len(s.ids) for s in spoilt if s.ids is not None]
-        seen = f" (up to {max(values)} different values in one)" if values else ""
+        seen = f" (up to {max(values)} different values in one mask)" if values else ""
         problem = f"{count(files, 'mask')} changed by JPEG compression, which mixes the labels at every border{seen}"
         fix = "export them again as PNG from the annotation tool; converting the JPEG does not restore the labels"
         yield Finding("jpeg_mask", "error", files, problem, fix)

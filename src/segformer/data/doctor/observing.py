@@ -1,4 +1,4 @@
-"""Observing samples: the files of each are opened once, and the facts about them kept."""
+"""Observe samples: open the files of each sample once, and store facts about them."""
 
 import warnings
 from contextlib import suppress
@@ -23,7 +23,7 @@ CHANNELS |= {"RGBa": "RGBA", "RGBX": "RGB", "I": "16-bit", "F": "float"}  # by P
 
 
 def observe(item: Item, cheap: bool) -> SampleFacts:
-    """Open the files of a sample, or draw it; ``cheap`` reads headers only."""
+    """Return the facts about a sample; with ``cheap``, only the headers of its files are read."""
     if item.drawn is not None:
         return observe_drawn(item, cheap)
     facts: dict[str, Any] = {}
@@ -40,7 +40,7 @@ def observe(item: Item, cheap: bool) -> SampleFacts:
 
 
 def observe_drawn(item: Item, cheap: bool) -> SampleFacts:
-    """Draw a sample that is no pair of files."""
+    """Return the facts about a sample that is not a pair of files; with ``cheap``, it is not read."""
     assert item.drawn is not None
     if cheap:
         return SampleFacts(split=item.split, image=item.name, mask=item.name, drawn=True)
@@ -50,7 +50,7 @@ def observe_drawn(item: Item, cheap: bool) -> SampleFacts:
 
 
 def observe_image(path: Path, mask: Path | None, cheap: bool) -> dict[str, Any]:
-    """Facts that an image file gives."""
+    """Return the facts about an image file; the mask shows whether a rotation by EXIF is right."""
     if path.suffix.lower() in TIFF_SUFFIXES and needs_tiff_reader(path):
         return observe_tiff(path, cheap)
     try:
@@ -69,7 +69,7 @@ def observe_image(path: Path, mask: Path | None, cheap: bool) -> dict[str, Any]:
 
 
 def needs_tiff_reader(path: Path) -> bool:
-    """Whether a TIFF holds anything but one channel or 8-bit colors; False if the optional reader is missing."""
+    """Whether only tifffile can read a TIFF: it has neither one channel nor 8-bit colors; False without tifffile."""
     with suppress(UserError, OSError, ModuleNotFoundError):
         _, channels, kind = tiff_header(path)
         return channels != 1 and not (channels in (3, 4) and kind == "uint8")
@@ -77,7 +77,7 @@ def needs_tiff_reader(path: Path) -> bool:
 
 
 def observe_tiff(path: Path, cheap: bool) -> dict[str, Any]:
-    """Facts of a TIFF that Pillow cannot read."""
+    """Return the facts about a TIFF that Pillow cannot read."""
     try:
         size, channels, kind = tiff_header(path)
         facts: dict[str, Any] = {"stored_size": size, "size": size, "channels": f"{channels} x {kind}"}
@@ -90,7 +90,7 @@ def observe_tiff(path: Path, cheap: bool) -> dict[str, Any]:
 
 
 def observe_mask(path: Path, cheap: bool) -> dict[str, Any]:
-    """Facts that a mask file gives."""
+    """Return the facts about a mask file."""
     try:
         image, _ = open_header(path) if cheap else open_whole(path)
     except (UserError, OSError) as error:
@@ -109,9 +109,9 @@ def open_whole(path: Path) -> tuple[Image.Image, int]:
 
 
 def open_header(path: Path) -> tuple[Image.Image, int]:
-    """Read the header of a file; returns the image, not decoded, and its EXIF orientation.
+    """Read only the header of a file; returns the undecoded image and its EXIF orientation.
 
-    A PNG may store its orientation after the pixels; it then counts as 1 here.
+    If a PNG stores its orientation after the pixels, 1 is returned.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -124,14 +124,14 @@ def open_header(path: Path) -> tuple[Image.Image, int]:
 
 
 def reason_of(error: Exception, path: Path) -> str:
-    """Return what is wrong with a file, without its name."""
+    """Return the reason in an error message about a file, without the name of the file and the fix."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     return str(error).removeprefix(f"{path}: ").split(";")[0]
 
 
 def channels_of(image: Image.Image) -> str:
-    """Name the channels of an image: RGB, gray, 16-bit ..."""
+    """Return the kind of an image's channels, such as RGB, gray or 16-bit."""
     if image.mode.startswith("I;16"):
         return "16-bit"
     if image.mode == "P" and "transparency" in image.info:
@@ -145,6 +145,6 @@ def is_raw(channels: str) -> bool:
 
 
 def is_jpeg(path: Path) -> bool:
-    """Whether a file holds a JPEG, whatever its name."""
+    """Whether a file is a JPEG, regardless of its name."""
     with path.open("rb") as file:
         return file.read(3) == b"\xff\xd8\xff"

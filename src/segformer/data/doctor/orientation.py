@@ -1,4 +1,4 @@
-"""Rotation by EXIF: what a file asks for, and whether its mask follows."""
+"""Rotation by EXIF: the orientation of an image, and whether its mask is rotated in the same way."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +11,14 @@ from segformer.data.decoding import open_image
 from segformer.data.masks import INDEX_MODES
 from segformer.errors import UserError
 
-EDGE_FACTOR = 1.1  # the right orientation had 1.14 or more times the contrast in 167 trials with Dubai and CamVid
+EDGE_FACTOR = 1.1  # the right orientation had at least 1.14 times the contrast in 167 trials with Dubai and CamVid
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF orientation, 1 (as stored) to 8; from 5 on, height and width are exchanged.  Pillow rotates TIFFs itself."""
+    """Return the EXIF orientation, from 1 (as stored) to 8; from 5 on, height and width are swapped.
+
+    It is 1 for TIFFs, because Pillow rotates them itself.
+    """
     if image.format == "TIFF":
         return 1
     with suppress(SyntaxError, OSError, ValueError):  # an unreadable EXIF block gives no orientation
@@ -24,7 +27,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def fits_unrotated(image: Image.Image, rotated: Array, path: Path) -> bool:
-    """Whether the borders of the mask follow the edges of the stored image better than those of the rotated one."""
+    """Whether the borders of the mask follow the edges of the stored image better than those of the rotated image."""
     try:
         mask = open_image(path)
     except (UserError, OSError):
@@ -37,7 +40,7 @@ def fits_unrotated(image: Image.Image, rotated: Array, path: Path) -> bool:
 
 
 def edge_contrast(gray: Array, mask: Array) -> float:
-    """Mean step of the gray values across the mask's borders, divided by the mean step everywhere."""
+    """Return the mean step of gray values across the mask's borders, divided by the mean step everywhere."""
     steps = [np.abs(np.diff(gray.astype(np.float32), axis=axis)).ravel() for axis in (0, 1)]
     borders = [(np.diff(mask, axis=axis) != 0).ravel() for axis in (0, 1)]
     step = np.concatenate(steps)

@@ -1,4 +1,4 @@
-"""Contact sheets of a data set: images beside their masks, and augmented training samples."""
+"""Contact sheets of a data set: images next to their masks, and augmented training samples."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,16 +26,16 @@ from segformer.files import write_bytes
 from segformer.segmentation import colorize, png
 
 NUM_COLUMNS = 3  # pairs in a row
-CELL = 200  # width of a picture
+CELL = 200  # width of an image or a mask on a sheet
 MARGIN = 8
 LINE = 18  # height of a line of text
 
 Tile = tuple[str, Array, Array]
-"""Name, image (H, W, 3) uint8 and mask (H, W) of class indices."""
+"""Name, image and mask of class indices.  str, (H, W, 3) uint8, (H, W)"""
 
 
 def recipe_for(recipe: Recipe, data: str, diagnosis: Diagnosis) -> Recipe:
-    """Return the recipe adapted to a data set and its channels."""
+    """Return the recipe with this data set, and with raw pixels if the images would lose information as 8-bit RGB."""
     recipe = replace(recipe, data=with_data(recipe.data, data))
     if not (diagnosis.raw and diagnosis.mean):
         return recipe
@@ -44,10 +44,10 @@ def recipe_for(recipe: Recipe, data: str, diagnosis: Diagnosis) -> Recipe:
 
 
 def write_sheets(recipe: Recipe, out: Path, *, augmented: bool) -> list[Path]:
-    """Write pairs.png, and augmented.png if the data can be trained on; returns the files written."""
+    """Write pairs.png, and augmented.png if ``augmented`` is set; returns the paths of the files written."""
     written = []
     for name in ("pairs.png", "augmented.png") if augmented else ("pairs.png",):
-        with suppress(UserError):  # there is nothing to show, and the diagnosis says why
+        with suppress(UserError):  # the data cannot be shown; the diagnosis says why
             sheet = contact_sheet(recipe.data) if name == "pairs.png" else augmented_sheet(recipe)
             write_bytes(out / name, png(sheet))
             written.append(out / name)
@@ -55,9 +55,9 @@ def write_sheets(recipe: Recipe, out: Path, *, augmented: bool) -> list[Path]:
 
 
 def contact_sheet(data: Data, count: int = 12) -> Array:
-    """Draw images beside their masks in colors, evenly spaced over the data set.  -> (H, W, 3) uint8
+    """Draw images next to their colored masks, evenly spaced over the data set.  -> (H, W, 3) uint8
 
-    Samples that cannot be read are left out; raises a UserError if none can.
+    Samples that cannot be read are skipped; raises a UserError if no sample can be read.
     """
     found = survey(data)
     pairs = [item for item in in_order(found.items) if item.drawn or (item.image and item.mask)]
@@ -67,7 +67,7 @@ def contact_sheet(data: Data, count: int = 12) -> Array:
         with suppress(UserError, OSError):
             samples.append((f"{item.split}/{item.name}", *read_displayed(sample_of(item))))
     if not samples:
-        raise UserError(f"{found.name}: expected images with masks to show, none could be read")
+        raise UserError(f"{found.name}: expected images with masks, but none could be read")
     labels, palette = labels_of(found, [mask for _, _, mask in samples])
     assert labels.table is not None
     tiles = []
@@ -78,7 +78,7 @@ def contact_sheet(data: Data, count: int = 12) -> Array:
 
 
 def sample_of(item: Item) -> Sample:
-    """Return the sample of an item that is drawn or has both files."""
+    """Return the sample of an item, which must not lack its image or its mask."""
     if item.drawn:
         return item.drawn
     assert item.image
@@ -87,7 +87,7 @@ def sample_of(item: Item) -> Sample:
 
 
 def labels_of(found: Survey, masks: Sequence[Array]) -> tuple[Labels, Sequence[Color]]:
-    """Labels and palette of a data set; if they are not described, the classes are counted in these masks."""
+    """Return labels and palette of a data set; if its classes are not described, they are counted in ``masks``."""
     if found.table is not None:
         return Labels(found.table, found.classes, False), found.palette
     labels = Labels.from_masks([SampleFacts(split="", **label_facts(mask)) for mask in masks])
@@ -95,7 +95,7 @@ def labels_of(found: Survey, masks: Sequence[Array]) -> tuple[Labels, Sequence[C
 
 
 def read_displayed(sample: Sample) -> tuple[Array, Array]:
-    """Read an image as (H, W, 3) uint8 to look at, and its mask; channels that are not RGB are stretched."""
+    """Read an image for display, and its mask; channels other than RGB are stretched.  -> (H, W, 3) uint8, (H, W)"""
     try:
         return sample.read()
     except UserError:
@@ -104,7 +104,7 @@ def read_displayed(sample: Sample) -> tuple[Array, Array]:
 
 
 def augmented_sheet(recipe: Recipe, count: int = 12) -> Array:
-    """Draw training samples as the model gets them, with the normalization undone.  -> (H, W, 3) uint8"""
+    """Draw training samples as the model receives them, with the normalization undone.  -> (H, W, 3) uint8"""
     source = open_data(recipe.data)
     samples = source.samples(recipe.data.train_split)
     dataset = SegmentationDataset(
@@ -126,7 +126,7 @@ def augmented_sheet(recipe: Recipe, count: int = 12) -> Array:
 
 
 def draw_sheet(tiles: Sequence[Tile], classes: Sequence[str], palette: Sequence[Color]) -> Array:
-    """Draw each image beside its mask in colors, three pairs in a row, with the legend below."""
+    """Draw each image next to its colored mask, three pairs per row, with a legend below.  -> (H, W, 3) uint8"""
     height, width = tiles[0][1].shape[:2]
     cell = (CELL, min(round(CELL * height / width), 2 * CELL))
     pitch = (2 * CELL + 2 * MARGIN, cell[1] + LINE + MARGIN)
@@ -149,14 +149,14 @@ def draw_sheet(tiles: Sequence[Tile], classes: Sequence[str], palette: Sequence[
 
 
 def fitted(picture: Array, cell: tuple[int, int], method: Image.Resampling) -> Image.Image:
-    """Resize a picture into a cell (width, height) with its aspect kept."""
+    """Resize an image to fit into a cell (width, height), with its aspect ratio preserved.  (H, W, 3) uint8"""
     height, width = picture.shape[:2]
     scale = min(cell[0] / width, cell[1] / height)
     return Image.fromarray(picture).resize((max(1, round(width * scale)), max(1, round(height * scale))), method)
 
 
 def legend_positions(names: Sequence[str], font: Any, width: int) -> list[tuple[int, int]]:
-    """(x, y) of each name in lines of at most ``width`` pixels."""
+    """Return (x, y) of each name in a legend whose lines are at most ``width`` pixels wide."""
     positions = []
     x, y = MARGIN, 0
     for name in names:

@@ -1,4 +1,4 @@
-"""Surveys: the samples of a data set, listed before any file is opened."""
+"""Survey a data set: list its samples before any file is opened."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,14 +13,14 @@ from segformer.data.sources.folder_pairs import LISTED
 from segformer.errors import UserError
 
 Data = str | Path | DataConfig | DataSource
-"""A folder, what ``--data`` takes, a config, or an open source."""
+"""A data set: a folder, a value of ``--data``, a config, or an open source."""
 
 SURVEYS: dict[str, Callable[[str], Survey]] = {"folder": survey_folder}
-"""Surveys of a root that list files one by one, so that one fault does not hide the others, by name of data set."""
+"""For each data set name, the function that surveys its root file by file, so that one fault does not hide others."""
 
 
 def survey(data: Data) -> Survey:
-    """List the samples of a data set; raises a UserError where it cannot be opened at all."""
+    """List the samples of a data set; raises a UserError if it cannot be opened at all."""
     if isinstance(data, DataSource):
         return survey_source(data)
     config = as_config(data)
@@ -31,7 +31,7 @@ def survey(data: Data) -> Survey:
         source = open_data(config)
         samples = [sample for part in source.splits.values() for sample in part]
         if config.masks or config.relabel or not all(isinstance(sample, Pair) for sample in samples):
-            return survey_source(source)  # masks elsewhere, or made from colors or polygons when they are read
+            return survey_source(source)  # masks in another folder, or computed from colors or polygons when read
     return by_files(config.root)
 
 
@@ -48,7 +48,7 @@ def survey_source(source: DataSource) -> Survey:
 
 
 def as_config(data: Data) -> DataConfig:
-    """Return the config of the data; for an open source, the default names of its splits."""
+    """Return the config of a data set; an open source gets the default config, with the usual names of splits."""
     if isinstance(data, DataConfig):
         return data
     return DataConfig() if isinstance(data, DataSource) else with_data(DataConfig(), str(data))
