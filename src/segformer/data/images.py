@@ -60,7 +60,7 @@ def check_num_channels(pixels: Array, name: object, decoding: Decoding) -> Array
 
 
 def image_array(pixels: Array, decoding: Decoding = RGB) -> Array:
-    """Check an image array and convert it as ``decoding`` says.  (H, W) or (H, W, C) -> as ``read_image``"""
+    """Check an image array and convert it to RGB, or return its raw channels.  (H, W) or (H, W, C) -> (H, W, C')"""
     if decoding.pixels == "raw":
         if pixels.ndim not in (2, 3) or 0 in pixels.shape:
             raise UserError(

@@ -31,7 +31,7 @@ class Translated:
 
 
 def join(sources: Sequence[DataSource]) -> DataSource:
-    """Join data sets split by split; the first one sets the classes, and those of the others are matched by name.
+    """Join data sets split by split; the first one sets the classes, and the others must use the same class names.
 
     Raises a UserError if another data set has a class that the first one does not have.
     """
@@ -58,7 +58,7 @@ def table_into(source: DataSource, target: DataSource) -> LabelTable:
 
 
 def relabel(source: DataSource, changes: Sequence[tuple[str, str]]) -> DataSource:
-    """Rename classes, merge those that get the same name, and ignore those whose new name is empty.
+    """Rename classes.  Classes with the same new name are merged; a class with an empty new name is ignored.
 
     ``changes`` are (class, new name).  Raises a UserError for an unknown class, or if fewer than two classes remain.
     """
@@ -68,7 +68,7 @@ def relabel(source: DataSource, changes: Sequence[tuple[str, str]]) -> DataSourc
         renamed[old] = new
     classes = tuple(dict.fromkeys(name for name in renamed.values() if name))
     if len(classes) < 2:
-        raise UserError(f"data.relabel must leave at least two classes, it leaves {', '.join(classes) or 'none'}")
+        raise UserError(f"data.relabel must leave at least two classes, got {', '.join(classes) or 'none'}")
     index = {name: classes.index(new) if new else IGNORE_INDEX for name, new in renamed.items()}
     table = source.table.with_classes([index[name] for name in source.classes])
     first = {name: next(old for old, new in renamed.items() if new == name) for name in classes}

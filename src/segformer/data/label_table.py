@@ -16,7 +16,7 @@ MAX_CLASSES = IGNORE_INDEX
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Table that maps raw label ids to class indices; it is applied to each mask once."""
+    """Table that maps raw label ids to class indices; each mask is translated once."""
 
     values: Array
     """Class index, IGNORE_INDEX or INVALID for each raw id.  (largest raw id + 1,) int16"""

@@ -27,7 +27,7 @@ def image_without_mask(bare: Sequence[SampleFacts], lonely: Sequence[str]) -> Fi
     problem = f"{count(files, 'image')} without a mask of the same name"
     others = [s.mask for s in bare if s.mask]
     if others:
-        problem += f"; found {others[0]}, but a mask must be a .png"
+        problem += f"; files such as {others[0]} are not read, because their format may change labels"
         return Finding("image_without_mask", "error", files, problem, "save these masks as PNG")
     suffix = mask_suffix(files, lonely)
     if not suffix:
