@@ -195,7 +195,7 @@ def test_a_binary_head_is_one_logit(two_classes: Path, tmp_path: Path) -> None:
 
 
 def test_a_binary_head_takes_two_classes(small_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"model\.binary is for two classes, got 3"):
+    with pytest.raises(UserError, match=r"model\.binary needs two classes, got 3"):
         train(recipe_for(small_data, model={"binary": True}), tmp_path / "run", reporter=QUIET)
 
 

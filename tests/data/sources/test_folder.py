@@ -11,7 +11,7 @@ from segformer.data.dataset import DataSource
 from segformer.data.sources.folder import open_source
 from segformer.errors import UserError
 
-REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+REAL = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 CLASSES = ["road", "tree", "sky"]
