@@ -231,7 +231,7 @@ def test_interrupted_and_resumed_the_weights_are_the_same_bit_for_bit(
     assert [m["step"] for m in read_metrics(tmp_path / "parts") if "loss" in m] == list(range(1, 7))
     again = pretrain(recipe, tmp_path / "parts", resume=True, device="cpu", reporter=QUIET)
     assert again == resumed  # nothing is left to do
-    with pytest.raises(ValueError, match=r"base_lr was 0\.02, is 0\.5"):
+    with pytest.raises(ValueError, match=r"base_lr was 0\.02, is now 0\.5"):
         pretrain(replace(recipe, base_lr=0.5), tmp_path / "parts", resume=True, device="cpu", reporter=QUIET)
     with pytest.raises(UserError, match="--resume"):
         pretrain(recipe, tmp_path / "parts", device="cpu", reporter=QUIET)

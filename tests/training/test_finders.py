@@ -44,8 +44,8 @@ def test_the_curve_is_drawn(recipe: Recipe, tmp_path: Path) -> None:
     found = find_learning_rate(recipe, tmp_path / "run", "cpu")
     assert found.page == tmp_path / "run" / "lr.html"
     html = found.page.read_text()
-    assert "loss, smoothed" in html
-    assert f"suggested: {found.best:.1e}" in html
+    assert "smoothed loss" in html
+    assert f"Suggested learning rate: {found.best:.1e}" in html
 
 
 def test_the_fastest_micro_batch_that_fits(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,5 +133,5 @@ def test_what_is_wrong_is_said_once(small_data: Path, tmp_path: Path) -> None:
 def test_a_batch_that_can_not_be_shared(small_data: Path, tmp_path: Path) -> None:
     found = run(command(small_data, tmp_path / "run", "--devices", "2", "--train.batch-size", "3"))
     assert found.returncode == 2
-    assert "train.batch_size must be a multiple of the 2 devices, got 3" in found.stderr
+    assert "train.batch_size must be a multiple of the number of devices (2), got 3" in found.stderr
     assert "Traceback" not in found.stderr

@@ -132,7 +132,7 @@ def test_an_existing_run_is_never_overwritten(small_data: Path, tmp_path: Path) 
 def test_resume_refuses_a_changed_recipe(small_data: Path, tmp_path: Path) -> None:
     recipe = recipe_for(small_data, steps=2)
     train(recipe, tmp_path / "run", reporter=QUIET)
-    with pytest.raises(ValueError, match=r"train\.lr was 0\.001, is 0\.1"):
+    with pytest.raises(ValueError, match=r"train\.lr was 0\.001, is now 0\.1"):
         train(recipe_for(small_data, steps=2, lr=0.1), tmp_path / "run", resume=True, reporter=QUIET)
     with pytest.raises(UserError, match="leave out --resume"):
         train(recipe, tmp_path / "elsewhere", resume=True, reporter=QUIET)

@@ -26,7 +26,7 @@ def test_nothing_of_worth_is_overwritten(tmp_path: Path) -> None:
     folder.open(FOLDER_B0, resume=False, read=read_recipe)  # nothing was saved: the run may start again
     assert read_metrics(tmp_path / "run") == []
     folder.save_last({}, lambda partial: None)
-    with pytest.raises(UserError, match="already exists; resume it with --resume"):
+    with pytest.raises(UserError, match="already exists; resume its run with --resume"):
         folder.open(FOLDER_B0, resume=False, read=read_recipe)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="already exists"):
@@ -41,7 +41,7 @@ def test_what_is_no_run_does_not_resume(tmp_path: Path) -> None:
 
 def test_a_changed_recipe_is_named(tmp_path: Path) -> None:
     changed = replace(FOLDER_B0, train=replace(FOLDER_B0.train, lr=0.5, seed=3))
-    with pytest.raises(UserError, match=r"train\.lr was 0\.0012, is 0\.5; train\.seed was 0, is 3; leave out"):
+    with pytest.raises(UserError, match=r"train\.lr was 0\.0012, is now 0\.5; train\.seed was 0, is now 3; leave out"):
         check_same(FOLDER_B0, changed, tmp_path)
     check_same(FOLDER_B0, replace(FOLDER_B0, description="The same in other words.", paper="-"), tmp_path)
 

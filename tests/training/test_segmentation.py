@@ -25,7 +25,7 @@ def test_the_plan_is_that_of_the_recipe() -> None:
 def test_what_would_fail_later_is_refused_at_once(small_data: Path) -> None:
     task = SegmentationTask(recipe_for(small_data))
     task.check(2, resume=False)
-    with pytest.raises(UserError, match=r"train\.batch_size must be a multiple of the 3 devices, got 4"):
+    with pytest.raises(UserError, match=r"train\.batch_size must be a multiple of the number of devices \(3\), got 4"):
         task.check(3, resume=False)
     for changes, message in (
         ({"loss": "focall"}, r"train\.loss must be one of .*did you mean 'focal'"),

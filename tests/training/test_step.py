@@ -40,7 +40,7 @@ def test_a_finite_loss_is_returned_and_another_is_refused(tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"the loss became nan at step 3; lower the rate$"):
         check_finite(float("nan"), 3, tmp_path / "last", "lower the rate")
     (tmp_path / "last").mkdir()
-    with pytest.raises(UserError, match=r"became inf .*last holds the state saved last before that"):
+    with pytest.raises(UserError, match=r"became inf .*the last saved state is in .*last"):
         check_finite(float("inf"), 3, tmp_path / "last", "lower the rate")
 
 

@@ -1,4 +1,4 @@
-"""What a training step costs, measured on this machine before any training."""
+"""Time and memory of a training step, measured on this machine before training."""
 
 import time
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from segformer.training.preparation import build_random
 from segformer.training.segmentation import SegmentationTask
 from segformer.training.step import optimizer_step
 
-STEPS = 3  # measured ones
-SAMPLES = 16  # measured ones
+STEPS = 3  # number of steps that are timed
+SAMPLES = 16  # number of samples whose loading is timed
 BYTES_PER_PARAMETER = 16  # weight, gradient and AdamW's two moments, in fp32
 
 
@@ -24,22 +24,22 @@ class StepCost:
 
     device: str
     seconds: float
-    """Time of a step without loading its data."""
+    """Time of a step, without loading its data."""
     bytes: int
-    """Memory of weights, gradients, optimizer state and the activations kept for the backward pass."""
+    """Memory of weights, gradients, optimizer state and the activations stored for the backward pass."""
     loader_rate: float
     """Images per second that one process decodes and augments."""
 
 
 def step_cost(recipe: Recipe, source: DataSource, device: str = "cpu") -> StepCost:
-    """Measure a few steps and load a few samples; raises what training on these data would raise."""
+    """Measure a few steps and the loading of a few samples; raises the same errors as training on this data."""
     recipe = replace(recipe, train=replace(recipe.train, balanced=False))
     seconds, size = model_cost(recipe, source, device)
     return StepCost(device, seconds, size, loader_rate(recipe, source))
 
 
 def model_cost(recipe: Recipe, source: DataSource, device: str) -> tuple[float, int]:
-    """Return the median seconds of a few steps on random pixels, and their bytes of memory."""
+    """Return (median time of a step in seconds, memory in bytes), measured on a few steps with random pixels."""
     fabric = Fabric(accelerator=device.partition(":")[0], devices=1)
     task = SegmentationTask(recipe, source)
     model = build_random(recipe, source)
@@ -58,7 +58,7 @@ def model_cost(recipe: Recipe, source: DataSource, device: str) -> tuple[float, 
 
 
 def random_batch(recipe: Recipe, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Return noise in the shape of a batch."""
+    """Return random (images, masks) in the shape of a training batch."""
     size = (recipe.train.batch_size, recipe.model.in_channels, *recipe.data.crop)
     images = torch.randn(size).contiguous(memory_format=torch.channels_last)
     masks = torch.randint(num_classes, (size[0], *recipe.data.crop), dtype=torch.uint8)
@@ -67,7 +67,7 @@ def random_batch(recipe: Recipe, num_classes: int) -> tuple[Tensor, Tensor]:
 
 
 def kept_bytes(module: nn.Module, images: Tensor) -> int:
-    """Return the bytes that a forward pass keeps for the backward pass, each storage counted once."""
+    """Return the bytes of memory that a forward pass stores for the backward pass, without the parameters."""
     own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     sizes: dict[int, int] = {}
 
@@ -78,18 +78,18 @@ def kept_bytes(module: nn.Module, images: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        outputs = module(images)  # kept alive, so that no storage is counted twice
+        outputs = module(images)  # kept alive, so that the address of a storage is not used again
     del outputs
     return sum(sizes.values())
 
 
 def loader_rate(recipe: Recipe, source: DataSource) -> float:
-    """Return the images per second of one loading process, after one sample to warm up."""
+    """Return how many images per second one process loads, timed after one sample to warm up."""
     alone = replace(recipe.train, steps=1 + SAMPLES, batch_size=1, workers=0)
     batches = iter(SegmentationTask(replace(recipe, train=alone), source).batches(0, rank=0, world_size=1))
     next(batches)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in a worker
+    torch.set_num_threads(1)  # as in a worker process
     started = time.perf_counter()
     try:
         for _ in batches:

@@ -1,4 +1,4 @@
-"""Find a learning rate, or the size of a micro-batch, by trying."""
+"""Search for a suitable learning rate or micro-batch size by trying several."""
 
 import math
 import time
@@ -23,55 +23,58 @@ from segformer.training.segmentation import SegmentationTask
 from segformer.training.step import is_out_of_memory, optimizer_step
 
 RATES = (1e-7, 1e-1)  # lowest and highest
-TRIED = 100  # learning rates, one a step
-SMOOTHING = 0.9  # share of the average that a step keeps
-DIVERGED = 4.0  # times the lowest loss
+TRIED = 100  # number of learning rates, one for each step
+SMOOTHING = 0.9  # decay per step of the moving average of the loss
+DIVERGED = 4.0  # the search ends when the loss exceeds its minimum by this factor
 
 
 @dataclass(frozen=True)
 class RateSearch:
-    """Outcome of the range test of learning rates."""
+    """Outcome of the learning rate range test."""
 
     best: float
     """Learning rate at which the loss falls fastest."""
     page: Path
-    """Page with the curve."""
+    """HTML page with the curve of the loss."""
 
 
 @dataclass(frozen=True)
 class BatchSearch:
-    """Speed of training steps by the size of their micro-batches."""
+    """Speed of training steps with micro-batches of different sizes."""
 
     rates: dict[int, float]
-    """Images per second of each size that fits into memory."""
+    """Images per second, by micro-batch size, for each size that fits into memory."""
     too_large: int | None
-    """Smallest size that does not fit, if one was tried."""
+    """Smallest size that did not fit into memory; None: all fit."""
 
     @property
     def best(self) -> int:
-        """The fastest size."""
+        """The fastest micro-batch size."""
         return max(self.rates, key=lambda size: self.rates[size])
 
 
 def find_learning_rate(
     recipe: Recipe, run_dir: Path | None, device: str, progress: OnProgress | None = None
 ) -> RateSearch:
-    """Run the range test and draw its curve into lr.html in the run folder."""
+    """Run the range test and write a page with its curve to lr.html in the run folder."""
     points = try_rates(recipe, open_data(recipe.data), build_fabric(recipe.train.precision, device), progress)
     best = suggest_rate(points)
     path = (run_dir or Path("runs") / recipe.name) / "lr.html"
     curve = [(math.log10(rate), loss) for rate, loss in points]
-    chart = report.line_chart({"loss": curve}, x_label="log10 of the learning rate", y_label="loss, smoothed")
-    report.write_page(path, report.page(f"Learning rates of {recipe.name}", f"suggested: {best:.1e}", chart))
+    chart = report.line_chart({"loss": curve}, x_label="log10 of the learning rate", y_label="smoothed loss")
+    report.write_page(
+        path, report.page(f"Learning rates of {recipe.name}", f"Suggested learning rate: {best:.1e}", chart)
+    )
     return RateSearch(best, path)
 
 
 def try_rates(
     recipe: Recipe, source: DataSource, fabric: Fabric, progress: OnProgress | None = None
 ) -> list[tuple[float, float]]:
-    """Take one step at each of growing learning rates; returns (rate, smoothed loss) until the loss diverges.
+    """Train with a learning rate that grows at every step until the loss diverges.
 
-    This is the range test of Smith 2017 (Sec. 3.3) with geometrically growing rates.
+    Returns (rate, smoothed loss) of each step.  This is the range test of Smith 2017 (Sec. 3.3), with rates that grow
+    geometrically.
     """
     torch.manual_seed(recipe.train.seed)
     task = SegmentationTask(replace(recipe, train=replace(recipe.train, steps=TRIED)), source)
@@ -94,9 +97,10 @@ def try_rates(
 
 
 def suggest_rate(points: list[tuple[float, float]]) -> float:
-    """Return the rate at which the loss falls fastest over the log of the rate; a UserError if it never falls.
+    """Return the rate at which the loss, as a function of the log of the rate, falls fastest.
 
-    Slopes are taken over a tenth of the points.  The first tenth is left out, where the average covers few steps.
+    Slopes are measured over a tenth of the points.  The first tenth is left out, because its moving average covers few
+    steps.  Raises a UserError if the loss never falls.
 
     >>> f"{suggest_rate([(1e-5, 2.0), (1e-4, 1.9), (1e-3, 1.2), (1e-2, 1.1), (1e-1, 3.0)]):.2g}"
     '0.00032'
@@ -132,7 +136,7 @@ def find_batch(recipe: Recipe, device: str) -> BatchSearch:
 
 
 def measure_rate(recipe: Recipe, source: DataSource, fabric: Fabric) -> float:
-    """Return images per second of training steps on noise; the first of three steps warms up."""
+    """Return the images per second of training steps on random images; the first of three steps warms up."""
     task = SegmentationTask(replace(recipe, train=replace(recipe.train, balanced=False)), source)
     model = build_random(recipe, source)
     module, optimizer = fabric.setup(task.prepare(model, fabric), task.build_optimizer(model))

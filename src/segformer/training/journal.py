@@ -1,4 +1,4 @@
-"""The records of a run: metrics.jsonl, TensorBoard, Weights & Biases, and what its reporter shows."""
+"""Recording of a run, in metrics.jsonl, TensorBoard, Weights & Biases and its reporter."""
 
 import time
 from types import TracebackType
@@ -13,12 +13,15 @@ from segformer.training.run_folder import RECIPE, TENSORBOARD, RunFolder, read_m
 from segformer.training.task import Task, Validation
 from segformer.training.wandb_logger import WandbLogger
 
-MEMORY = 0.95  # per step, of the average time of a step
-WARM_UP = 5  # steps whose time the average forgets
+MEMORY = 0.95  # decay per step of the moving average of the time of a step
+WARM_UP = 5  # number of slow first steps that the average leaves out
 
 
 class Journal:
-    """Writes down the steps and evaluations of a run; a context manager that opens and closes what it writes to."""
+    """Records the steps and evaluations of a run.
+
+    As a context manager, it starts and stops the display of the reporter and closes the loggers.
+    """
 
     def __init__(self, folder: RunFolder, task: Task[Any], reporter: RunReporter, *, start: int) -> None:
         self.folder = folder
@@ -44,7 +47,7 @@ class Journal:
             logger.finalize("")
 
     def begin(self, step: int) -> None:
-        """Start the clock of the steps after this one."""
+        """Start to time the steps after this one."""
         self.timed_from = step
         self.clock_started = time.perf_counter()
 
@@ -59,7 +62,7 @@ class Journal:
         self.reporter.report(StepReport(step, self.plan.steps, loss, rate, seconds * (self.plan.steps - step)))
 
     def _time_of_step(self, step: int) -> float:
-        """Average seconds of a step; the last ones count most, and the first ones of a run, which are slow, not."""
+        """Return the moving average of the seconds per step, without the slow first steps of a run."""
         passed = max(step - self.timed_from, 1)
         seconds = (time.perf_counter() - self.clock_started) / passed
         kept = MEMORY**passed
@@ -74,7 +77,7 @@ class Journal:
         self.reporter.evaluating(done, total)
 
     def evaluated(self, step: int, evaluation: Validation, model: Any) -> None:
-        """Record a finished evaluation, with pictures for the loggers if the task has some."""
+        """Record a finished evaluation; the loggers also get a picture of predictions, if the task draws one."""
         unit, count = self.task.counter(step)
         self._log_pictures(step, model)
         figures = {f"val/{name}": value for name, value in evaluation.figures.items()}
@@ -85,11 +88,11 @@ class Journal:
         self.begin(step)
 
     def note(self, line: str) -> None:
-        """Show a line."""
+        """Show a line of text."""
         self.reporter.note(line)
 
     def write_page(self, model: Any, evaluation: Validation) -> None:
-        """Write report.html and say where it lies."""
+        """Write report.html and show its path."""
         path = self.task.write_page(model, self.folder.path, evaluation)
         self.reporter.note(f"report: {path}")
 
@@ -112,13 +115,13 @@ class Journal:
 
 
 class NullJournal:
-    """The journal of the processes that record nothing."""
+    """The journal of the processes other than the first; it records nothing."""
 
     def __enter__(self) -> "NullJournal":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is open."""
+        """Do nothing, because nothing is open."""
 
     def begin(self, *_: object) -> None:
         """Record nothing."""

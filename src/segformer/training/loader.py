@@ -1,4 +1,4 @@
-"""Which samples make up the batch of a step: a function of (seed, step), so that a run can resume at any step."""
+"""The samples of each batch, chosen as a function of (seed, step), so that a run can resume at any step."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,15 +8,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segformer.data.loading import generator_of, leave_signals_to_the_parent
 
-PREFETCHED = 4  # batches that each worker loads ahead
+PREFETCHED = 4  # number of batches that each worker loads in advance
 
 
 class StepBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (augmentation number, index) for the steps ``start`` ... ``steps`` - 1.
+    """Yields one batch, a list of (augmentation number, index), for each of the steps ``start`` ... ``steps`` - 1.
 
-    The images of an endless sequence of shuffles follow one another, each ``repeats`` times in a row (repeated
-    augmentation; with 1, the augmentation number is the epoch).  The process ``rank`` of ``world_size`` takes every
-    ``world_size``-th sample of a global batch, so that the repeats of an image go to different processes.
+    The data set is shuffled again whenever all of its images have been used.  Each image is used ``repeats`` times in a
+    row (repeated augmentation); with ``repeats`` 1, the augmentation number is the epoch.  Process ``rank`` takes every
+    ``world_size``-th sample of a global batch, so the repeats of an image go to different processes.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
             yield [self.item(p) for p in range(begin + self.rank, begin + self.batch_size, self.world_size)]
 
     def item(self, position: int) -> tuple[int, int]:
-        """Return (augmentation number, index) at a position of the endless sequence."""
+        """Return (augmentation number, index) of the sample at a position of the endless sequence of shuffles."""
         image, repeat = divmod(position, self.repeats)
         shuffle, offset = divmod(image, self.num_samples)
         return shuffle * self.repeats + repeat, self._order(shuffle)[offset]
@@ -63,7 +63,7 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
 
 
 def build_loader(dataset: Dataset[Any], *, workers: int, **options: Any) -> DataLoader[Any]:
-    """Return a loader with ``workers`` processes; ``options`` say what it loads, as ``DataLoader`` takes them."""
+    """Return a data loader with ``workers`` processes; ``options`` are further arguments of ``DataLoader``."""
     return DataLoader(
         dataset,
         num_workers=workers,

@@ -1,4 +1,4 @@
-"""AdamW, the groups of its parameters, and learning rates as functions of the step."""
+"""AdamW, its parameter groups, and the learning rate as a function of the step."""
 
 import math
 from typing import Any
@@ -15,15 +15,15 @@ Groups = list[dict[str, Any]]
 
 
 def build_optimizer(groups: Groups, lr: float) -> torch.optim.Optimizer:
-    """Return AdamW; ``lr`` is the learning rate of groups that have none of their own."""
+    """Return AdamW; ``lr`` is the learning rate of the groups that do not set one."""
     return torch.optim.AdamW(groups, lr=lr, betas=BETAS, fused=True)
 
 
 def segmentation_groups(model: Segmenter, config: TrainConfig) -> Groups:
-    """Three groups, as in the released recipes: encoder, norm layers of the encoder (not decayed), decoder.
+    """Return three groups, as in the released recipes: encoder, norm layers of the encoder (not decayed), decoder.
 
-    Weight decay also acts on the biases of linear layers and convolutions and on the norm of the decoder.  Frozen
-    parameters are in no group.
+    Weight decay also applies to the biases of linear layers and convolutions and to the norm layer of the decoder.
+    Frozen parameters are left out, and so is a group that would be empty.
     """
     norms = {id(p) for p in model.encoder.norm_parameters()}
     encoder = list(model.encoder.parameters())
@@ -41,7 +41,7 @@ def segmentation_groups(model: Segmenter, config: TrainConfig) -> Groups:
 
 
 def classification_groups(model: nn.Module, weight_decay: float) -> Groups:
-    """Two groups, as in timm and PVT: parameters of one dimension, which are norms and biases, are not decayed."""
+    """Return two groups, as in timm and PVT: weights, and norms and biases (one dimension), which are not decayed."""
     parameters = list(model.parameters())
     return [
         {"name": "weights", "params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -50,7 +50,7 @@ def classification_groups(model: nn.Module, weight_decay: float) -> Groups:
 
 
 def polynomial_rate(step: int, config: TrainConfig) -> float:
-    """Learning rate of the encoder at a step counted from 0: polynomial decay times linear warm-up (Sec. 4.1)."""
+    """Return the encoder's learning rate at a step counted from 0: polynomial decay times linear warm-up (Sec. 4.1)."""
     decayed: float = config.lr * (1 - step / config.steps) ** config.power
     if step >= config.warmup_steps:
         return decayed
@@ -58,9 +58,10 @@ def polynomial_rate(step: int, config: TrainConfig) -> float:
 
 
 def cosine_rate(step: int, *, steps: int, warmup: int, first: float, peak: float, last: float) -> float:
-    """Learning rate at a step counted from 0: linear warm-up from ``first`` to ``peak``, then cosine decay to ``last``.
+    """Return the learning rate at a step counted from 0: linear warm-up, then cosine decay.
 
-    The cosine counts from step 0 as well, as in timm's schedule, which PVTv2 and DeiT use (per epoch).
+    The warm-up goes from ``first`` to ``peak``, and the decay ends at ``last``.  The cosine starts at step 0 and not at
+    the end of the warm-up, as in timm's schedule, which PVTv2 and DeiT apply once per epoch.
     """
     if step < warmup:
         return first + (peak - first) * step / warmup
@@ -68,13 +69,16 @@ def cosine_rate(step: int, *, steps: int, warmup: int, first: float, peak: float
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group to ``lr`` times the factor of the group."""
+    """Set the learning rate of every group to ``lr`` times the group's ``lr_factor``."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """Return an exponential moving average of the weights, which begins with its first update; None without decay."""
+    """Return a model that holds an exponential moving average of the weights, or None if ``decay`` is None.
+
+    The first update copies the weights.
+    """
     if decay is None:
         return None
     update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's

@@ -1,4 +1,4 @@
-"""The parts that the report pages of all runs share: figures, curves, recipe, machine."""
+"""Parts that the report pages of all training runs share: key numbers, curves, recipe, versions and machine."""
 
 import json
 import math
@@ -24,8 +24,8 @@ def write_run_page(
 ) -> Path:
     """Write report.html into a run folder and return its path.
 
-    ``known`` is the recipe of the same name in this package or None, and ``glance`` what is to be read at a glance;
-    the ``sections`` come before those on recipe and machine.
+    ``known`` is this package's recipe of the same name, or None; fields that differ from it are marked.  ``glance``
+    has the key numbers by their labels.  ``sections`` are HTML and come before the sections on recipe and machine.
     """
     manifest = read_json(run_dir / MANIFEST)
     html = report.page(
@@ -41,7 +41,10 @@ def write_run_page(
 
 
 def run_figures(run_dir: Path, steps: int, metric: str, label: str) -> dict[str, str]:
-    """Return the figures that people ask for first; a dash or nothing stands for what is not known."""
+    """Return the key numbers of a run by their labels; an unknown number is a dash or is left out.
+
+    ``metric`` decides which model is the best, and ``label`` is its name on the page.
+    """
     metrics = read_metrics(run_dir)
     manifest = read_json(run_dir / MANIFEST)
     best = max(points_of(metrics, f"val/{metric}"), key=lambda point: point[1], default=None)
@@ -61,7 +64,7 @@ def run_figures(run_dir: Path, steps: int, metric: str, label: str) -> dict[str,
 
 
 def run_curves(run_dir: Path, evaluated: Mapping[str, str]) -> str:
-    """Draw what metrics.jsonl holds over the steps; ``evaluated`` are figures of the evaluations and their labels."""
+    """Draw the curves of metrics.jsonl over the steps; ``evaluated`` maps validation metrics to their labels."""
     metrics = read_metrics(run_dir)
     rows = (
         ("loss", "loss", True),
@@ -77,12 +80,12 @@ def run_curves(run_dir: Path, evaluated: Mapping[str, str]) -> str:
 
 
 def points_of(metrics: Sequence[Any], name: str) -> Points:
-    """Return (step, value) of each line that has a finite value of this name."""
+    """Return (step, value) of each line of metrics.jsonl that has a finite value under this name."""
     return [(line["step"], line[name]) for line in metrics if math.isfinite(line.get(name, math.nan))]
 
 
 def recipe_fields(recipe: Any, known: Any) -> list[str]:
-    """Set each field of a recipe, marked if the ``known`` recipe of the same name has another value."""
+    """Return the HTML of all fields of a recipe; a field is marked if its value in the ``known`` recipe differs."""
     ours = flatten(to_json(recipe))
     theirs = flatten(to_json(known)) if known else ours
     notes = {key: f"{as_text(theirs[key])} in {recipe.name}" for key in ours if ours[key] != theirs[key]}
@@ -92,7 +95,7 @@ def recipe_fields(recipe: Any, known: Any) -> list[str]:
 
 
 def manifest_fields(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return what manifest.json holds, except for the classes, which are named elsewhere on the page."""
+    """Return the fields of manifest.json as text, without the class names, which the page lists elsewhere."""
     fields = flatten(dict(manifest))
     return {
         key: as_text(value) for key, value in fields.items() if key != "data.classes" or not isinstance(value, list)
@@ -100,5 +103,5 @@ def manifest_fields(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def as_text(value: Any) -> str:
-    """Write a value as JSON, but text without quotes."""
+    """Return a non-empty text unchanged, and any other value as JSON."""
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)

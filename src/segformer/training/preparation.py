@@ -1,4 +1,4 @@
-"""What segmentation training needs before its first step: data, class weights, and the model in training mode."""
+"""Preparation of segmentation training: the data, the class weights, and the model in training mode."""
 
 import math
 from collections.abc import Sequence
@@ -28,10 +28,15 @@ from segformer.training.task import Note
 
 
 def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
-    """Return the augmented training split; raises a UserError if a split is empty or class weights do not fit."""
+    """Return the training split with augmentation.
+
+    Raises a UserError if the training or validation split is empty, or if the number of class weights is wrong.
+    """
     for split in (recipe.data.train_split, recipe.data.val_split):
         if not source.samples(split):
-            raise UserError(f"{source.name}: the split '{split}' has no images; training and evaluation both need some")
+            raise UserError(
+                f"{source.name}: the split '{split}' has no images; add some, or set data.train_split or val_split"
+            )
     weights = recipe.train.class_weights
     if weights is not None and len(weights) != len(source.classes):
         raise UserError(f"train.class_weights must have {len(source.classes)} values, got {len(weights)}")
@@ -47,19 +52,22 @@ def training_set(recipe: Recipe, source: DataSource) -> SegmentationDataset:
 
 
 def check_data(recipe: Recipe, source: DataSource) -> None:
-    """Raise a UserError for the first fault that the data doctor finds without decoding a file."""
+    """Raise a UserError for the first fault that the data doctor finds without decoding the images."""
     used = {recipe.data.train_split, recipe.data.val_split}
     splits = {name: samples for name, samples in source.splits.items() if name in used}
     errors = diagnose(replace(source, splits=splits), cheap=True).errors
     if errors:
         first = errors[0]
         where = f"{first.files[0]}: " if first.files else ""
-        also = f"; and {len(errors) - 1} more faults" if len(errors) > 1 else ""
+        also = f" (the first of {len(errors)} faults)" if len(errors) > 1 else ""
         raise UserError(f"{where}{first.problem}; {first.fix}{also}; see segformer inspect {source.name}")
 
 
 def training_decoding(recipe: Recipe) -> Decoding:
-    """Return how training images are decoded: no larger than the largest resize needs, if the recipe allows that."""
+    """Return how training images are decoded.
+
+    With ``data.reduced_decode``, JPEGs may be decoded smaller, but not below the largest size of the random resize.
+    """
     decoding = Decoding.from_model(recipe.model, recipe.preprocessing)
     data = recipe.data
     largest = (math.ceil(data.resize[0] * data.ratio[1]), math.ceil(data.resize[1] * data.ratio[1]))
@@ -67,9 +75,11 @@ def training_decoding(recipe: Recipe) -> Decoding:
 
 
 def build_initialized(recipe: Recipe, source: DataSource, last: Path, note: Note) -> Segmenter:
-    """Return the model to train: like the one saved in ``last``, like ``train.init_from``, or random.
+    """Return the model to train.
 
-    The eps of a LayerNorm belongs to its weights and is loaded with them.
+    If ``last`` exists, the model has the architecture saved there, and its weights are loaded later.  Otherwise it is
+    initialized from ``train.init_from``, or at random.  The eps of a LayerNorm belongs to its weights and is
+    also taken from ``train.init_from``.
     """
     card = training_card(recipe, source)
     if last.exists():
@@ -86,12 +96,12 @@ def build_initialized(recipe: Recipe, source: DataSource, last: Path, note: Note
 
 
 def build_random(recipe: Recipe, source: DataSource) -> Segmenter:
-    """Return a random model of the recipe's architecture, even if the recipe starts from other weights."""
+    """Return a randomly initialized model of the recipe's architecture, even if the recipe sets ``train.init_from``."""
     return build_from_card(training_card(recipe, source))
 
 
 def training_card(recipe: Recipe, source: DataSource) -> ModelCard:
-    """Return the card of the model that a recipe trains on these data."""
+    """Return the card of the model that a recipe trains on this data."""
     return ModelCard(
         model=recipe.model,
         preprocessing=recipe.preprocessing,
@@ -104,14 +114,17 @@ def training_card(recipe: Recipe, source: DataSource) -> ModelCard:
 
 
 def class_weights_of(recipe: Recipe, source: DataSource) -> tuple[float, ...] | None:
-    """Return the weight of each class in the loss; ``train.balanced`` counts them in the training masks."""
+    """Return the weight of each class in the loss, or None if all are the same.
+
+    With ``train.balanced``, the weights are computed from the pixels of each class in the training masks.
+    """
     if not recipe.train.balanced:
         return recipe.train.class_weights
     return balanced_weights(count_pixels(source, source.samples(recipe.data.train_split)))
 
 
 def count_pixels(source: DataSource, samples: Sequence[Sample]) -> list[int]:
-    """Count the labeled pixels of each class; of image files, only the masks are read."""
+    """Return the number of labeled pixels of each class; if a mask has a file of its own, the image is not read."""
     counts = np.zeros(256, dtype=np.int64)
     for sample in samples:
         mask = read_mask(sample.mask) if type(sample) is Pair else sample.read()[1]
@@ -120,14 +133,17 @@ def count_pixels(source: DataSource, samples: Sequence[Sample]) -> list[int]:
 
 
 def prepare_model(model: Segmenter, recipe: Recipe, fabric: Fabric) -> Segmenter:
-    """Put a model into training mode, with what the recipe freezes and recomputes.
+    """Put a model into training mode, and set up frozen layers, activation checkpointing and synchronized norms.
 
-    Raises a UserError if it freezes more stages than the encoder has.
+    Raises a UserError if the recipe freezes more stages than the encoder has.
     """
     config = recipe.train
     stages = len(model.encoder.named_stages())
     if config.frozen_stages > stages:
-        raise UserError(f"train.frozen_stages must be at most the {stages} of the encoder, got {config.frozen_stages}")
+        raise UserError(
+            f"train.frozen_stages must be at most {stages}, the number of stages of the encoder, "
+            f"got {config.frozen_stages}"
+        )
     model.train()
     model.encoder.freeze(config.frozen_stages)
     model.encoder.recompute(config.checkpointing)
@@ -140,7 +156,7 @@ def prepare_model(model: Segmenter, recipe: Recipe, fabric: Fabric) -> Segmenter
 
 
 def step_in_words(recipe: Recipe, fabric: Fabric) -> str:
-    """Say how the batch of a step is divided over devices and micro-batches, if it is.
+    """Return the batch size of a step in words, with its division into devices and micro-batches if there is one.
 
     >>> from segformer.recipes import RECIPES
     >>> step_in_words(RECIPES["ade20k_b0"], Fabric(accelerator="cpu"))
@@ -156,7 +172,7 @@ def step_in_words(recipe: Recipe, fabric: Fabric) -> str:
 
 
 def data_facts(source: DataSource) -> dict[str, Any]:
-    """Return what the manifest records about the data."""
+    """Return what manifest.json records about the data."""
     return {
         "name": source.name,
         "classes": list(source.classes),

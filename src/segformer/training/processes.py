@@ -1,4 +1,4 @@
-"""A run as one process or several: which one acts and speaks for all, when all stop, what happens if one is lost."""
+"""A run in one or several processes: starting them, reporting once for all, stopping together, and losing one."""
 
 import atexit
 import os
@@ -19,16 +19,17 @@ from segformer.errors import UserError
 
 T = TypeVar("T")
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-REPORTED = (UserError, OSError, ModuleNotFoundError)  # the command line reports them in one line, with status 2
+REPORTED = (UserError, OSError, ModuleNotFoundError)  # errors that the command line reports in one line, with status 2
+# Parts of the messages of torch when another process has ended.
 LOST = ("Connection closed", "Connection reset", "Broken pipe", "NCCL", "Socket Timeout", "Timed out waiting")
 
 
 class SilentExit(SystemExit):
-    """Ends a process without a message: the first process reports the error."""
+    """Ends a process without a message, because the first process reports the error."""
 
 
 def build_fabric(precision: str, device: str, devices: int = 1, nodes: int = 1) -> Fabric:
-    """Launch Fabric on some devices of each machine; torchrun and SLURM override both numbers."""
+    """Launch Fabric on ``devices`` devices of each of ``nodes`` machines; torchrun and SLURM override both numbers."""
     if min(devices, nodes) < 1:
         raise UserError(f"devices and nodes must be at least 1, got {devices} and {nodes}")
     kind, _, number = device.partition(":")
@@ -48,28 +49,28 @@ def build_fabric(precision: str, device: str, devices: int = 1, nodes: int = 1) 
 
 
 def end_connection() -> None:
-    """End gloo's threads before the interpreter exits: left alone, they abort about one exiting process in fifty."""
+    """End the threads of gloo before the interpreter exits; otherwise about one process in fifty aborts at its exit."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def started_outside() -> bool:
-    """Whether torchrun or SLURM started this process as one of several."""
+    """Return whether torchrun or SLURM started this process as one of several."""
     return "LOCAL_RANK" in os.environ or os.environ.get("SLURM_NTASKS", "1") != "1"
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the one that reports."""
+    """Return whether this is the first process, which reports for all."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of a GPU, or "cpu" or "mps"."""
+    """Return the product name of a GPU, and "cpu" or "mps" for the other devices."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def on_rank_zero(fabric: Fabric, act: Callable[[], T]) -> T | None:
-    """Call a function in the first process while the others wait; they get None.
+    """Call a function in the first process while the others wait; only the first gets its result, the others None.
 
     An error that it raises ends all processes, and only the first one reports it.
     """
@@ -91,7 +92,7 @@ def on_rank_zero(fabric: Fabric, act: Callable[[], T]) -> T | None:
 
 
 def agree_to_stop(fabric: Fabric, received: list[signal.Signals]) -> bool:
-    """Whether any process received a signal to stop; if so, all of them note its number."""
+    """Return whether any process received a stop signal; if so, it is added to ``received`` in every process."""
     if fabric.world_size > 1:
         number = torch.tensor(int(received[0]) if received else 0, device=fabric.device)
         highest = int(cast("torch.Tensor", fabric.all_reduce(number, reduce_op="max")))
@@ -102,7 +103,7 @@ def agree_to_stop(fabric: Fabric, received: list[signal.Signals]) -> bool:
 
 @contextmanager
 def lost_processes(fabric: Fabric) -> Iterator[None]:
-    """Turn the error of a collective operation whose other processes are gone into a UserError."""
+    """Raise a UserError if a collective operation fails because another process of the run has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -116,7 +117,7 @@ def lost_processes(fabric: Fabric) -> Iterator[None]:
 def launch(arguments: Sequence[str], devices: int) -> int:
     """Run ``segformer`` with these arguments as one process per device, and return the exit status.
 
-    If one process fails, the others are ended.  Raises a UserError that names a process that was killed.
+    If one process fails, the others are ended.  If a process was killed, raises a UserError that names it.
     """
     import logging
 

@@ -1,30 +1,30 @@
-"""How far a training run has come."""
+"""The progress of a training run, as saved in trainer.pt."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-OLD_NAMES = {"best_miou": "best", "best_top1": "best"}  # as version 0.1.0 wrote them
+OLD_NAMES = {"best_miou": "best", "best_top1": "best"}  # names that version 0.1.0 wrote -> names of today
 
 
 @dataclass
 class Progress:
-    """Steps taken and evaluated so far, and the best evaluation among them."""
+    """Steps taken so far, and the last and the best evaluation."""
 
     step: int = 0
-    """Optimizer steps taken."""
+    """Number of optimizer steps taken."""
     evaluated: int = 0
-    """Step of the last evaluation; 0: none yet."""
+    """Step of the last evaluation; 0: not evaluated yet."""
     best: float = -1.0
-    """Best value so far of the figure that decides."""
+    """Best value so far of the metric that decides which model is the best."""
     best_step: int = 0
-    """Step of the best evaluation; 0: none yet, or not known."""
+    """Step of the best evaluation; 0: not evaluated yet, or unknown."""
 
     def to_state(self) -> dict[str, Any]:
-        """Return the plain values that trainer.pt holds."""
+        """Return the progress as a dict for trainer.pt."""
         return asdict(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Progress":
-        """Read what trainer.pt holds, also from a run that version 0.1.0 saved."""
+        """Return the progress that was saved in trainer.pt, by this version or by 0.1.0."""
         return cls(**{OLD_NAMES.get(name, name): value for name, value in state.items()})

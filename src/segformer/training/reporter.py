@@ -1,4 +1,4 @@
-"""What a training run tells whoever started it: the contract, and the two reporters that need no terminal."""
+"""Reporters show the progress of a training run: their interface, and the two that need no terminal."""
 
 import logging
 import time
@@ -8,12 +8,12 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-LINE_SECONDS = 30.0  # between two lines about steps where there is no terminal
+LINE_SECONDS = 30.0  # minimum time between two lines about steps in the log
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """Figures of a step that is logged."""
+    """Loss and speed at a logged step."""
 
     step: int
     steps: int
@@ -31,14 +31,14 @@ class StepReport:
 
 
 class RunReporter(Protocol):
-    """Shows a run while it goes on; ``start`` and ``stop`` enclose its steps."""
+    """Shows the progress of a run; ``start`` is called before its steps and ``stop`` after them."""
 
     def note(self, line: str) -> None:
         """Show a line of text."""
         ...
 
     def start(self, steps: int, done: int) -> None:
-        """Begin to show the steps, some of which are done already in a resumed run."""
+        """Start to show the steps; ``done`` is the number of steps that a resumed run has taken before."""
         ...
 
     def advance(self, step: int) -> None:
@@ -46,15 +46,15 @@ class RunReporter(Protocol):
         ...
 
     def report(self, report: StepReport) -> None:
-        """Show the figures of a step."""
+        """Show loss, speed and remaining time at a logged step."""
         ...
 
     def evaluating(self, done: int, total: int) -> None:
-        """Show how many images of an evaluation are done."""
+        """Show how many of the ``total`` images of an evaluation are done."""
         ...
 
     def evaluated(self, position: str, figures: Mapping[str, float]) -> None:
-        """Show the figures of an evaluation, the deciding one first; ``position`` is such as "step 400"."""
+        """Show the metrics of an evaluation; ``position`` says when it took place, for example "step 400"."""
         ...
 
     def stop(self) -> None:
@@ -63,54 +63,54 @@ class RunReporter(Protocol):
 
 
 class SilentReporter:
-    """Shows nothing."""
+    """A reporter that shows nothing."""
 
     def note(self, line: str) -> None:
-        """Ignore it."""
+        """Show nothing."""
 
     def start(self, steps: int, done: int) -> None:
-        """Ignore it."""
+        """Show nothing."""
 
     def advance(self, step: int) -> None:
-        """Ignore it."""
+        """Show nothing."""
 
     def report(self, report: StepReport) -> None:
-        """Ignore it."""
+        """Show nothing."""
 
     def evaluating(self, done: int, total: int) -> None:
-        """Ignore it."""
+        """Show nothing."""
 
     def evaluated(self, position: str, figures: Mapping[str, float]) -> None:
-        """Ignore it."""
+        """Show nothing."""
 
     def stop(self) -> None:
-        """Ignore it."""
+        """Show nothing."""
 
 
 class LogReporter(SilentReporter):
-    """Writes to the log of this module, about steps at most every 30 seconds."""
+    """Writes progress to the log of this module, with at most one line about steps every 30 seconds."""
 
     def __init__(self) -> None:
         self.written = time.monotonic()
 
     def note(self, line: str) -> None:
-        """Log a line."""
+        """Log a line of text."""
         log.info("%s", line)
 
     def report(self, report: StepReport) -> None:
-        """Log a step if the last line about one is old enough."""
+        """Log a step, unless another step was logged in the last 30 seconds."""
         now = time.monotonic()
         if now - self.written > LINE_SECONDS:
             self.written = now
             log.info("%s", report)
 
     def evaluated(self, position: str, figures: Mapping[str, float]) -> None:
-        """Log an evaluation."""
+        """Log the metrics of an evaluation in one line."""
         log.info("%s", evaluation_line(position, figures))
 
 
 def evaluation_line(position: str, figures: Mapping[str, float]) -> str:
-    """Write an evaluation on one line.
+    """Return the metrics of an evaluation as one line of text.
 
     >>> evaluation_line("step 40", {"mIoU": 0.5, "mAcc": 0.625})
     'step 40: mIoU 0.5000  mAcc 0.6250'
@@ -119,7 +119,7 @@ def evaluation_line(position: str, figures: Mapping[str, float]) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Write seconds as h:mm:ss or m:ss.
+    """Return a number of seconds as h:mm:ss or m:ss.
 
     >>> clock(3671)
     '1:01:11'

@@ -1,4 +1,4 @@
-"""The one training loop: a task in, a run folder out."""
+"""The training loop: it trains any task and writes a run folder."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from segformer.training.task import Batch, Note, Task, Validation
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of a run; ``interrupted`` is the signal that ended it early, if one did."""
+    """Outcome of a run; ``interrupted`` is the signal that stopped it early, or None."""
 
     run_dir: Path
     step: int
@@ -39,8 +39,8 @@ def run_task(
 ) -> Outcome:
     """Train a task in a new run folder, or resume the run that the folder holds.
 
-    Ctrl-C and SIGTERM save and return after the current step.  Raises a UserError for what a user can correct, in one
-    process if there are several.
+    After Ctrl-C or SIGTERM, the current step is finished, the state is saved, and the function returns.  Raises a
+    UserError for anything that a user can correct.
     """
     reporter = reporter if fabric.global_rank == 0 else SilentReporter()
     task = on_rank_zero(fabric, lambda: open_run(open_task, fabric, folder, resume, reporter.note)) or open_task()
@@ -58,7 +58,7 @@ def run_task(
 def open_run(
     open_task: Callable[[], Task[Any]], fabric: Fabric, folder: RunFolder, resume: bool, note: Note
 ) -> Task[Any]:
-    """Open a task, check everything that may be wrong before its first step, and open its run folder."""
+    """Create a task, check everything that could make it fail, and open its run folder."""
     task = open_task()
     task.check(fabric.world_size, resume=resume)
     for line in task.notes:
@@ -69,7 +69,7 @@ def open_run(
 
 @contextmanager
 def determinism(on: bool) -> Iterator[None]:
-    """Make torch use deterministic algorithms inside the block if ``on``."""
+    """If ``on``, make torch use deterministic algorithms inside the block, for all operations that have one."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(on or before, warn_only=True)
     try:
@@ -102,7 +102,7 @@ class Run:
         on_rank_zero(fabric, self.open_records)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Load what was saved beside the weights."""
+        """Load all of a saved state except the weights: optimizer, precision, progress and averaged weights."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.progress = Progress.from_state(state["progress"])
@@ -110,26 +110,26 @@ class Run:
             self.average.load_state_dict(state["average"])
 
     def open_records(self) -> None:
-        """Write the manifest, and drop the lines that were logged after the last save."""
+        """Write manifest.json, and remove the lines of metrics.jsonl that were logged after the last save."""
         self.folder.drop_after(self.progress.step)
         machine = {"processes": self.fabric.world_size, "device": device_name(self.fabric.device)}
         self.folder.write_manifest(self.task.facts() | {"started_at_step": self.progress.step} | machine)
 
     def open_journal(self, reporter: RunReporter) -> Journal | NullJournal:
-        """Return the journal of this process, which only the first one writes."""
+        """Return the journal of the run; in all processes but the first, it records nothing."""
         if self.fabric.global_rank:
             return NullJournal()
         return Journal(self.folder, self.task, reporter, start=self.progress.step)
 
     @property
     def eval_model(self) -> nn.Module:
-        """The model that is evaluated and kept: the average of the weights if there is one."""
+        """The model that is evaluated and saved as the best: the one with averaged weights, if there is an average."""
         return self.model if self.average is None else self.average.module
 
     def steps(self, journal: Journal | NullJournal) -> None:
-        """Take the steps that are left, with the evaluations between them."""
+        """Take the remaining steps, with the evaluations between them."""
         start = self.progress.step
-        self.evaluate_if_due(journal)  # first the one that a signal interrupted
+        self.evaluate_if_due(journal)  # repeats an evaluation that a signal interrupted before the run was resumed
         if agree_to_stop(self.fabric, self.stop) or self.out_of_patience():
             return
         batches = self.task.batches(start, rank=self.fabric.global_rank, world_size=self.fabric.world_size)
@@ -162,7 +162,10 @@ class Run:
         return loss
 
     def log(self, journal: Journal | NullJournal, loss: Tensor, lr: float) -> None:
-        """Log the step if its turn has come; the loss is checked before anything is saved."""
+        """Record the step, with its loss if a log line is due.
+
+        Raises a UserError if a loss that is logged, or the last one before a save, is NaN or infinite.
+        """
         done = self.progress.step
         is_logged = done % self.plan.log_every == 0 or self.is_due()
         if is_logged or self.stop:
@@ -170,12 +173,15 @@ class Run:
         journal.step(done, loss.item() if is_logged else None, lr)
 
     def is_due(self) -> bool:
-        """Whether the model should be evaluated after this step."""
+        """Return whether an evaluation is due after this step."""
         step = self.progress.step
         return step == self.plan.steps or step % self.plan.eval_every == 0
 
     def evaluate_if_due(self, journal: Journal | NullJournal) -> None:
-        """Evaluate and save if it is time, unless a signal comes; keep the model if it is the best so far."""
+        """Evaluate and save if an evaluation is due.
+
+        A stop signal aborts the evaluation.  It is repeated when the run is resumed.
+        """
         step = self.progress.step
         if not self.is_due() or step == self.progress.evaluated:
             return
@@ -195,7 +201,7 @@ class Run:
         self.keep(step, evaluation)
 
     def keep(self, step: int, evaluation: Validation) -> None:
-        """Save the run after an evaluation, and its model if it is the best so far."""
+        """Save the state after an evaluation; if the model is the best so far, save it as the best model, too."""
         for model in {self.model, self.eval_model}:
             self.task.stamp(model, step, evaluation)
         self.progress.evaluated = step
@@ -208,7 +214,7 @@ class Run:
         self.save()
 
     def save(self) -> None:
-        """Write everything that resuming from here needs."""
+        """Save everything that is needed to resume from this step."""
         if self.fabric.global_rank == 0:
             state = {
                 **self.task.state(self.model),
@@ -221,13 +227,16 @@ class Run:
         self.fabric.barrier()
 
     def out_of_patience(self) -> bool:
-        """Whether the last evaluations, as many as the recipe has patience for, brought nothing better."""
+        """Return whether the last ``patience`` evaluations were all without a better result."""
         plan, progress = self.plan, self.progress
         waited = (progress.evaluated - progress.best_step) // plan.eval_every
         return plan.patience is not None and progress.evaluated == progress.step and waited >= plan.patience
 
     def finish(self, journal: Journal | NullJournal) -> None:
-        """Write the report, unless a signal came or the run was already finished; say if it ended early."""
+        """Tell the user if training stopped early, and write the report page.
+
+        There is no page after a stop signal, or if the run was already finished.
+        """
         if self.out_of_patience() and self.progress.step < self.plan.steps:
             name = self.task.labels.get(self.task.metric, self.task.metric)
             journal.note(f"stopped early: {self.plan.patience} evaluations without a better {name}")
@@ -242,5 +251,5 @@ class Run:
         return Outcome(self.folder.path, progress.step, progress.best, progress.best_step, stopped)
 
 
-class Stopped(Exception):  # noqa: N818  # no error
-    """Leaves an evaluation that a signal interrupts."""
+class Stopped(Exception):  # noqa: N818  # not an error
+    """Raised to leave an evaluation after a stop signal."""

@@ -1,4 +1,4 @@
-"""The folder of a run: recipe.json, manifest.json, metrics.jsonl, best/, and last/, from which it resumes."""
+"""The folder of a run: recipe.json, manifest.json, metrics.jsonl, best/, and last/, from which a run resumes."""
 
 import io
 import json
@@ -32,14 +32,14 @@ class RunFolder:
         self.path = path
 
     def open(self, recipe: Any, *, resume: bool, read: Callable[[Path], Any]) -> None:
-        """Start a run, or resume one after reading its recipe.
+        """Start a new run in this folder, or check that the run in it can be resumed; ``read`` reads its recipe.json.
 
-        Raises a UserError if there is a run where a new one should start, or if the run to resume is missing or has
-        another recipe.
+        Raises a UserError if a new run would start in a folder that is in use, or if the run to resume is missing or
+        has another recipe.
         """
         path = self.path
         if resume:
-            for folder in (self.last, self.best):  # before anything looks for them
+            for folder in (self.last, self.best):  # before anything else reads them
                 recover_folder(folder)
             if not (path / RECIPE).is_file():
                 raise UserError(f"{path}: no run to resume; leave out --resume to start a new one")
@@ -60,11 +60,11 @@ class RunFolder:
         return self.path / "last"
 
     def write_manifest(self, facts: dict[str, Any]) -> None:
-        """Record versions, machine and the given facts."""
+        """Write manifest.json: versions, machine and the given facts."""
         write_json(self.path / MANIFEST, {**environment(), **facts})
 
     def save_last(self, trainer: dict[str, Any], write: Callable[[Path], None]) -> None:
-        """Replace ``last`` by the state of the training and what ``write`` puts beside it, all or nothing."""
+        """Replace the folder ``last`` atomically by the training state and the files that ``write`` creates in it."""
         buffer = io.BytesIO()
         torch.save(trainer, buffer)
 
@@ -75,9 +75,9 @@ class RunFolder:
         write_folder(self.last, fill)
 
     def load_trainer(self) -> dict[str, Any] | None:
-        """Return the state of the training in ``last``, or None if the run was never saved.
+        """Return the training state saved in ``last``, or None if nothing was saved yet.
 
-        Raises a UserError that names a missing or damaged file.
+        Raises a UserError that names the file if it is missing or damaged.
         """
         if not self.last.exists():
             return None
@@ -91,26 +91,26 @@ class RunFolder:
         return state
 
     def log(self, values: dict[str, Any]) -> None:
-        """Append a line to metrics.jsonl."""
+        """Append these values to metrics.jsonl as one line."""
         path = self.path / METRICS
         with disk_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def drop_after(self, step: int) -> None:
-        """Drop the lines of metrics.jsonl after a step, which a resumed run writes again."""
+        """Remove the lines about steps after ``step`` from metrics.jsonl; the resumed run writes them again."""
         lines = [json.dumps(line) for line in read_metrics(self.path) if line["step"] <= step]
         write_bytes(self.path / METRICS, "".join(line + "\n" for line in lines).encode())
 
 
 def clear_unsaved(path: Path) -> None:
-    """Remove a run that failed before its first save; raises a UserError if the folder holds anything else."""
+    """Remove the folder of a run that failed before its first save; raises a UserError if it contains other files."""
     if not path.is_dir() or {p.name for p in path.iterdir()} - {RECIPE, MANIFEST, METRICS, TENSORBOARD, "wandb"}:
-        raise UserError(f"{path} already exists; resume it with --resume, or choose another --run-dir")
+        raise UserError(f"{path} already exists; resume its run with --resume, or choose another --run-dir")
     shutil.rmtree(path)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl, without a last line that is incomplete because the run was killed."""
+    """Return the lines of metrics.jsonl, up to a line that is incomplete because the run was killed."""
     path = run / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     parsed = []
@@ -123,11 +123,11 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def check_same(old: Any, new: Any, path: Path) -> None:
-    """Raise a UserError that names the fields in which the recipe of a run was changed; its descriptions may differ."""
+    """Raise a UserError that names the fields in which two recipes differ, apart from ``description`` and ``paper``."""
     before = flatten(to_json(old))
     after = flatten(to_json(new))
     compared = [key for key in before if key not in ("description", "paper")]
-    changed = [f"{key} was {before[key]}, is {after[key]}" for key in compared if before[key] != after[key]]
+    changed = [f"{key} was {before[key]}, is now {after[key]}" for key in compared if before[key] != after[key]]
     if changed:
         raise UserError(
             f"{path}: --resume continues with the run's own recipe, but {'; '.join(changed[:3])}; "
@@ -136,7 +136,7 @@ def check_same(old: Any, new: Any, path: Path) -> None:
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Join nested keys with dots.
+    """Return a flat dict whose keys are the nested keys joined with dots.
 
     >>> flatten({"a": {"b": 1}, "c": 2})
     {'a.b': 1, 'c': 2}
@@ -148,7 +148,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return the versions and the machine."""
+    """Return the versions of Python and packages, the Git commit, the platform and the number of threads."""
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "commit": current_commit(),
@@ -158,7 +158,7 @@ def environment() -> dict[str, Any]:
 
 
 def current_commit() -> str | None:
-    """Return the Git commit of the working folder, or None outside a repository."""
+    """Return the Git commit of the current directory, or None outside a repository."""
     try:
         found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""The same recipe with several seeds: mean and standard deviation of its mIoU."""
+"""Training of one recipe with several seeds: mean and standard deviation of the mIoU."""
 
 import signal
 import statistics
@@ -13,24 +13,24 @@ from segformer.training.segmentation import train
 
 @dataclass(frozen=True)
 class SeedsResult:
-    """Outcome of the runs with several seeds; ``interrupted`` is the signal that ended the last of them early."""
+    """Outcome of training with several seeds; ``interrupted`` is the signal that stopped it early, or None."""
 
     miou: dict[int, float]
-    """Best mIoU of each seed whose run is finished."""
+    """Best mIoU of each finished run, by its seed."""
     interrupted: signal.Signals | None = None
 
     @property
     def mean(self) -> float:
-        """Mean of the mIoU."""
+        """Mean of the mIoU over the seeds."""
         return statistics.mean(self.miou.values())
 
     @property
     def deviation(self) -> float:
-        """Standard deviation of the mIoU over at least two seeds."""
+        """Sample standard deviation of the mIoU over the seeds, of which there must be at least two."""
         return statistics.stdev(self.miou.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Return what seeds.json holds."""
+        """Return the contents of seeds.json."""
         miou = {str(seed): value for seed, value in self.miou.items()}
         return {"mIoU": miou, "mean": self.mean, "deviation": self.deviation}
 
@@ -38,10 +38,10 @@ class SeedsResult:
 def train_seeds(
     recipe: Recipe, count: int, run_dir: Path | None = None, *, resume: bool = False, **options: Any
 ) -> SeedsResult:
-    """Train with the seeds train.seed, train.seed + 1, ... into folders seed_K, with seeds.json beside them.
+    """Train with ``count`` seeds from train.seed on, each in its own folder seed_K, and write seeds.json beside them.
 
-    ``resume`` leaves finished runs as they are and resumes the first unfinished one.  A signal ends the whole series.
-    ``options`` are those of ``train``.
+    ``resume`` keeps finished runs and resumes the first unfinished one.  A stop signal ends the whole series.
+    ``options`` are passed to ``train``.
     """
     folder = run_dir or Path("runs") / f"{recipe.name}_seeds"
     found: dict[int, float] = {}

@@ -1,4 +1,4 @@
-"""Training a segmentation model: recipe in, run folder out."""
+"""Training of a segmentation model: it takes a recipe and writes a run folder."""
 
 import signal
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ from segformer.training.task import Batch, BatchLoss, Note, Plan, Task, Validati
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Outcome of a run; ``interrupted`` is the signal that ended it early, if one did."""
+    """Outcome of a run; ``interrupted`` is the signal that stopped it early, or None."""
 
     run_dir: Path
     step: int
@@ -66,12 +66,13 @@ def train(
     nodes: int = 1,
     reporter: RunReporter | None = None,
 ) -> TrainResult:
-    """Train by a recipe, given itself, by its name or as a recipe.json, into ``run_dir`` or else ``runs/<recipe>``.
+    """Train a recipe and write the run to ``run_dir``, or else to the folder runs/NAME named after the recipe.
 
-    ``devices`` is the number of devices on each of ``nodes`` machines; torchrun and SLURM set both themselves.  Ctrl-C
-    and SIGTERM save and return after the current step.  ``resume`` continues from the last save and ends with the same
-    weights as an uninterrupted run.  Without a ``reporter``, progress goes to the log.  Raises a UserError for what a
-    user can correct.
+    ``recipe`` is a Recipe, the name of one, or the path of a recipe.json.  ``devices`` is the number of devices on each
+    of ``nodes`` machines; torchrun and SLURM override both.  After Ctrl-C or SIGTERM, the current step is finished, the
+    state is saved, and the function returns.  ``resume`` continues from the last save and ends with the same weights as
+    an uninterrupted run.  Without a ``reporter``, progress is written to the log.  Raises a UserError for anything that
+    a user can correct.
     """
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     fabric = build_fabric(recipe.train.precision, device, devices, nodes)
@@ -83,7 +84,7 @@ def train(
 
 
 class SegmentationTask(Task[Segmenter]):
-    """Training of a segmentation model by a recipe; ``source`` are its data, opened unless given."""
+    """Training of a segmentation model; without a ``source``, the data that the recipe names is opened."""
 
     recipe: Recipe
     metric = "mIoU"
@@ -98,20 +99,21 @@ class SegmentationTask(Task[Segmenter]):
 
     @cached_property
     def dataset(self) -> SegmentationDataset:
-        """The augmented training split."""
+        """The training split with augmentation."""
         return training_set(self.recipe, self.source)
 
     @cached_property
     def class_weights(self) -> tuple[float, ...] | None:
-        """Weight of each class in the loss."""
+        """Weight of each class in the loss; None: all the same."""
         return class_weights_of(self.recipe, self.source)
 
     def check(self, world_size: int, *, resume: bool) -> None:
-        """Raise a UserError for anything that would fail later; a resumed run has had its data checked."""
+        """Raise a UserError for anything that would fail later; the files of a resumed run are not checked again."""
         config = self.recipe.train
         if config.batch_size % world_size:
             raise UserError(
-                f"train.batch_size must be a multiple of the {world_size} devices, got {config.batch_size}; raise it"
+                f"train.batch_size must be a multiple of the number of devices ({world_size}), "
+                f"got {config.batch_size}; choose another batch size"
             )
         resolve_loss(config.loss, config.loss_options)
         assert self.dataset is not None  # opening it checks the splits and the class weights
@@ -119,11 +121,11 @@ class SegmentationTask(Task[Segmenter]):
             check_data(self.recipe, self.source)
 
     def read_recipe(self, path: Path) -> Recipe:
-        """Read a recipe.json."""
+        """Return the recipe that a recipe.json contains."""
         return read_recipe(path)
 
     def announcement(self, fabric: Fabric) -> str:
-        """Return one line about encoder, data, steps and devices."""
+        """Return one line that names the encoder, the data, the number of steps and the devices."""
         source = self.source
         counts = ", ".join(f"{len(samples)} {split}" for split, samples in source.splits.items())
         where = f"{fabric.world_size} x {fabric.device.type}" if fabric.world_size > 1 else str(fabric.device)
@@ -133,7 +135,7 @@ class SegmentationTask(Task[Segmenter]):
         )
 
     def build(self, last: Path, note: Note) -> Segmenter:
-        """Return the model that the recipe starts from, or one like that saved in ``last``."""
+        """Return the model that the recipe starts from; if ``last`` exists, a model of the architecture saved there."""
         return build_initialized(self.recipe, self.source, last, note)
 
     def restore(self, model: Segmenter, state: dict[str, Any], last: Path) -> None:
@@ -141,7 +143,7 @@ class SegmentationTask(Task[Segmenter]):
         model.load_state_dict(read_model_folder(last).state)
 
     def prepare(self, model: Segmenter, fabric: Fabric) -> nn.Module:
-        """Freeze, recompute and compile as the recipe says; the module also returns the auxiliary outputs."""
+        """Freeze, checkpoint and compile as the recipe says; the returned module also computes the auxiliary logits."""
         module = TrainingModel(prepare_model(model, self.recipe, fabric))
         if self.recipe.train.compile:
             module.compile()
@@ -150,15 +152,15 @@ class SegmentationTask(Task[Segmenter]):
         return module
 
     def build_optimizer(self, model: Segmenter) -> torch.optim.Optimizer:
-        """Return AdamW over encoder, its norms, and decoder."""
+        """Return AdamW with groups for the encoder, the norm layers of the encoder, and the decoder."""
         return build_optimizer(segmentation_groups(model, self.recipe.train), self.recipe.train.lr)
 
     def facts(self) -> dict[str, Any]:
-        """Return the data and the class weights that are used."""
+        """Return what manifest.json records about the data, and the class weights."""
         return {"data": data_facts(self.source), "class_weights": self.class_weights}
 
     def batches(self, start: int, *, rank: int, world_size: int) -> DataLoader[Batch]:
-        """Return a loader of (images (b, C, H, W) normalized, masks (b, H, W) uint8)."""
+        """Return a loader of (normalized images, masks).  (b, C, H, W) float, (b, H, W) uint8"""
         plan = self.plan
         batches = StepBatches(
             len(self.dataset),
@@ -172,25 +174,26 @@ class SegmentationTask(Task[Segmenter]):
         return build_loader(self.dataset, workers=self.recipe.train.workers, batch_sampler=batches, collate_fn=stack)
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate of the encoder."""
+        """Return the learning rate of the encoder at a step."""
         return polynomial_rate(step, self.recipe.train)
 
     def seed_of_step(self, step: int, rank: int) -> int:
-        """Return the seed of dropout and stochastic depth."""
+        """Return the seed of dropout and stochastic depth in a step on process ``rank``."""
         return seed_of(self.plan.seed, step, rank)
 
     def loss(self, batch: Batch, fabric: Fabric) -> BatchLoss:
-        """Return the loss of a micro-batch."""
+        """Return the function that computes the loss of a micro-batch."""
         criterion = self.criterion
-        assert criterion is not None  # prepare comes first
+        assert criterion is not None  # set by prepare
         size = len(batch[0])
-        # The mean over devices of their counts, with the mean of their gradients, gives the mean over the global batch.
+        # Losses are divided by the mean count of the devices, and gradients are averaged over the devices.  Together,
+        # this gives the mean over the global batch.
         count: Any = fabric.all_reduce(criterion.count(batch[1]), reduce_op="mean")
         return lambda outputs, _, masks: criterion(outputs, masks, count=count, share=len(masks) / size)
 
     @property
     def memory_advice(self) -> str:
-        """What the recipe leaves to be saved."""
+        """Text that names the settings that save memory and are not used yet."""
         config = self.recipe.train
         now = config.micro_batch_size or config.batch_size
         hints = [f"set train.micro_batch_size below {now} (the step stays the same)"] if now > 1 else []
@@ -200,45 +203,45 @@ class SegmentationTask(Task[Segmenter]):
 
     @property
     def divergence_advice(self) -> str:
-        """Lower the rate, or compute more precisely."""
+        """Text that advises a lower learning rate or, if the precision is reduced, fp32."""
         reduced = self.recipe.train.precision != "fp32"
         return "lower train.lr" + (", or set train.precision fp32" if reduced else "")
 
     def evaluate(self, model: Segmenter, fabric: Fabric, progress: OnProgress) -> Validation:
-        """Return mIoU, mAcc and aAcc by the model's own test protocol; the details are its ``Scores``."""
+        """Return mIoU, mAcc and aAcc under the model's own test protocol; the details are the ``Scores``."""
         part = (fabric.global_rank, fabric.world_size)
         workers = self.recipe.train.workers
         scores = score(model, self.source, self.split, workers=workers, progress=progress, part=part)
         return Validation(scores.summary(), scores)
 
     def pictures(self, model: Segmenter) -> Array:
-        """Return a grid of images, labels and predictions."""
+        """Return a picture with a grid of images, labels and predictions.  (H, W, 3) uint8"""
         return picture_grid(prediction_rows(model, self.source, self.split))
 
     def stamp(self, model: Segmenter, step: int, evaluation: Validation) -> None:
-        """Write step and figures into the provenance of the model."""
+        """Record the step and the scores in the provenance of the model's card."""
         provenance = model.card.provenance | {"step": step, self.split: dict(evaluation.figures)}
         model.card = replace(model.card, provenance=provenance)
 
     def write_best(self, model: Segmenter, folder: Path, step: int, evaluation: Validation) -> None:
-        """Write a model folder."""
+        """Save the model as a model folder."""
         save(model, folder)
 
     def state(self, model: Segmenter) -> dict[str, Any]:
-        """Return nothing: the weights lie beside trainer.pt."""
+        """Return an empty dict, because the weights are in files beside trainer.pt."""
         return {}
 
     def write_last(self, model: Segmenter, folder: Path) -> None:
-        """Write the files of a model folder."""
+        """Write the files of a model folder beside trainer.pt."""
         write_model(model, folder)
 
     def write_page(self, model: Segmenter, run_dir: Path, evaluation: Validation) -> Path:
-        """Write the report with classes, predictions and confusions."""
+        """Write report.html with curves, classes, predictions and confusions; returns its path."""
         return write_segmentation_page(run_dir, model, self.source, self.split, evaluation.details)
 
 
 def segmentation_plan(config: TrainConfig) -> Plan:
-    """Return what the training loop reads of a recipe."""
+    """Return the settings of a recipe that the training loop reads."""
     return Plan(
         steps=config.steps,
         batch_size=config.batch_size,

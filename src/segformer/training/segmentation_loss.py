@@ -1,4 +1,4 @@
-"""The loss of segmentation training, of the main output and of auxiliary ones."""
+"""The loss of segmentation training, computed on the main logits and on those of auxiliary heads."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from segformer.ops.upsample_cross_entropy import denominator
 
 
 class TrainingModel(nn.Module):
-    """A model whose forward pass returns everything that its loss needs.  (B, C_in, H, W) -> a tuple of logits"""
+    """A model whose forward pass also returns auxiliary logits.  (B, C_in, H, W) -> tuple of (B, K, h, w)"""
 
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
@@ -24,7 +24,10 @@ class TrainingModel(nn.Module):
 
 
 class SegmentationLoss:
-    """The loss that a recipe names, plus its Dice term, of the main output and weighted of each auxiliary one."""
+    """The loss of a recipe, including its Dice term.
+
+    The loss of each auxiliary head is multiplied by the weight of the head and added to that of the main logits.
+    """
 
     def __init__(self, recipe: Recipe, class_weights: Tensor | None, auxiliary_weights: Sequence[float] = ()) -> None:
         self.row = resolve_loss(recipe.train.loss, recipe.train.loss_options)
@@ -35,14 +38,14 @@ class SegmentationLoss:
         self.options: dict[str, Any] = {"ignore_index": IGNORE_INDEX, "align_corners": recipe.model.align_corners}
 
     def count(self, masks: Tensor) -> Tensor:
-        """Number of pixels (weighted by class) that a sum over these masks is divided by."""
+        """Return the divisor of a loss that is summed over the pixels of these masks (``train.loss_average``)."""
         return denominator(masks, IGNORE_INDEX, self.class_weights, self.average)
 
     def __call__(self, outputs: Sequence[Tensor], masks: Tensor, *, count: Tensor, share: float) -> Tensor:
-        """Return the part that a micro-batch contributes to the loss of its batch.
+        """Return the contribution of a micro-batch to the loss of its batch.
 
-        A loss that is a sum over pixels is divided by ``count``, that of the whole batch.  OHEM and Dice are means
-        over the micro-batch, weighted by the ``share`` of the batch's images that it holds.
+        A loss that is a sum over pixels is divided by ``count``, the divisor for the whole batch.  OHEM and Dice are
+        means over the micro-batch and are multiplied by ``share``, the micro-batch's share of the images of the batch.
         """
         loss = self._loss(outputs[0], masks, count, share)
         for weight, logits in zip(self.auxiliary_weights, outputs[1:], strict=True):

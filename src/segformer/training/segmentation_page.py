@@ -1,4 +1,4 @@
-"""The report page of a segmentation run, finished or not: key figures, curves, classes, predictions, confusions."""
+"""The report page of a segmentation run, finished or not: key numbers, curves, classes, predictions, confusions."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from segformer.report.predictions import gallery, prediction_rows
 from segformer.training.page import run_curves, run_figures, write_run_page
 from segformer.training.run_folder import RECIPE
 
-COLUMNS = (  # heading, key, and key in version 0.1.0
+COLUMNS = (  # heading, key of a score, and the key that version 0.1.0 wrote
     ("IoU", "iou", "IoU"),
     ("accuracy", "accuracy", "accuracy"),
     ("pixels", "share_of_pixels", "share of pixels"),
@@ -26,9 +26,9 @@ COLUMNS = (  # heading, key, and key in version 0.1.0
 def write_segmentation_page(
     run_dir: Path, model: Segmenter, source: DataSource, split: str, scores: Scores | None = None
 ) -> Path:
-    """Write report.html into the folder of a run, with pictures of the predictions of ``model``; returns its path.
+    """Write report.html, with pictures of the predictions of ``model``, into a run folder and return its path.
 
-    ``scores`` are those of the model on the split; without them, the page shows the figures kept with the best model.
+    ``scores`` are the model's scores on the split.  Without them, the page shows the scores stored with the best model.
     """
     recipe = read_recipe(run_dir / RECIPE)
     card = model.card
@@ -56,7 +56,7 @@ def write_segmentation_page(
 
 
 def class_figures(run_dir: Path, card: ModelCard, split: str, scores: Scores | None) -> list[str]:
-    """Set the figures of each class, or its name and color if no figures were kept."""
+    """Return the HTML of the scores of each class, or of its name and color if no scores are stored."""
     figures, step = known_figures(run_dir, card, split, scores)
     means = [f"{name} {or_nan(figures[name]):.3f}" for name in ("mIoU", "mAcc", "aAcc") if name in figures]
     when = f" at step {step:,}" if step else ""
@@ -71,7 +71,10 @@ def class_figures(run_dir: Path, card: ModelCard, split: str, scores: Scores | N
 
 
 def known_figures(run_dir: Path, card: ModelCard, split: str, scores: Scores | None) -> tuple[Mapping[str, Any], int]:
-    """Return figures as ``Scores.to_json`` gives them and their step, from the scores or from the best model's card."""
+    """Return (scores, step), the scores in the form of ``Scores.to_json``.
+
+    Without ``scores``, they are read from the card of the best model, or from ``card`` if no model was saved yet.
+    """
     if scores is not None:
         return scores.to_json(), card.provenance.get("step", 0)
     best = run_dir / "best" / CONFIG
@@ -80,5 +83,5 @@ def known_figures(run_dir: Path, card: ModelCard, split: str, scores: Scores | N
 
 
 def or_nan(value: float | None) -> float:
-    """Read a figure of a JSON file, where null stands for NaN."""
+    """Return NaN for None, which stands for it in JSON files, and any number unchanged."""
     return math.nan if value is None else value

@@ -1,4 +1,4 @@
-"""One optimizer step: gradients accumulated over micro-batches and devices, then an update."""
+"""One optimizer step: gradients are accumulated over micro-batches and devices, then the weights are updated."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def optimizer_step(fabric: "Fabric", module: Any, optimizer: Any, batch: Batch, task: Task[Any]) -> Tensor:
     """Accumulate the gradient over the micro-batches of a batch, update the weights and return the loss.
 
-    ``module`` and ``optimizer`` are what ``fabric.setup`` returned; the loss is that of the global batch.
+    ``module`` and ``optimizer`` are those that ``fabric.setup`` returned.  The returned loss is the mean over the
+    batches of all devices.
     """
     images, targets = batch
     size = task.plan.micro_batch_size or len(images)
@@ -37,15 +38,15 @@ def optimizer_step(fabric: "Fabric", module: Any, optimizer: Any, batch: Batch, 
 
 
 def check_finite(loss: float, step: int, last: Path, advice: str) -> float:
-    """Return the loss; raises a UserError with the advice if it is NaN or infinite."""
+    """Return the loss; raises a UserError that gives ``advice`` if it is NaN or infinite."""
     if not math.isfinite(loss):
         raise UserError(
             f"the loss became {loss} at step {step}; {advice}"
-            + (f"; {last} holds the state saved last before that" if last.exists() else "")
+            + (f"; the last saved state is in {last}" if last.exists() else "")
         )
     return loss
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch raised an error because memory ran out, on a GPU or on the CPU."""
+    """Return whether torch raised this error because memory ran out, on a GPU or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""Weights & Biases as a logger of Fabric; the optional library is imported when a logger is made."""
+"""A Fabric logger for Weights & Biases; the optional library is imported when a logger is created."""
 
 import hashlib
 from argparse import Namespace
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 
 class WandbLogger(Logger):
-    """Logs a run to a project; a run folder stands for the same run there after it is resumed.
+    """Logs a run to a Weights & Biases project; a resumed run folder continues the same run there.
 
-    The environment variables of the library apply: WANDB_MODE=offline, for example, keeps all files in the run folder.
+    The environment variables of the library apply.  For example, WANDB_MODE=offline keeps all files in the run folder.
     """
 
     def __init__(self, project: str, folder: Path, config: dict[str, Any]) -> None:
@@ -36,17 +36,17 @@ class WandbLogger(Logger):
         return str(self._run.id)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Log the figures of a step."""
+        """Log the metrics of a step."""
         self._run.log(metrics, step=step)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
-        """Add values to the configuration of the run."""
+        """Add values to the run's configuration."""
         self._run.config.update(vars(params) if isinstance(params, Namespace) else params, allow_val_change=True)
 
     def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
-        """Log an image (H, W, 3) uint8."""
+        """Log a picture.  (H, W, 3) uint8"""
         self._run.log({name: self._image(picture)}, step=step)
 
     def finalize(self, status: str) -> None:
-        """End the run."""
+        """End the run; any ``status`` except an empty one and "success" marks it as failed."""
         self._run.finish(exit_code=0 if status in ("", "success") else 1)
