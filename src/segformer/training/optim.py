@@ -75,7 +75,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """Return a model that holds an exponential moving average of the weights, or None if ``decay`` is None.
+    """Return a model with an exponential moving average of the weights, or None if ``decay`` is None.
 
     The first update copies the weights.
     """

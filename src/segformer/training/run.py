@@ -37,7 +37,7 @@ class Outcome:
 def run_task(
     open_task: Callable[[], Task[Any]], fabric: Fabric, folder: RunFolder, *, resume: bool, reporter: RunReporter
 ) -> Outcome:
-    """Train a task in a new run folder, or resume the run that the folder holds.
+    """Train a task in a new run folder, or resume the run that the folder contains.
 
     After Ctrl-C or SIGTERM, the current step is finished, the state is saved, and the function returns.  Raises a
     UserError for anything that a user can correct.
