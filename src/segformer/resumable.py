@@ -75,13 +75,16 @@ class Store:
             pair = [_shown(values[name]) if name in values else "missing" for values in (kept, ours)]
             if name not in kept or name not in ours or kept[name] != ours[name]:
                 return f"{name} is {pair[0]} there and {pair[1]} here"
-        return "the files there belong to other work"
+        return "its files belong to a different kind of work"
 
     def _damaged(self, path: Path) -> UserError:
         return UserError(f"{path}: damaged, expected a file of an interrupted {self.work}; {self.remedy}")
 
     def path(self, name: str) -> Path:
-        """Return the path of a piece; the folder is created if necessary, so that the piece can be written."""
+        """Return the path of a piece.
+
+        The folder is created if necessary.  If it contains finished work with another identity, that work is deleted.
+        """
         assert self.folder is not None
         if not self._is_ours:
             if self._is_replaceable:

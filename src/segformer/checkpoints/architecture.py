@@ -63,7 +63,7 @@ def _shape(table: KeyTable, state: State, ours: str, stage: int = 0) -> tuple[in
 
 
 def _depth(table: KeyTable, state: State, stage: int) -> int:
-    """Count the blocks of a stage; each block in the checkpoint has one first norm."""
+    """Count the blocks of a stage: each block has one tensor for the weight of its first norm."""
     template = _row(table, "encoder.stages.{i}.blocks.{j}.norm1").their_names[0]
     depth = 0
     while fill(template, {"i": stage, "j": depth, "s": "weight"}) in state:

@@ -45,7 +45,7 @@ def translate(checkpoint: Checkpoint, source: str) -> Weights:
     card = card_of(checkpoint, form, table, config, num_classes, source) if num_classes else None
     if card and num_classes == 1:
         card, state = two_classes(card, state)
-        notes.append("converted the binary head with logit z to two classes with logits 0 and z: the same function")
+        notes.append("converted the binary head with one logit z to two classes with logits 0 and z")
     state = {name: tensor if tensor.ndim == 0 else tensor.float() for name, tensor in state.items()}
     return Weights(source, config, card, state, tuple(notes))
 

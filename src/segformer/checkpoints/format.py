@@ -68,7 +68,7 @@ class Format:
     decoders: tuple[str, ...] = ("all_mlp",)
     """Names of the decoders that the format can store."""
     write: Callable[[State, ModelCard, Path], None] | None = None
-    """Function that writes tensors (under our names) and a model card to an existing folder; None: read only."""
+    """Function that writes tensors (under our names) and a model card to an existing folder; None: no writing."""
     left_behind: Callable[[str, ModelCard], list[str]] = preprocessing_left_behind
     """Function that returns notes on what the format cannot store of a card; called with the first table's name."""
 

@@ -26,7 +26,7 @@ def is_id(source: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class HubOptions:
-    """Download options, explained in ``huggingface_hub.snapshot_download``."""
+    """Options for downloads; ``huggingface_hub.snapshot_download`` explains them."""
 
     revision: str | None = None
     token: str | bool | None = None

@@ -141,7 +141,7 @@ def with_prefix(rows: Sequence[Row], prefix: str) -> tuple[Row, ...]:
 
 
 def fill(template: str, numbers: Mapping[str, str | int]) -> str:
-    """Fill the stage number (i), the block number (j) and the tensor's last name (s), such as "weight", into a name."""
+    """Insert the stage number (i), the block number (j) and the last part of the tensor name (s) into a template."""
     values: dict[str, str | int] = dict(numbers)
     if "i" in values:
         values |= {"I": int(values["i"]) + 1, "R": 3 - int(values["i"])}
@@ -149,7 +149,7 @@ def fill(template: str, numbers: Mapping[str, str | int]) -> str:
 
 
 def _pattern(template: str) -> str:
-    """Convert one of our names to a regular expression with a group for each number and for the tensor's last name."""
+    """Convert one of our templates to a regular expression with groups for numbers and the last part of the name."""
     group: Callable[[re.Match[str]], str] = lambda found: f"(?P<{found[1]}>\\d+)"  # noqa: E731
     return re.sub(r"\\\{(\w)\\\}", group, re.escape(template)) + r"\.(?P<s>\w+)"
 

@@ -1,4 +1,4 @@
-"""An image classifier: the form in which an encoder is pre-trained on ImageNet (Sec. 4.1)."""
+"""An image classifier made of an encoder and a linear layer; encoders are pre-trained in this form (Sec. 4.1)."""
 
 from torch import Tensor, nn
 

@@ -53,14 +53,14 @@ class Segmenter(PixelModel):
 def for_inference(network: Network, dtype: torch.dtype | None = None, *, compile: bool = False) -> Network:
     """Return the inference form of a Segmenter; any other network is returned unchanged.
 
-    See ``Segmenter.fuse`` for ``dtype`` and ``compile``.  Raises a UserError if either is given for a network that is
-    already fused or of another kind, unless that network already has this ``dtype``.
+    See ``Segmenter.fuse`` for ``dtype`` and ``compile``.  Raises a UserError if ``compile`` or a different ``dtype`` is
+    requested for a network that is already fused or of another kind.
     """
     if isinstance(network, Segmenter):
         return network.fuse(dtype, compile=compile)
     if compile or (dtype is not None and getattr(network, "dtype", None) != dtype):
         raise UserError(
-            f"precision and compile need a Segmenter, which is fused for them, got a {type(network).__name__}; "
+            f"precision and compile can be chosen only for a Segmenter, got a {type(network).__name__}; "
             f"pass the Segmenter, or leave out precision and compile"
         )
     return network

@@ -10,7 +10,7 @@ COLUMNS = 64  # target columns of a tile, few enough that the tile fits into the
 
 
 def use_triton(tensor: Tensor) -> bool:
-    """Whether the Triton kernels process a tensor: one on a CUDA device, not in float64, if Triton is installed."""
+    """Whether to use the Triton kernels: Triton is installed, and the tensor is on a CUDA device and not float64."""
     return tensor.is_cuda and tensor.dtype != torch.float64 and find_spec("triton") is not None
 
 
@@ -28,8 +28,8 @@ def positions(source: int, target: int, align_corners: bool) -> Tensor:
 def axis(source: int, target: int, align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the two source neighbors of every target pixel and the weight of the second one.  -> 3 x (target,)
 
-    Positions are computed in float64, on the CPU because some devices lack float64.  The weights are then rounded once
-    to the type of ``like``.
+    Coordinates are computed in float64, on the CPU because some devices lack float64.  The weights are then rounded
+    once to the type of ``like``.
     """
     return _axis(source, target, align_corners, like.dtype, like.device)
 

@@ -30,8 +30,8 @@ class LossRow:
     reduction: Literal["sum", "mean"]
     """What ``function`` returns for a micro-batch: the sum or the mean over its pixels.
 
-    Training divides a sum by the number of pixels in the whole batch.  It multiplies a mean by the fraction of the
-    batch that is in the micro-batch.
+    Training divides a sum by the number of pixels in the whole batch, weighted by class if there are class weights.
+    It multiplies a mean by the fraction of the batch's images that are in the micro-batch.
     """
     description: str
     """One line about what the loss does."""

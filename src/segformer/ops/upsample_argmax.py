@@ -17,7 +17,7 @@ CANDIDATES = 8  # the fast path handles cells with at most this many possible wi
 def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
     """Return the class of every pixel after bilinear upsampling to ``size``.  (B, K, h, w) -> (B, H, W) int64
 
-    Four neighboring logits are the corners of a cell, and a pixel's scores are weighted means of those at the corners.
+    Four neighboring positions are the corners of a cell.  A pixel's scores are weighted means of the logits there.
     A class that has the best score at all four corners therefore wins in the whole cell.  In the other cells, the mean
     of the scores of the corners' winners is a lower bound of the best score, and it is smallest at one of the corners.
     A class whose scores are below this bound at every corner cannot win, so only the other classes are interpolated.

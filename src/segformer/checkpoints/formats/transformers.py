@@ -104,7 +104,7 @@ def read_preprocessing(checkpoint: Checkpoint, in_channels: int) -> Preprocessin
 
 
 def translate_preprocessing(values: Any, in_channels: int) -> Preprocessing:
-    """Convert the contents of a preprocessor_config.json to our preprocessing, which resizes with antialiasing then."""
+    """Convert the contents of a preprocessor_config.json to our preprocessing, with antialiasing as in transformers."""
     if not isinstance(values, dict):
         raise UserError(f"expected a JSON object, got {values!r}")
     options: dict[str, Any] = {"resize": "none"}

@@ -1,6 +1,6 @@
 """Inference form of the All-MLP decoder.
 
-Its linear layers are merged in advance and include the batch norm.  A CPU computes it in bands of rows.
+The linear layers are merged in advance and include the batch norm.  On a CPU, the decoder is computed in bands of rows.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class FusedAllMLPDecoder(Decoder):
         return logits.permute(0, 3, 1, 2)
 
     def by_bands(self, maps: Sequence[Tensor], logits: Tensor) -> None:
-        """Write the logits of one image into ``logits``, band by band of rows.  (h, w, K)
+        """Write the logits of one image into ``logits``, one band of rows at a time.  (h, w, K)
 
         A band is small enough that its intermediate results fit into the cache.  Each band needs only a few rows of a
         coarse map.  These rows are upsampled to full width first.  One matrix product then interpolates between them

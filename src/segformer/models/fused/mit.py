@@ -42,7 +42,7 @@ class BandedBlock(nn.Module):
 
 
 def block_by_bands(block: Block, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """Compute a block in bands of rows; the result equals the block's in evaluation mode up to rounding.  (B, N, C)"""
+    """Compute a block in evaluation mode in bands of rows; results differ only by rounding.  (B, N, C)"""
     maps = tokens.view(tokens.shape[0], *size, -1)
     attended = torch.empty_like(maps)
     result = torch.empty_like(maps)
