@@ -59,7 +59,7 @@ MODEL_RULES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How an image is turned into the model's input. Training uses only pixels, mean and std; see data.resize."""
+    """How an image is turned into the model's input. Training uses only pixels, mean and std, and data.resize."""
 
     resize: Literal["fit", "squash", "none"] = "fit"
     """Resize rule. fit: keep the aspect ratio; squash: short_side high and long_side wide; none: keep the size."""
@@ -83,9 +83,9 @@ class Preprocessing:
 
     @classmethod
     def for_channels(cls, in_channels: int, **options: Any) -> "Preprocessing":
-        """Return RGB with ImageNet's mean and std for 3 channels; otherwise raw pixels with the same values each.
+        """Return RGB with ImageNet's mean and std for 3 channels; for any other number of channels, raw pixels.
 
-        These values are the averages of ImageNet's three means and stds.  ``options`` sets further fields.
+        Each raw channel gets the average of ImageNet's means and the average of its stds.  ``options`` sets the rest.
         """
         if in_channels == 3:
             return cls(**options)
@@ -191,7 +191,7 @@ class TrainConfig:
     lr: float = 6e-5
     """Peak learning rate of the encoder."""
     decoder_lr_factor: float = 10.0
-    """Factor between the learning rates: the decoder's divided by the encoder's."""
+    """Learning rate of the decoder, as a multiple of the encoder's learning rate."""
     weight_decay: float = 0.01
     """Weight decay of all parameters except those of the encoder's norm layers."""
     warmup_steps: int = 1500
@@ -237,7 +237,7 @@ class TrainConfig:
     workers: int = 2
     """Number of processes that load data, for each device."""
     init_from: str | None = None
-    """Initial weights: a model folder, a checkpoint file or a hub id of a model or encoder; None: random weights."""
+    """Initial weights: model folder, checkpoint file or hub id of a model or of an encoder; None: random weights."""
     seed: int = 0
     """Seed for initialization, sample order, augmentation and dropout."""
 

@@ -265,7 +265,7 @@ def find_recipe(name: str) -> Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in a recipe.json; raises a UserError that names the file and the invalid field."""
     if not path.is_file():
-        raise UserError(f"{path}: no such recipe")
+        raise UserError(f"{path}: no such recipe file")
     values = read_json(path)
     try:
         return from_json(Recipe, values)
