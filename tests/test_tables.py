@@ -112,6 +112,8 @@ def test_a_data_set(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     for command in ("train", "evaluate", "inspect", "robustness"):
         assert "listed" in words(run(capsys, command, "--help"))
     assert "listed" in refusal(capsys, "inspect", f"lisetd={folder}")
+    assert "--data listed=FOLDER" in refusal(capsys, "inspect", "listed")
+    assert "splits as lists of names" in words(run(capsys, "train", "--list"))
     assert "8" in run(capsys, "inspect", str(folder), "--cheap")
     for number, data in enumerate((str(folder), f"listed={folder}")):
         run_dir = tmp_path / f"run_{number}"
@@ -176,7 +178,9 @@ def build_one_auxiliary(channels: Sequence[int], strides: Sequence[int], num_cla
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENCODERS, "two_maps", EncoderRow(build=build_two_maps, decoder_channels=16))
+    monkeypatch.setitem(
+        ENCODERS, "two_maps", EncoderRow(build=build_two_maps, description="two convolutions", decoder_channels=16)
+    )
     row = DecoderRow(build=build_one_auxiliary, description="a classifier on the first map")
     monkeypatch.setitem(DECODERS, "one_auxiliary", row)
 
@@ -193,13 +197,19 @@ def test_an_encoder_and_a_decoder(
     assert encoder in page
     assert decoder in page
     run_dir, data = tmp_path / "run", str(folder)
-    chosen = ["--model.encoder", encoder, "--model.decoder", decoder, "--model.decoder-channels", "16"]
+    listed = run(capsys, "train", "--list")
+    assert encoder in listed
+    assert decoder in listed
+    chosen = ["--model.encoder", encoder, "--model.decoder", decoder]
+    if encoder == "mit_b0":
+        chosen += ["--model.decoder-channels", "16"]  # else the row's own
     options = [*chosen, "--train.frozen-stages", "1", "--train.checkpointing"]
     run(capsys, "train", "folder_b0", "--data", data, "--run-dir", str(run_dir), *SHORT, *SMALL, *options)
     best = str(run_dir / "best")
     assert encoder in run(capsys, "info", best)
     assert "mIoU" in run(capsys, "evaluate", best, "--data", data, "--device", "cpu")
     model = segformer.load(best)
+    assert model.card.model.decoder_channels == 16
     images = torch.randn(1, 3, 67, 45)
     logits = model(images)
     assert logits.shape[2:] == (-(-67 // model.encoder.strides[0]), -(-45 // model.encoder.strides[0]))
@@ -215,9 +225,12 @@ def test_an_encoder_and_a_decoder(
 
 
 @pytest.mark.usefixtures("parts", "listed")
-def test_an_unknown_part_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refusal(capsys, "train", "folder_b0", "--data", str(folder), "--model.encoder", "two_mpas")
-    assert "two_maps" in said
+def test_an_unknown_part_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for field, wrong, right in (("encoder", "two_mpas", "two_maps"), ("decoder", "one_auxilary", "one_auxiliary")):
+        run_dir = tmp_path / field
+        arguments = ["--data", str(folder), "--run-dir", str(run_dir), f"--model.{field}", wrong]
+        assert right in refusal(capsys, "train", "folder_b0", *arguments)
+        assert not run_dir.exists()
 
 
 # A checkpoint format
@@ -254,6 +267,11 @@ def test_a_checkpoint_format(
     run(capsys, "convert", str(tmp_path / "ours"), str(tmp_path / "theirs"), "--to", "acme")
     assert "Acme" in run(capsys, "info", str(tmp_path / "theirs"))
     run(capsys, "convert", str(tmp_path / "theirs"), str(tmp_path / "back"))
+    named = build_model("mit_b0", num_classes=3)
+    named.card = replace(named.card, classes=tuple(CLASSES))
+    segformer.save(named, tmp_path / "named")
+    notes = segformer.convert(tmp_path / "named", tmp_path / "nameless", "acme")
+    assert any("does not keep this model's class names" in note for note in notes)
     for converted in ("theirs", "back"):
         state = segformer.load(tmp_path / converted).state_dict()
         assert state.keys() == model.state_dict().keys()
@@ -326,6 +344,7 @@ def test_a_loss(
     row = LossRow(function=spherical, reduction="mean", description="one less the probability", options={"scale": 1.0})
     monkeypatch.setitem(LOSSES, "spherical", row)
     assert "spherical" in words(run(capsys, "train", "--help"))
+    assert "one less the probability (options: scale 1)" in words(run(capsys, "train", "--list"))
     losses = []
     for number, scale in enumerate(("1.0", "3.0")):
         run_dir = tmp_path / f"run_{number}"

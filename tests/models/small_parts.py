@@ -65,5 +65,7 @@ def build_small_decoder(
 
 def add_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add both to the tables, as "small"."""
-    monkeypatch.setitem(ENCODERS, "small", EncoderRow(build=SmallEncoder, decoder_channels=24))
+    monkeypatch.setitem(
+        ENCODERS, "small", EncoderRow(build=SmallEncoder, description="three maps", decoder_channels=24)
+    )
     monkeypatch.setitem(DECODERS, "small", DecoderRow(build=build_small_decoder, description="For tests"))

@@ -132,7 +132,9 @@ class Twice(Encoder):
 
 
 def test_an_encoder_of_other_stages_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENCODERS, "twice", EncoderRow(build=lambda config: Twice(), decoder_channels=8))
+    monkeypatch.setitem(
+        ENCODERS, "twice", EncoderRow(build=lambda config: Twice(), description="two stages", decoder_channels=8)
+    )
     found = count_model(model_config("twice"), 5, (64, 96))
     pixels = 64 * 96
     first = pixels // 4 * 2 * 2 * 3 * 8

@@ -41,7 +41,11 @@ def convert(source: str | Path, target: str | Path, to: str = MODEL_FOLDER) -> l
     form.check_card(model.card)
     state = two_logits(model.state_dict()) if model.card.model.binary else model.state_dict()
     write_folder(Path(target), lambda partial: write(state, model.card, partial))
-    return notes + form.losses(model.card)
+    notes += form.losses(model.card)
+    written = read_weights(target).card
+    if written is not None and written.classes != model.card.classes and "class names" not in " ".join(notes):
+        notes.append(f"{form.tables[0].name} does not keep this model's class names: {', '.join(model.card.classes)}")
+    return notes
 
 
 def two_logits(state: State) -> State:

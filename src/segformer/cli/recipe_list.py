@@ -1,7 +1,8 @@
-"""``segformer train --list``: the recipes, grouped by the paper's tables."""
+"""``segformer train --list``: the recipes, grouped by the paper's tables, and the parts that a recipe can name."""
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from segformer.cli.table import print_paragraph, print_table
 from segformer.config import Recipe
@@ -17,10 +18,35 @@ def print_recipes() -> None:
         rows = [recipe_row(RECIPES[name]) for name in names]
         print_table(HEADINGS, rows, title=group)
         print()
+    print_parts()
     print_paragraph("To train: segformer train RECIPE --data FOLDER [--train.init-from ENCODER] [--devices N]")
     print_paragraph(
         "The paper's runs start from an encoder trained on ImageNet-1K; the paper used 8 GPUs of 32 GB (V100)."
     )
+
+
+def print_parts() -> None:
+    """Print the data sets, encoders, decoders and losses that options of ``segformer train`` can name."""
+    from segformer.data.sources import SOURCES
+    from segformer.models.decoders import DECODERS
+    from segformer.models.encoders import ENCODERS
+    from segformer.ops.losses import LOSSES
+
+    parts: dict[str, Mapping[str, Any]] = {
+        "Data sets (--data NAME=FOLDER)": SOURCES,
+        "Encoders (--model.encoder)": ENCODERS,
+        "Decoders (--model.decoder)": DECODERS,
+        "Losses (--train.loss, --train.loss-options)": LOSSES,
+    }
+    for title, table in parts.items():
+        print_table(("name", ""), [[name, description_of(row)] for name, row in table.items()], title=title)
+        print()
+
+
+def description_of(row: Any) -> str:
+    """Return the description of a table's row, with the options and their defaults if it has any."""
+    options = ", ".join(f"{name} {value:g}" for name, value in getattr(row, "options", {}).items())
+    return f"{row.description} (options: {options})" if options else str(row.description)
 
 
 def grouped(groups: Mapping[str, Sequence[str]], recipes: Mapping[str, Recipe]) -> dict[str, list[str]]:

@@ -1,5 +1,6 @@
 """``segformer train``: every field of a recipe is an option."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from segformer.cli.recipe_arguments import ResumeArgument, RunDirArgument, choos
 from segformer.config import DataConfig, EvalConfig, ModelConfig, Preprocessing, Recipe, TrainConfig
 from segformer.errors import UserError
 from segformer.recipes import find_recipe
+from segformer.validation import check_choice
 
 DEFAULT_RECIPE = "folder_b0"
 
@@ -103,9 +105,24 @@ def run(arguments: Sequence[str]) -> None:
     elif choice.name or command.data or command.resume:
         launch_devices(["train", *arguments], command.devices)
         set_threads(command.threads)
-        run_training(command, command.to_recipe(base))
+        recipe = command.to_recipe(base)
+        run_training(command, replace(recipe, model=with_width(recipe.model, base.model, arguments)))
     else:
         raise UserError("train needs a RECIPE (see segformer train --list) or --data FOLDER")
+
+
+def with_width(model: ModelConfig, base: ModelConfig, arguments: Sequence[str]) -> ModelConfig:
+    """Return the model with the decoder width that goes with its encoder.
+
+    The width stays as it is if the encoder is that of the recipe, or if the command line gives a width.
+    """
+    from segformer.models.encoders import ENCODERS
+
+    is_given = any(re.match(r"--model\.decoder[-_]channels(=|$)", argument) for argument in arguments)
+    if is_given or model.encoder == base.encoder:
+        return model
+    check_choice("model.encoder", model.encoder, ENCODERS)
+    return replace(model, decoder_channels=ENCODERS[model.encoder].decoder_channels)
 
 
 def run_training(command: Train, recipe: Recipe) -> None:

@@ -20,6 +20,7 @@ from segformer.data.sources.catalog import open_data
 from segformer.data.transforms import stack
 from segformer.errors import UserError
 from segformer.evaluation.evaluate import score
+from segformer.models.build import check_card
 from segformer.models.segmenter import Segmenter
 from segformer.ops.losses import resolve_loss
 from segformer.recipes import find_recipe, read_recipe
@@ -34,6 +35,7 @@ from segformer.training.preparation import (
     data_facts,
     prepare_model,
     step_in_words,
+    training_card,
     training_set,
 )
 from segformer.training.processes import build_fabric
@@ -116,6 +118,7 @@ class SegmentationTask(Task[Segmenter]):
                 f"got {config.batch_size}; choose another batch size"
             )
         resolve_loss(config.loss, config.loss_options)
+        check_card(training_card(self.recipe, self.source))
         assert self.dataset is not None  # opening it checks the splits and the class weights
         if not resume:
             check_data(self.recipe, self.source)

@@ -16,13 +16,19 @@ class EncoderRow:
 
     build: Callable[[ModelConfig], Encoder]
     """Function that builds the encoder with random weights from the model configuration."""
+    description: str
+    """One line that says which network it is."""
     decoder_channels: int
     """Default of ``model.decoder_channels`` for this encoder."""
 
 
 ENCODERS: dict[str, EncoderRow] = {
     **{
-        name: EncoderRow(build=partial(build_mit, size), decoder_channels=size.decoder_channels)
+        name: EncoderRow(
+            build=partial(build_mit, size),
+            description=f"Mix Transformer {name[-2:].upper()}, {sum(size.depths)} blocks (Sec. 3.1)",
+            decoder_channels=size.decoder_channels,
+        )
         for name, size in MIT_SIZES.items()
     },
 }
