@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from segformer.checkpoints.model_folder import save
-from segformer.cli.arguments import choose_device, load_data, load_model, print_note, protocol_of, set_threads
+from segformer.cli.arguments import choose_device, choose_protocol, load_data, load_model, print_note, set_threads
 from segformer.config import Preprocessing
 from segformer.errors import UserError
 from segformer.models.build import build_model
@@ -56,7 +56,7 @@ def test_a_model_and_its_protocols(tmp_path: Path) -> None:
     save(build_model("mit_b0", num_classes=2, preprocessing=Preprocessing(short_side=96)), tmp_path / "model")
     model = load_model(str(tmp_path / "model"), "cpu", 0)
     own = model.card.eval
-    assert protocol_of(model, "own", None) == own
-    assert protocol_of(model, "own", "gaussian") == replace(own, blend="gaussian")
-    assert protocol_of(model, "slide", None).crop == (96, 96)
-    assert len(protocol_of(model, "multiscale", None).scales) > 1
+    assert choose_protocol(model, "own", None) == own
+    assert choose_protocol(model, "own", "gaussian") == replace(own, blend="gaussian")
+    assert choose_protocol(model, "slide", None).crop == (96, 96)
+    assert len(choose_protocol(model, "multiscale", None).scales) > 1

@@ -55,6 +55,6 @@ def test_help_lists_the_rows_of_the_table(monkeypatch: pytest.MonkeyPatch, capsy
         main(["convert", "--help"])
     assert stopped.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert f"reads: {', '.join(FORMATS)}." in text
+    assert f"Readable formats of other projects: {', '.join(FORMATS)}." in text
     assert f"Format to write. One of: {', '.join(targets())}." in text
     assert {"segformer", "hf", "smp", "nvlabs", "added"} <= set(targets())

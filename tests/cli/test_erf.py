@@ -42,8 +42,11 @@ def test_the_command_ends_with_a_plain_line(
     written = json.loads((tmp_path / "erf" / "erf.json").read_text())
     ours = written["models"][str(model)]
     shares = [100 * ours[name]["share_of_image_95"] for name in ("stage 4", "decoder")]
-    assert lines[-1] == f"95 % of the mass: stage 4 {shares[0]:.1f} % of the image, decoder {shares[1]:.1f} %"
-    assert lines[-2].startswith("resnet18 (random weights): 95 % of the mass: stage 4 ")
+    assert (
+        lines[-1]
+        == f"smallest area with 95 % of the mass: stage 4 {shares[0]:.1f} % of the image, decoder {shares[1]:.1f} %"
+    )
+    assert lines[-2].startswith("resnet18 (random weights): smallest area with 95 % of the mass: stage 4 ")
     assert written["size"] == "64 x 64"
     assert ours["images"] == 2
     assert {path.name for path in (tmp_path / "erf").iterdir()} == {"erf.html", "erf.png", "erf.json", "state"}

@@ -20,7 +20,7 @@ def test_micro_batches(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "out of memory" in printed
     assert "30.0" in printed
-    assert printed.endswith("fastest: --train.micro-batch-size 2 (a step stays 16 images)\n")
+    assert printed.endswith("fastest: --train.micro-batch-size 2 (a step still takes 16 images)\n")
 
 
 def test_seeds(capsys: pytest.CaptureFixture[str]) -> None:

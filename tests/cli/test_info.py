@@ -39,7 +39,7 @@ def test_an_encoder_alone_and_what_was_left_out(tmp_path: Path, capsys: pytest.C
     torch.save(filled(encoder_shapes() | {"head.weight": (1000, 256), "head.bias": (1000,)}), tmp_path / "mit_b0.pth")
     main(["info", str(tmp_path / "mit_b0.pth")])
     text = " ".join(capsys.readouterr().out.split())
-    assert "model an encoder alone: encoder mit_b0" in text
+    assert "model an encoder without decoder: encoder mit_b0" in text
     assert "note left out head.weight, head.bias: the classifier that was used for pre-training" in text
 
 

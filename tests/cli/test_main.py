@@ -372,8 +372,8 @@ def test_a_bug_is_one_line_that_names_a_file_with_the_traceback(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(info_command, "run", raising(error))
     line, text = bug(capsys, "info", "x")
-    assert line.startswith(f"error: this is a bug of segformer ({type(error).__name__}: ")
-    assert f"its traceback is in {tmp_path}/segformer-" in line
+    assert line.startswith(f"error: this is a bug in segformer ({type(error).__name__}: ")
+    assert f"the traceback is in {tmp_path}/segformer-" in line
     assert "Traceback (most recent call last)" in text
     assert "planted" in text
 
@@ -411,7 +411,7 @@ main.main(["info", "x"])
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        ('raise ValueError("planted")', 1, "error: this is a bug of segformer (ValueError: planted)"),
+        ('raise ValueError("planted")', 1, "error: this is a bug in segformer (ValueError: planted)"),
         ("os.kill(os.getpid(), signal.SIGTERM); signal.pause()", 143, ""),
         ("os.kill(os.getpid(), signal.SIGINT); signal.pause()", 130, ""),
         ('open("/nowhere/at/all")', 2, "error: /nowhere/at/all: No such file or directory"),

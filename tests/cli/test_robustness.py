@@ -60,7 +60,7 @@ def test_from_command_to_page_and_on(
     (tmp_path / "out" / "cells" / "fog_3.json").unlink()
     assert run(*arguments) == 0
     second = capsys.readouterr()
-    assert second.err == f"note: 4 of 5 cells found in {tmp_path / 'out'}\n"
+    assert second.err == f"note: 4 of 5 measurements are already in {tmp_path / 'out'} and are not repeated\n"
     assert second.out == first.out
 
 
@@ -81,12 +81,15 @@ def test_ctrl_c_ends_with_130_and_the_next_run_resumes(
     arguments = [model, "--data", small_data, "--out", tmp_path / "out", "--limit", 2, *FEW]
     assert run(*arguments) == 130
     stopped = capsys.readouterr()
-    assert stopped.err == f"note: finished cells are kept in {tmp_path / 'out'}; run the same command to resume\n"
+    assert (
+        stopped.err
+        == f"note: the scores measured so far are stored in {tmp_path / 'out'}; run the same command to resume\n"
+    )
     assert {path.name for path in (tmp_path / "out" / "cells").iterdir()} == {
         "clean.json", "identity.json", "jpeg_compression_1.json",
     }  # fmt: skip
     assert run(*arguments) == 0
-    assert capsys.readouterr().err.startswith("note: 2 of 5 cells found")
+    assert capsys.readouterr().err.startswith("note: 2 of 5 measurements are already in")
 
 
 def test_bad_input_is_one_line(

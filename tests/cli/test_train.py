@@ -78,7 +78,7 @@ def test_the_learning_rate_is_searched(
     [
         (["--resume"], "--resume needs to know the run: give --run-dir DIR, or a RECIPE"),
         ([], "train needs a RECIPE (see segformer train --list) or --data FOLDER"),
-        (["--train.lr", "1", "toytown_b0"], "RECIPE comes first: segformer train toytown_b0 ..."),
+        (["--train.lr", "1", "toytown_b0"], "RECIPE must come first: segformer train toytown_b0 ..."),
         (["toytown_b0", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["--run-dir=no/such/run", "--resume"], "no such recipe"),
     ],

@@ -87,5 +87,5 @@ def test_the_query_is_the_one_over_the_pixel() -> None:
     with torch.no_grad():
         expected = attention_weights(attention, seen["tokens"], seen["size"], [1 * 4 + 3])[0, :, 0]
     torch.testing.assert_close(last.flatten(1), expected)
-    with pytest.raises(ValueError, match=r"position must lie in the image of 64 x 128, got \(64, 0\)"):
+    with pytest.raises(ValueError, match=r"position must be inside the image of 64 x 128, got \(64, 0\)"):
         attention_maps(encoder, image, (64, 0))

@@ -101,7 +101,9 @@ def test_more_images_are_added_to_fewer(model: Segmenter, probes: list[Probe], t
     seen = []
     assert run(model, probes, tmp_path, limit=2, progress=lambda *at: seen.append(at))["first"].count == 2
     assert seen == [(1, 2), (2, 2)]
-    with pytest.raises(UserError, match=r"holds 2 images, more than 1; raise --limit or give another --out"):
+    with pytest.raises(
+        UserError, match=r"has results of 2 images, expected at most 1; raise --limit or give another --out"
+    ):
         run(model, probes, tmp_path, limit=1)
 
 
@@ -128,7 +130,9 @@ def test_what_is_kept_of_something_else_is_refused(model: Segmenter, probes: lis
 
 def test_a_state_of_version_0_1_is_refused_and_stays(model: Segmenter, probes: list[Probe], tmp_path: Path) -> None:
     (tmp_path / "erf.npz").write_bytes(b"old")
-    with pytest.raises(UserError, match=r"erf\.npz is of version 0\.1, which cannot be resumed; give another folder"):
+    with pytest.raises(
+        UserError, match=r"erf\.npz was written by version 0\.1 and cannot be resumed; give another folder"
+    ):
         run(model, probes, tmp_path)
     assert (tmp_path / "erf.npz").read_bytes() == b"old"
 

@@ -7,9 +7,9 @@ from segformer.receptive_field.numbers import field_numbers, number_table, numbe
 
 def test_the_summary_is_of_the_deepest_stage_and_the_decoder() -> None:
     ours, theirs = FIELDS.values()
-    assert summary(ours) == "95 % of the mass: stage 4 6.0 % of the image, decoder 13.4 %"
-    assert summary(theirs) == "95 % of the mass: stage 4 6.0 % of the image"
-    assert summary(made_fields("logits")) == "95 % of the mass: logits 1.5 % of the image"
+    assert summary(ours) == "smallest area with 95 % of the mass: stage 4 6.0 % of the image, decoder 13.4 %"
+    assert summary(theirs) == "smallest area with 95 % of the mass: stage 4 6.0 % of the image"
+    assert summary(made_fields("logits")) == "smallest area with 95 % of the mass: logits 1.5 % of the image"
 
 
 def test_the_numbers_of_a_square_by_hand() -> None:

@@ -112,12 +112,12 @@ def test_a_second_run_computes_nothing(
     assert (len(calls), notes) == (5, [])
     again = robustness(model, source, **FEW, out=tmp_path, note=notes.append)
     assert len(calls) == 5
-    assert notes == [f"5 of 5 cells found in {tmp_path}"]
+    assert notes == [f"5 of 5 measurements are already in {tmp_path} and are not repeated"]
     assert confusions(again) == confusions(first)
     assert again.to_json() == first.to_json()
     more = robustness(model, source, **{**FEW, "severities": (1, 2)}, out=tmp_path, note=notes.append)
     assert len(calls) == 7
-    assert notes[-1] == f"3 of 5 cells found in {tmp_path}"
+    assert notes[-1] == f"3 of 5 measurements are already in {tmp_path} and are not repeated"
     assert more.severities == (1, 2)
 
 
@@ -180,7 +180,9 @@ def test_damaged_cells_and_cells_of_unknown_origin(model: Segmenter, source: Dat
     robustness(model, source, **FEW, out=tmp_path)
     cell = tmp_path / "cells" / "fog_4.json"
     cell.write_text("{}")
-    with pytest.raises(UserError, match=r"fog_4\.json: expected the scores of a cell, got other JSON; remove"):
+    with pytest.raises(
+        UserError, match=r"fog_4\.json: expected the scores of one corruption and severity, got other JSON; remove"
+    ):
         robustness(model, source, **FEW, out=tmp_path)
     cell.write_text("{")
     with pytest.raises(UserError, match=r"fog_4\.json: damaged"):
@@ -194,7 +196,9 @@ def test_cells_of_version_0_1_are_refused_and_stay(model: Segmenter, source: Dat
     (tmp_path / "cells").mkdir()
     for name in ("setting.json", "cells/clean.json"):
         (tmp_path / name).write_text("{}")
-    with pytest.raises(UserError, match=r"cells of version 0\.1 \(setting\.json\), which cannot be resumed; give"):
+    with pytest.raises(
+        UserError, match=r"a measurement of version 0\.1 \(setting\.json\), which cannot be resumed; give"
+    ):
         robustness(model, source, **FEW, out=tmp_path)
     assert (tmp_path / "cells" / "clean.json").read_text() == "{}"
 

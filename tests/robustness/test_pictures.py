@@ -46,7 +46,7 @@ def test_rows_show_the_severity_nearest_to_3_and_the_hardest_corruption(drawer: 
     assert [caption for caption, _ in rows] == [
         "one, severity 4",
         "two, severity 4",
-        f"one under the corruption that is hardest for this model: {hardest}",
+        f"one with the corruption that is hardest for this model: {hardest}",
     ]
     assert [label for label, _ in rows[0][1]] == ["clean", "snow 4", "fog 4"]
     assert [label for label, _ in rows[2][1]] == ["clean", f"{hardest} 1", f"{hardest} 4"]

@@ -1,4 +1,4 @@
-"""Arguments that commands share, and what they mean."""
+"""Arguments that several commands share, and the functions that act on them."""
 
 import sys
 from collections.abc import Sequence
@@ -20,20 +20,42 @@ if TYPE_CHECKING:
     from segformer.models.interfaces import Network
     from segformer.models.segmenter import Segmenter
 
-ANY_MODEL = "Model: a folder such as runs/RECIPE/best, a checkpoint of another project, or a hub id."
-ANY_DATA = "Data set: a folder whose layout is recognized, NAME=FOLDER, hub:OWNER/NAME, or toytown."
+ANY_MODEL = "Model: a folder such as runs/RECIPE/best, a checkpoint of another project, or a Hugging Face id."
+ANY_DATA = "Data set: a folder whose layout is recognized, NAME=FOLDER, hub:OWNER/NAME on Hugging Face, or toytown."
 ModelArgument = Annotated[str, arg(metavar="MODEL", help=ANY_MODEL)]
 DATA_NAMES = OneOf("data.sources.SOURCES", "NAME is one of")
 DataArgument = Annotated[str, arg(metavar="FOLDER|NAME=FOLDER", help=ANY_DATA), DATA_NAMES]
-DevicesArgument = Annotated[int, arg(metavar="N", help="Number of devices on this machine, one process each.")]
-NodesArgument = Annotated[int, arg(metavar="N", help="Number of machines, when torchrun or SLURM starts them.")]
-ThreadsArgument = Annotated[int, arg(metavar="N", help="Number of CPU threads; 0: one for each core.")]
+DevicesArgument = Annotated[
+    int, arg(metavar="N", help="Number of devices to use on this machine; each has its own process.")
+]
+NodesArgument = Annotated[
+    int, arg(metavar="N", help="Number of machines in the run, if torchrun or SLURM starts the processes.")
+]
+ThreadsArgument = Annotated[int, arg(metavar="N", help="Number of CPU threads; 0: PyTorch's default, one per core.")]
+SplitArgument = Annotated[str, arg(metavar="NAME", help="Split to use, such as train, val or test.")]
+MasksArgument = Annotated[
+    str,
+    arg(metavar="DIR", help="Folder of the masks, if it is not masks/ in the data folder; as --data.masks in train."),
+]
+RelabelArgument = Annotated[
+    tuple[tuple[str, str], ...],
+    arg(
+        metavar="CLASS NEW ...",
+        help='Pairs of a class and its new name, to rename or merge classes; "" ignores a class. As --data.relabel in '
+        "train.",
+    ),
+]
+LimitArgument = Annotated[
+    int | None, arg(metavar="N", help="Number of images to use, counted from the first of the split; None: all.")
+]
 Protocol = Literal["own", "whole", "slide", "multiscale"]
-DeviceArgument = Annotated[str, arg(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to compute on.")]
+DeviceArgument = Annotated[
+    str, arg(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to compute on; auto: a GPU if there is one.")
+]
 
 
 def choose_device(name: str) -> str:
-    """Return the device that a name means; raises a UserError if this machine has no such device."""
+    """Return the name of a device, with auto replaced by the best one; raises a UserError if it does not exist here."""
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -61,7 +83,7 @@ def set_threads(threads: int) -> None:
 
 
 def load_data(data: str, masks: str = "", relabel: Sequence[tuple[str, str]] = ()) -> "DataSource":
-    """Open the data set that --data names, and print how it was read to standard error."""
+    """Open the data set that ``data`` names, and print notes on how it was read to standard error."""
     from segformer.data.sources.catalog import open_data, with_data
 
     source = open_data(replace(with_data(DataConfig(), data), masks=masks, relabel=tuple(relabel)))
@@ -76,15 +98,15 @@ def print_note(note: str) -> None:
 
 
 def load_model(folder: str, device: str, threads: int) -> "Segmenter":
-    """Load a model on the chosen device."""
+    """Load a model onto a device, and set the number of CPU threads."""
     from segformer.checkpoints.model_folder import load
 
     set_threads(threads)
     return load(folder, choose_device(device))
 
 
-def protocol_of(model: "Network", protocol: Protocol, blend: Blend | None) -> EvalConfig:
-    """Return the test protocol that was asked for."""
+def choose_protocol(model: "Network", protocol: Protocol, blend: Blend | None) -> EvalConfig:
+    """Return the named test protocol; "own" is the protocol stored with the model.  ``blend`` replaces its blend."""
     from segformer.evaluation.evaluate import with_protocol
 
     card = model.card

@@ -20,7 +20,7 @@ def convert(
     source: Annotated[
         Positional[str],
         arg(metavar="MODEL", help=ANY_MODEL),
-        OneOf("checkpoints.formats.FORMATS", "Formats of other projects that it reads"),
+        OneOf("checkpoints.formats.FORMATS", "Readable formats of other projects"),
     ],
     target: Annotated[Positional[Path], arg(metavar="FOLDER", help="Folder to write; it must not exist yet.")],
     /,
@@ -29,7 +29,7 @@ def convert(
         str, arg(metavar="FORMAT", help="Format to write."), OneOf("checkpoints.conversion.targets")
     ] = "segformer",
 ) -> None:
-    """Convert a model to another checkpoint format; notes report what was left out, changed or lost."""
+    """Convert a model to another checkpoint format, and print a note on everything that was left out or changed."""
     from segformer.checkpoints.conversion import convert as run
 
     for note in run(source, target, to):

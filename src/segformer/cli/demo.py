@@ -1,4 +1,4 @@
-"""``segformer demo``: the whole journey on drawn streets."""
+"""``segformer demo``: train, evaluate and predict on a data set of drawn streets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,17 @@ def run(arguments: Sequence[str]) -> None:
 
 def demo(
     *,
-    out: Annotated[Path, arg(metavar="DIR", help="Folder for the results; replaces an earlier demo there.")] = Path(
+    out: Annotated[Path, arg(metavar="DIR", help="Folder for the results; an earlier demo in it is replaced.")] = Path(
         "demo"
     ),
-    steps: Annotated[int | None, arg(metavar="N", help="Number of optimizer steps; None: as in the recipe.")] = None,
+    steps: Annotated[
+        int | None, arg(metavar="N", help="Number of optimizer steps; None: as in recipe toytown_b0.")
+    ] = None,
 ) -> None:
-    """Train, evaluate and predict on streets drawn on the spot, and write a report: minutes on two CPU cores."""
+    """Train, evaluate and predict on a data set of drawn streets, and write a report.
+
+    The streets are drawn by the command, which takes a few minutes on two CPU cores.
+    """
     from segformer.cli.demo_run import run_demo
 
     run_demo(out, steps)

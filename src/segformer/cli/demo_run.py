@@ -1,4 +1,4 @@
-"""The whole journey on drawn streets: train, evaluate, predict, write a report."""
+"""The demo: train a model on drawn streets, evaluate it, predict with it, and write a report."""
 
 import shutil
 import time
@@ -27,23 +27,25 @@ from segformer.training.segmentation import train
 
 NUM_PICTURES = 6
 PictureRow = tuple[str, list[tuple[str, Array]]]
-"""A caption, and pictures with their headings."""
+"""One row of pictures in the report: its caption, and each picture as (heading, pixels)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoScores:
-    """What the demo measured on streets that were not used in training."""
+    """Measurements of the demo; the scores are those on the test split, which is not used in training."""
 
     trained: Scores
+    """Scores of the trained model."""
     untrained: Scores
     """Scores of the same model with random weights."""
     num_scenes: int
+    """Number of images in the test split."""
     minutes: float
     """Duration of the whole demo."""
 
 
 def run_demo(out: Path, steps: int | None = None) -> Path:
-    """Train, evaluate and predict below ``out``, and return the path of the report; replaces an earlier demo there."""
+    """Run the demo in the folder ``out`` and return the path of the report; an earlier demo in it is replaced."""
     started = time.perf_counter()
     recipe = RECIPES["toytown_b0"]
     if steps is not None:
@@ -73,7 +75,7 @@ def run_demo(out: Path, steps: int | None = None) -> Path:
 
 
 def predict_scene(predictor: Predictor, source: DataSource, index: int, folder: Path) -> PictureRow:
-    """Segment a scene of the test split, write image, mask and overlay, and return its pictures for the report."""
+    """Segment one image of the test split, write its mask and overlay, and return its pictures for the report."""
     sample = source.samples("test")[index]
     image, label = sample.read()
     result = predictor(image)
@@ -90,7 +92,7 @@ def predict_scene(predictor: Predictor, source: DataSource, index: int, folder: 
 
 
 def demo_page(recipe: str, run_dir: Path, model: Segmenter, scores: DemoScores, rows: list[PictureRow]) -> str:
-    """Return the report: main figures, pictures, classes, curves."""
+    """Return the report as HTML: main scores, pictures, scores of the classes, training curves."""
     metrics = read_metrics(run_dir)
     loss, miou = ([(line["step"], line[name]) for line in metrics if name in line] for name in ("loss", "val/mIoU"))
     card = model.card
@@ -122,7 +124,7 @@ def demo_page(recipe: str, run_dir: Path, model: Segmenter, scores: DemoScores, 
 
 
 def print_outcome(out: Path, scores: DemoScores) -> None:
-    """Print the scores and where the results are."""
+    """Print the scores, and the paths of the results."""
     trained = scores.trained
     best = out / "run" / "best"
     print_table(

@@ -1,4 +1,4 @@
-"""``segformer erf``: show where a model looks."""
+"""``segformer erf``: show which parts of an image influence the outputs of a model."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +11,9 @@ from segformer.cli.arguments import (
     ANY_MODEL,
     DataArgument,
     DeviceArgument,
+    LimitArgument,
+    MasksArgument,
+    SplitArgument,
     ThreadsArgument,
     call,
     load_data,
@@ -21,13 +24,16 @@ from segformer.config import Size
 from segformer.errors import UserError
 
 COMPARE = (
-    "Networks to compare with: models, encoders of timm with random weights, or ENCODER=FILE for timm's encoder with "
-    "the weights of a file."
+    "Networks to compare with: each is a model, a timm encoder (with random weights), or ENCODER=FILE for a timm "
+    "encoder with the weights in a file."
 )
 OutArgument = Annotated[
-    Path, arg(metavar="DIR", help="Folder for the results; an interrupted measurement there is resumed.")
+    Path, arg(metavar="DIR", help="Folder for the results; an interrupted measurement in it is resumed.")
 ]
-SIZE = "Height and width to which images are resized and cropped; None: a square of the model's short side."
+SIZE = (
+    "Height and width to which images are resized and cropped, multiples of 64; None: both are the short side of the "
+    "model's preprocessing, rounded to such a multiple."
+)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -40,18 +46,18 @@ def erf(
     /,
     *,
     data: DataArgument,
-    split: Annotated[str, arg(help="Split to take images from: train, val or test.")] = "val",
-    masks: Annotated[str, arg(metavar="DIR", help="Folder of the masks, as data.masks in training.")] = "",
-    limit: Annotated[int, arg(metavar="N", help="Number of images to take from the split.")] = 100,
+    split: SplitArgument = "val",
+    masks: MasksArgument = "",
+    limit: LimitArgument = 100,
     size: Annotated[Size | None, arg(metavar="H W", help=SIZE)] = None,
     compare: Annotated[tuple[str, ...], arg(metavar="MODEL|ENCODER|ENCODER=FILE", help=COMPARE)] = (),
     out: OutArgument = Path("erf"),
     device: DeviceArgument = "auto",
     threads: ThreadsArgument = 0,
 ) -> None:
-    """Show where a model looks: effective receptive fields of its outputs (Sec. 3.2, Figure 3), and attention.
+    """Show where a model looks: the effective receptive fields of its outputs (Sec. 3.2, Figure 3) and its attention.
 
-    Writes DIR/erf.html, erf.png and erf.json. After Ctrl-C the same command resumes where the measurement stopped.
+    Writes DIR/erf.html, DIR/erf.png and DIR/erf.json. After Ctrl-C, run the same command again to resume.
     """
     from segformer.cli.terminal import progress_of
     from segformer.receptive_field.measure import choose_size, measure
@@ -59,7 +65,7 @@ def erf(
     from segformer.receptive_field.page import attend, write_results
     from segformer.receptive_field.probes import probe_all
 
-    if limit < 1:
+    if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, got {limit}")
     source = load_data(data, masks)
     loaded = load_model(model, device, threads)
@@ -80,9 +86,9 @@ def erf(
 
 @contextmanager
 def resume_hint(out: Path) -> Iterator[None]:
-    """After Ctrl-C, say where the images measured so far are kept and how to resume."""
+    """If Ctrl-C interrupts the block, print where the measurement so far is stored and how to resume it."""
     try:
         yield
     except KeyboardInterrupt:
-        print_note(f"the images measured so far are kept in {out}; run the same command to resume")
+        print_note(f"the measurement so far is stored in {out}; run the same command to resume")
         raise

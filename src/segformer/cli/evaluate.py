@@ -12,12 +12,16 @@ from segformer.cli.arguments import (
     ANY_MODEL,
     DataArgument,
     DeviceArgument,
+    LimitArgument,
+    MasksArgument,
     Protocol,
+    RelabelArgument,
+    SplitArgument,
     ThreadsArgument,
     call,
+    choose_protocol,
     load_data,
     load_model,
-    protocol_of,
 )
 from segformer.config import Blend
 
@@ -28,19 +32,17 @@ if TYPE_CHECKING:
     from segformer.evaluation.statistics import Comparison
     from segformer.models.interfaces import Network
 
-SIGNIFICANT = 0.05  # a change is marked if its p is below this
-RelabelArgument = Annotated[
-    tuple[tuple[str, str], ...], arg(help="Classes to rename, merge or ignore, as data.relabel in training.")
-]
+SIGNIFICANT = 0.05  # a difference is marked if its p-value is below this
 SequenceArgument = Annotated[
     str | None,
     arg(
-        help="Regular expression for the start of an image's name that all frames of its sequence share; the interval "
-        "then draws whole sequences."
+        help="Regular expression for the part at the start of an image's name that all frames of a sequence share. The "
+        "confidence interval then resamples whole sequences; None: as the data set defines sequences."
     ),
 ]
 OutArgument = Annotated[
-    Path | None, arg(metavar="DIR", help="Folder for scores.json and report.html; an evaluation resumes from it.")
+    Path | None,
+    arg(metavar="DIR", help="Folder for scores.json and report.html; an interrupted evaluation in it is resumed."),
 ]
 
 
@@ -54,29 +56,29 @@ def evaluate(
     /,
     *,
     data: DataArgument,
-    split: Annotated[str, arg(help="Split to evaluate on, such as train, val or test.")] = "val",
-    masks: Annotated[str, arg(metavar="DIR", help="Folder of the masks, as data.masks in training.")] = "",
+    split: SplitArgument = "val",
+    masks: MasksArgument = "",
     relabel: RelabelArgument = (),
-    protocol: Annotated[Protocol, arg(help="Test protocol; own: the one in the model's config.json.")] = "own",
-    blend: Annotated[Blend | None, arg(help="Weights of overlapping windows; None: as the protocol says.")] = None,
-    limit: Annotated[int | None, arg(help="Number of images, counted from the first; None: all.")] = None,
+    protocol: Annotated[Protocol, arg(help="Test protocol; own: the protocol in the model's config.json.")] = "own",
+    blend: Annotated[Blend | None, arg(help="Weighting of overlapping windows; None: as in the protocol.")] = None,
+    limit: LimitArgument = None,
     compare: Annotated[str | None, arg(metavar="MODEL", help="Second model to compare on the same images.")] = None,
     sequence: SequenceArgument = None,
     out: OutArgument = None,
     device: DeviceArgument = "auto",
     threads: ThreadsArgument = 0,
 ) -> None:
-    """Score a model on a data set: IoU and accuracy of each class, mIoU, mAcc and aAcc, at the labels' own size.
+    """Score a model on a data set: IoU and accuracy of each class, mIoU, mAcc and aAcc.
 
-    With --out, an interrupted evaluation is resumed, and a page shows classes, confusions, calibration and the worst
-    images.
+    Predictions are resized to the size of the masks. With --out, an interrupted evaluation can be resumed, and a page
+    shows the scores of the classes, their confusions, the calibration and the worst images.
     """
     source = load_data(data, masks, relabel)
     source = source if sequence is None else replace(source, sequence=sequence)
     evaluations: list[Evaluation] = []
     for name in (model, *([compare] if compare else [])):
         loaded = load_model(name, device, threads)
-        config = protocol_of(loaded, protocol, blend)
+        config = choose_protocol(loaded, protocol, blend)
         folder = out if not compare or out is None else out / ("first" if not evaluations else "second")
         evaluations.append(evaluated(loaded, config, source, split, limit, folder, name))
         print_scores(evaluations[-1], f"{name} on {source.name}, {split}")
@@ -87,7 +89,7 @@ def evaluate(
 
 
 def compared(evaluations: "Sequence[Evaluation]", names: tuple[str, str], out: Path | None) -> None:
-    """Compare two evaluations, and write a page about it into the folder ``out``."""
+    """Print how two evaluations differ, and write a page about it into the folder ``out``, if that is given."""
     from segformer.evaluation.page import write_comparison_page
 
     first, second = evaluations
@@ -106,7 +108,7 @@ def evaluated(
     out: Path | None,
     name: str,
 ) -> "Evaluation":
-    """Evaluate a model under a progress bar, and write its figures and its page into the folder ``out``."""
+    """Evaluate a model with a progress bar; if ``out`` is given, write scores.json and the page into this folder."""
     from segformer.cli.terminal import progress_of
     from segformer.evaluation.evaluate import evaluate
     from segformer.evaluation.page import write_evaluation_page
@@ -124,7 +126,7 @@ def evaluated(
 
 
 def print_scores(evaluation: "Evaluation", title: str) -> None:
-    """Print the scores of each class, their means, and how certain those are."""
+    """Print the scores of each class, their means, the interval of the mIoU and the calibration error."""
     from segformer.cli.table import print_paragraph, print_table
 
     scores = evaluation.scores
@@ -134,9 +136,9 @@ def print_scores(evaluation: "Evaluation", title: str) -> None:
     low, high = evaluation.interval
     calibration = evaluation.calibration
     print("  ".join(f"{name} {value:.4f}" for name, value in scores.summary().items()))
-    print_paragraph(f"95 % interval of the mIoU: {low:.4f} - {high:.4f} (bootstrap over {evaluation.unit})")
+    print_paragraph(f"95 % confidence interval of the mIoU: {low:.4f} - {high:.4f} (bootstrap over {evaluation.unit})")
     print_paragraph(
-        f"calibration error {calibration.ece:.4f}; {calibration.ece_after:.4f} with the logits divided by "
+        f"calibration error {calibration.ece:.4f}; {calibration.ece_after:.4f} if the logits are divided by "
         f"{calibration.temperature:.2f}"
     )
 
@@ -153,8 +155,8 @@ def print_comparison(comparison: "Comparison", classes: Sequence[str], names: tu
     headings = ["class", "first", "second", "change", "low", "high", "p"]
     print_table(headings, rows, title=f"IoU in %: first {names[0]}, second {names[1]}")
     print_paragraph(
-        "low, high: 95 % interval of the change. *: significant at 5 % by a permutation test over images; the values "
-        "of the classes are corrected after Holm"
+        "low, high: 95 % confidence interval of the change. *: significant at 5 % in a permutation test over images; "
+        "the p-values of the classes are corrected with Holm's method"
     )
 
 

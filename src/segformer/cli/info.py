@@ -17,7 +17,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def info(model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)], /) -> None:
-    """Print what a model is: size, cost, architecture, preprocessing, test protocol, classes and provenance."""
+    """Describe a model: its size, cost, architecture, preprocessing, test protocol, classes and provenance."""
     from segformer.checkpoints.model_folder import read_weights
     from segformer.cli.table import print_table
 
@@ -25,13 +25,13 @@ def info(model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)]
 
 
 def info_rows(weights: "Weights") -> list[tuple[str, str]]:
-    """Return headings and texts that describe a model, or the architecture of an encoder alone."""
+    """Return rows (heading, text) that describe a model; of an encoder without decoder, only the architecture."""
     from segformer.json_config import to_json
     from segformer.paper.complexity import complexity_lines
 
     card = weights.card
     if card is None:
-        rows = [("model", f"an encoder alone: {in_words(to_json(weights.config))}")]
+        rows = [("model", f"an encoder without decoder: {in_words(to_json(weights.config))}")]
     else:
         rows = [
             *complexity_lines(card.model, len(card.classes), (512, 512)).items(),
@@ -46,7 +46,7 @@ def info_rows(weights: "Weights") -> list[tuple[str, str]]:
 
 
 def in_words(values: dict[str, Any]) -> str:
-    """Write a JSON object on one line.
+    """Return a JSON object as one line of text.
 
     >>> in_words({"step": 9, "val": {"mIoU": 0.51234}, "scales": (0.5, 1.0), "flip": None})
     'step 9, val (mIoU 0.5123), scales 0.5 1, flip none'

@@ -1,4 +1,4 @@
-"""``segformer inspect``: diagnose a data set before any training."""
+"""``segformer inspect``: check a data set before training."""
 
 import math
 import sys
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from segformer.cli.arguments import DATA_NAMES, DeviceArgument, choose_device
+from segformer.cli.arguments import ANY_DATA, DATA_NAMES, DeviceArgument, choose_device
 from segformer.cli.parsing import call
 from segformer.cli.table import available_width, print_table
 from segformer.recipes import find_recipe
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from segformer.data.doctor.diagnosis import Diagnosis
     from segformer.data.doctor.findings import Finding
 
-COMMAND = "    "  # starts a line that is to be copied
+COMMAND = "    "  # starts a line that the user can copy, and that is not wrapped
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -29,19 +29,24 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def inspect(
-    data: Annotated[Positional[str], arg(metavar="DATA", help="Data set, as --data takes it."), DATA_NAMES],
+    data: Annotated[Positional[str], arg(metavar="DATA", help=ANY_DATA), DATA_NAMES],
     /,
     *,
     out: Annotated[
-        Path | None, arg(metavar="DIR", help="Folder for diagnosis.json and two sheets of pictures; None: no files.")
+        Path | None,
+        arg(
+            metavar="DIR",
+            help="Folder for diagnosis.json, pairs.png (images with their masks) and augmented.png (training crops); "
+            "None: write no files.",
+        ),
     ] = None,
-    cheap: Annotated[bool, arg(help="Whether to check only file names and headers, without decoding.")] = False,
+    cheap: Annotated[bool, arg(help="Check only file names and headers, without decoding images.")] = False,
     recipe: Annotated[str, arg(metavar="RECIPE", help="Recipe whose training step is measured.")] = "folder_b0",
     device: DeviceArgument = "auto",
 ) -> None:
-    """Check a data set before any training: its contents, its faults with their fixes, and the cost of a step.
+    """Check a data set before training: print its contents, its faults with their fixes, and the cost of a step.
 
-    Ends with "ready", or with exit status 2 if training would fail.
+    The last line is "ready" if training can start; if it would fail, the exit status is 2.
     """
     from segformer.cli.terminal import progress_of
     from segformer.data.doctor.diagnosis import diagnose
@@ -63,7 +68,7 @@ def inspect(
 
 
 def step_costs(recipe: "Recipe", device: str) -> tuple[str, str]:
-    """Measure a training step of a recipe and the loading of its data, and describe both."""
+    """Measure a training step of a recipe and the loading of its data; returns one sentence about each."""
     from segformer.data.sources.catalog import open_data
     from segformer.training.cost import step_cost
 
@@ -74,8 +79,8 @@ def step_costs(recipe: "Recipe", device: str) -> tuple[str, str]:
     return (
         f"a step of {recipe.name} ({recipe.train.batch_size} crops of {height} x {width}) on {cost.device}: "
         f"{cost.seconds:.2f} s, {cost.bytes / 2**30:.1f} GiB; all {recipe.train.steps} steps: "
-        f"{recipe.train.steps * cost.seconds / 60:.0f} min and the evaluations",
-        f"one loading process gives {cost.loader_rate:.0f} images/s, the steps take {needed:.1f}: "
+        f"{recipe.train.steps * cost.seconds / 60:.0f} min, plus the evaluations",
+        f"one loading process delivers {cost.loader_rate:.0f} images/s, the steps need {needed:.1f}: "
         f"--train.workers {workers} is enough",
     )
 
@@ -83,7 +88,7 @@ def step_costs(recipe: "Recipe", device: str) -> tuple[str, str]:
 def print_diagnosis(diagnosis: "Diagnosis", costs: Sequence[str] = ()) -> None:
     """Print the contents of the data, the costs of training, and every fault with its fix.
 
-    The last line is ``ready`` if nothing stops a training.
+    The last line is ``ready`` if training can start.
     """
     print_splits(diagnosis)
     if any(split.class_pixels for split in diagnosis.splits.values()):
@@ -93,7 +98,7 @@ def print_diagnosis(diagnosis: "Diagnosis", costs: Sequence[str] = ()) -> None:
 
 
 def print_line(line: str) -> None:
-    """Print a line, wrapped to the terminal unless it is to be copied."""
+    """Print a line, wrapped to the width of the terminal; a command that the user can copy is not wrapped."""
     width = available_width()
     if width is not None and not line.startswith(COMMAND):
         indent = " " * (len(line) - len(line.lstrip()))
@@ -113,7 +118,7 @@ def print_splits(diagnosis: "Diagnosis") -> None:
 
 
 def sizes_text(split: "Split") -> str:
-    """List the three most frequent sizes of a split, and count the others."""
+    """List the three most frequent image sizes of a split, and count the others."""
     sizes = [(f"{height} x {width}", times) for (height, width), times in split.sizes.items()]
     listed = ", ".join(size if len(sizes) == 1 else f"{size} ({times})" for size, times in sizes[:3])
     return listed + (f", {len(sizes) - 3} more" if len(sizes) > 3 else "")
@@ -132,14 +137,14 @@ def print_classes(diagnosis: "Diagnosis") -> None:
 
 
 def report_lines(diagnosis: "Diagnosis") -> Iterator[str]:
-    """Notes, suggestions, every finding with its files and its fix, and the verdict."""
+    """Yield the lines of the report: notes, suggestions, every finding with its files and fix, and the verdict."""
     from segformer.data.doctor.contents import five_digits
 
     yield from (f"note: {note}" for note in diagnosis.notes)
     if diagnosis.mean:
         yield f"channels: mean {five_digits(diagnosis.mean)}, standard deviation {five_digits(diagnosis.std)}"
     if diagnosis.suggestions:
-        yield "suggested options of segformer train (class weights are 1 / sqrt(share)):"
+        yield "suggested options for segformer train (class weights are 1 / sqrt(share)):"
         yield from (f"{COMMAND}{option}" for option in diagnosis.suggestions)
     for finding in diagnosis.findings:
         yield ""
@@ -149,7 +154,7 @@ def report_lines(diagnosis: "Diagnosis") -> Iterator[str]:
 
 
 def finding_lines(finding: "Finding", root: str) -> Iterator[str]:
-    """Problem, files, fix and command of a finding, with paths relative to the data folder."""
+    """Yield the problem, files, fix and command of a finding; paths are relative to the data folder."""
     yield f"{finding.severity}: {relative(finding.problem, root)}"
     if finding.files:
         more = f" and {len(finding.files) - 3} more" if len(finding.files) > 3 else ""
@@ -160,7 +165,7 @@ def finding_lines(finding: "Finding", root: str) -> Iterator[str]:
 
 
 def verdict(diagnosis: "Diagnosis") -> str:
-    """Last line of the report."""
+    """Return the last line of the report: "ready", or how many errors must be fixed first."""
     from segformer.data.doctor.findings import count
 
     if diagnosis.ready:
@@ -171,5 +176,5 @@ def verdict(diagnosis: "Diagnosis") -> str:
 
 
 def relative(text: str, root: str) -> str:
-    """Remove the data folder from the paths in a text."""
+    """Make the paths in a text relative to the data folder."""
     return text.replace(f"{root.rstrip('/')}/", "")

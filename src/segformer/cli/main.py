@@ -1,4 +1,4 @@
-"""The command line: it runs a command and turns what goes wrong into one line and an exit status."""
+"""The command line: it runs a command, and turns an error into one line of text and an exit status."""
 
 import errno
 import io
@@ -30,11 +30,11 @@ COMMANDS = {
     "robustness": "Score a model on corrupted images.",
     "predict": "Segment images.",
     "erf": "Measure effective receptive fields: what a model sees.",
-    "info": "Show what a model is.",
+    "info": "Describe a model: its size, cost, architecture and classes.",
     "convert": "Convert a checkpoint to another format.",
-    "reproduce": "Print a table of the paper beside our own counts.",
+    "reproduce": "Print a table of the paper next to our own counts.",
 }
-"""Each is a module of this package with ``run(arguments)``, which is imported when it is called."""
+"""Summary of each command.  A command is a module of this package with ``run(arguments)``, imported when it is used."""
 
 EXTRAS = {
     **dict.fromkeys(("lightning_fabric", "tensorboard"), "train"),
@@ -46,7 +46,7 @@ EXTRAS = {
     "timm": "pretrain",
     "wandb": "wandb",
 }
-"""The optional dependency of this package that installs a module."""
+"""For the name of an optional module, the extra of this package that installs it."""
 OS_ERRORS = {
     *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENOMEM),
@@ -59,8 +59,9 @@ OUT_OF_MEMORY = "out of memory; use fewer or smaller images at a time, or anothe
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command.
 
-    Exit status: 2 for what a user can correct, told in one line; 130 after Ctrl-C, 143 after SIGTERM; 141 if the reader
-    of the output is gone; 1 for a bug of this package, told in one line that names a file with the traceback.
+    The exit status is 2 for an error that a user can correct, 130 after Ctrl-C, 143 after SIGTERM, 141 if the process
+    that reads the output has ended, and 1 for a bug of this package.  An error is printed in one line; for a bug, the
+    line names the file that contains the traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run_command(arguments: list[str]) -> None:
-    """Run the command that the first argument names; raises a UserError that names the closest one."""
+    """Run the command that the first argument names; a UserError about an unknown name suggests the closest command."""
     name, *rest = arguments
     if name == "--version":
         print(f"{PROGRAM} {version(PROGRAM)}")
@@ -97,12 +98,12 @@ def print_help() -> None:
     print(f"usage: {PROGRAM} COMMAND [ARGUMENTS]\n\nSemantic segmentation with SegFormer: train, evaluate, predict.\n")
     for name, summary in COMMANDS.items():
         print(f"  {name:<11} {summary}")
-    print(f"\nFor the arguments of a command: {PROGRAM} COMMAND --help. To see what it can do: {PROGRAM} demo.")
+    print(f"\nTo list the arguments of a command: {PROGRAM} COMMAND --help. For a first look: {PROGRAM} demo.")
 
 
 @contextmanager
 def sigterm_as_exit() -> Iterator[None]:
-    """Let SIGTERM end the block with exit status 143, so that files that are being written are cleaned up."""
+    """Turn SIGTERM into an exit of the block with status 143, so that partly written files are cleaned up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -114,7 +115,7 @@ def sigterm_as_exit() -> Iterator[None]:
 
 
 def user_message(error: Exception) -> str | None:
-    """Return one line for an error that a user can cause, or None for a bug."""
+    """Return one line about an error that a user can correct; None means that the error is a bug."""
     if isinstance(error, UserError):
         return one_line(str(error))
     if isinstance(error, ModuleNotFoundError):
@@ -129,13 +130,13 @@ def user_message(error: Exception) -> str | None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on a device or in main memory; without importing torch."""
+    """Return whether an error says that a device or the main memory is full; does not import torch."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool({"OutOfMemoryError", "MemoryError"} & names) or "can't allocate memory" in str(error)
 
 
 def reader_is_gone() -> bool:
-    """Whether the process that read standard output, such as ``head``, has ended; what is left to print is dropped."""
+    """Return whether the reader of standard output, such as ``head``, has ended; if so, discard further output."""
     try:
         output = sys.stdout.fileno()
     except io.UnsupportedOperation:  # standard output was replaced by something in memory
@@ -149,24 +150,27 @@ def reader_is_gone() -> bool:
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line."""
+    """Replace the line breaks of a text by spaces."""
     return " ".join(text.split())
 
 
 def fail(message: str) -> NoReturn:
-    """Print an error, a line for each line of the message, and exit with status 2."""
+    """Print each line of a message as an error, and exit with status 2."""
     for line in message.splitlines() or ["unknown"]:
         print(f"error: {line}", file=sys.stderr)
     sys.exit(2)
 
 
 def report_bug(error: Exception) -> NoReturn:
-    """Write the traceback to a file, name it in one line, and exit with status 1; SEGFORMER_TRACEBACK=1: raise."""
+    """Write the traceback to a file, print one line that names the file, and exit with status 1.
+
+    With SEGFORMER_TRACEBACK=1 in the environment, the error is raised instead.
+    """
     if os.environ.get("SEGFORMER_TRACEBACK"):
         raise error
     with tempfile.NamedTemporaryFile("w", prefix=f"{PROGRAM}-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write("".join(traceback.format_exception(error)))
-    lines = str(error).strip().splitlines()  # of an error in a worker process, the last line is the original error
+    lines = str(error).strip().splitlines()  # an error from a worker process ends with the original error
     message = textwrap.shorten(f"{type(error).__name__}: {lines[-1] if lines else ''}", 200, placeholder=" ...")
-    print(f"error: this is a bug of {PROGRAM} ({message}); its traceback is in {file.name}", file=sys.stderr)
+    print(f"error: this is a bug in {PROGRAM} ({message}); the traceback is in {file.name}", file=sys.stderr)
     sys.exit(1)

@@ -1,4 +1,4 @@
-"""From the words of a command line to a call of the command: tyro, with errors of one line and tables in the help."""
+"""Parse command lines with tyro, print errors in one line, and list the allowed names in the help."""
 
 import contextlib
 import functools
@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 
 def call(command: Callable[..., None], arguments: Sequence[str]) -> None:
-    """Parse a command's arguments by its signature, and run it."""
+    """Parse the arguments according to the signature of a command, and run the command."""
 
     def bind(*args: Any, **options: Any) -> Callable[[], None]:
         return functools.partial(command, *args, **options)
 
     described: Any = functools.wraps(command)(bind)
-    del described.__wrapped__  # tyro would read the original's signature
+    del described.__wrapped__  # otherwise tyro would read the signature of the command
     signature = inspect.signature(command)
     hints = {name: with_row_names(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
     described.__annotations__ = hints
@@ -42,13 +42,13 @@ def call(command: Callable[..., None], arguments: Sequence[str]) -> None:
 
 
 def parse(kind: Callable[..., T], arguments: Sequence[str], command: str, **options: Any) -> T:
-    """Parse arguments into a dataclass or a call; raises a UserError of one line that says what is wrong with them.
+    """Parse arguments into a dataclass, or call a function with them; raises a UserError of one line if they are wrong.
 
-    ``options`` are those of ``tyro.cli``, such as ``default``.
+    ``options`` are passed on to ``tyro.cli``, for example ``default``.
     """
     prog = f"{PROGRAM} {command}"
     help_wanted = bool({"--help", "-h"} & set(arguments))
-    printed = io.StringIO()  # which tells tyro, too, to leave out colors and frames
+    printed = io.StringIO()  # not a terminal, so tyro leaves out colors and frames
     errors = io.StringIO()
     try:
         with (
@@ -66,7 +66,7 @@ def parse(kind: Callable[..., T], arguments: Sequence[str], command: str, **opti
 
 @contextlib.contextmanager
 def unlimited_width() -> Iterator[None]:
-    """Keep tyro from breaking the lines of an error."""
+    """Keep tyro from wrapping error messages: pretend that the terminal is very wide."""
     columns = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "10000"
     try:
@@ -78,7 +78,7 @@ def unlimited_width() -> Iterator[None]:
 
 
 def summarize(printed: str) -> str:
-    r"""Return the error that tyro prints as text under a heading, on one line, with the option that tyro suggests.
+    r"""Return an error message of tyro in one line, without its heading and with the option that tyro suggests.
 
     >>> summarize(" Oops\n ----\n  Unknown: --stps\n  ----\n  Perhaps you meant:\n      --steps INT\n")
     "unknown: --stps; did you mean '--steps'?"
@@ -97,14 +97,14 @@ def summarize(printed: str) -> str:
 
 
 def wrap(text: str) -> str:
-    """Break the lines of a help text that are longer than the terminal is wide."""
+    """Wrap the lines of a help text to the width of the terminal."""
     width = max(40, shutil.get_terminal_size().columns)
     wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
     return "".join(f"{wrapper.fill(line.rstrip())}\n" for line in text.splitlines())
 
 
 def row_names(mark: OneOf) -> str:
-    """Return the names that a table holds at this moment, as a sentence of a help text."""
+    """Return the names of the rows that a table has now, as a sentence for a help text."""
     module, _, table = mark.table.rpartition(".")
     rows = getattr(import_module(f"segformer.{module}"), table)
     rows = rows() if callable(rows) else rows
@@ -112,9 +112,9 @@ def row_names(mark: OneOf) -> str:
 
 
 def with_row_names(hint: Any, text: str = "") -> Any:
-    """Add the names of a table to the help of an argument that is marked OneOf.
+    """Return the type of an argument; if it is marked OneOf, its help lists the names in the table.
 
-    ``text`` is the help of an argument that has none in its type.
+    ``text`` is the help to use if the type does not contain one.
     """
     kind, *marks = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
     table = next((mark for mark in marks if isinstance(mark, OneOf)), None)
@@ -126,9 +126,9 @@ def with_row_names(hint: Any, text: str = "") -> Any:
 
 
 def row_name_registry() -> ConstructorRegistry:
-    """Return tyro's rules, with one more: the help of a config's field that is marked OneOf lists the names."""
+    """Return tyro's rules plus one: if a field of a config is marked OneOf, its help lists the allowed names."""
     registry = ConstructorRegistry()
-    asked: list[type] = []  # the rule asks tyro for the plain description, and is itself asked on the way
+    asked: list[type] = []  # types that are being described: tyro asks the rule about them a second time
 
     @registry.struct_rule
     def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
@@ -145,7 +145,7 @@ def row_name_registry() -> ConstructorRegistry:
 
 
 def field_with_row_names(field: StructFieldSpec) -> StructFieldSpec:
-    """Add the names of a table to the help of a config's field that is marked OneOf."""
+    """Return the field of a config; if it is marked OneOf, its help lists the names in the table."""
     if not any(isinstance(mark, OneOf) for mark in getattr(field.type, "__metadata__", ())):
         return field
     text = field.helptext() if callable(field.helptext) else field.helptext

@@ -1,4 +1,4 @@
-"""``segformer predict``: images in, masks out."""
+"""``segformer predict``: segment images, and write masks and overlays."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +13,8 @@ from segformer.errors import UserError
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-SMALLEST_WINDOW = 32  # pixels: no model takes less
+WINDOW = "For images that do not fit into memory: side of the windows in which they are read, segmented and written."
+SMALLEST_WINDOW = 32  # pixels; no model accepts less
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -26,23 +27,20 @@ def predict(
     /,
     *,
     model: ModelArgument,
-    out: Annotated[Path, arg(metavar="DIR", help="Folder for the results; it is made if it is missing.")],
-    save: Annotated[tuple[Output, ...], arg(help="What to write for each image.")] = ("mask", "overlay"),
-    window: Annotated[
-        int | None,
-        arg(metavar="PIXELS", help="Side of the windows for images larger than memory, segmented from disk to disk."),
-    ] = None,
-    blend: Annotated[Blend, arg(help="Weights of overlapping windows, with --window.")] = "gaussian",
+    out: Annotated[Path, arg(metavar="DIR", help="Folder for the results; it is created if it does not exist.")],
+    save: Annotated[tuple[Output, ...], arg(help="Kinds of files to write for each image.")] = ("mask", "overlay"),
+    window: Annotated[int | None, arg(metavar="PIXELS", help=WINDOW)] = None,
+    blend: Annotated[Blend, arg(help="Weighting of overlapping windows; used with --window.")] = "gaussian",
     precision: Annotated[Precision, arg(help="Number format of the computation.")] = "fp32",
-    compile: Annotated[bool, arg(help="Compile the model: worth it for many images of few sizes.")] = False,
+    compile: Annotated[bool, arg(help="Compile the model; pays off for many images of few sizes.")] = False,
     device: DeviceArgument = "auto",
     threads: ThreadsArgument = 0,
 ) -> None:
-    """Segment images: writes DIR/<path>.png (class indices with a palette), DIR/<path>_overlay.png, ...
+    """Segment images, and write DIR/<path>.png (class indices with a palette), DIR/<path>_overlay.png and others.
 
-    A damaged image is reported and the others are still segmented; the exit status is then 2.  --window segments at
-    an image's own resolution, writes the mask alone (a TIFF for a TIFF, with its georeference), and resumes an image
-    that was interrupted.
+    If an image is damaged, it is reported, the others are still segmented, and the exit status is 2. With --window,
+    images are segmented at their own resolution, only masks are written, and an interrupted image is resumed. The mask
+    of a TIFF is then a TIFF with the same georeference.
     """
     from segformer.cli.terminal import progress_bar
     from segformer.config import EvalConfig
@@ -69,7 +67,7 @@ def predict(
 
 
 def row_bars(bar: "Progress") -> Callable[[Path, int, int], None]:
-    """Return a callback that draws a bar for the rows of the image that is being segmented."""
+    """Return a callback that shows, below the main bar, how many rows of the current image are done."""
     tasks: dict[Path, TaskID] = {}
 
     def advanced(path: Path, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""``segformer pretrain``: every field of a pre-training recipe is an option."""
+"""``segformer pretrain``: train an encoder to classify images; every field of the recipe is an option."""
 
 import sys
 from collections.abc import Sequence
@@ -26,35 +26,35 @@ DEFAULT_RECIPE = "imagenet_b0"
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain:
-    """Train an encoder to classify images by a recipe; every field of the recipe is an option.
+    """Train an encoder to classify images; every field of the recipe is an option.
 
-    Writes runs/RECIPE: recipe.json, metrics.jsonl, TensorBoard events, best/ (an encoder for --train.init-from) and
-    last/ (to resume from). Ctrl-C saves before it stops; --resume continues.
+    Writes into runs/RECIPE: recipe.json, metrics.jsonl, TensorBoard events, best/ (an encoder for --train.init-from)
+    and last/ (to resume from). Ctrl-C saves the run before it stops; --resume continues it.
     """
 
     recipe: Annotated[
         Positional[str],
-        arg(metavar="RECIPE", help="Name of a recipe, or a recipe.json; comes first."),
+        arg(metavar="RECIPE", help="Name of a recipe, or path of a recipe.json; must come first."),
         OneOf("pretraining.recipes.PRETRAIN_RECIPES", "Recipes"),
     ]
-    data: Annotated[str | None, arg(metavar="FOLDER", help="Folder of the images; the same as --root.")] = None
+    data: Annotated[str | None, arg(metavar="FOLDER", help="Folder of the images; replaces --root.")] = None
     run_dir: RunDirArgument = None
     resume: ResumeArgument = False
     device: DeviceArgument = "auto"
     devices: DevicesArgument = 1
     nodes: NodesArgument = 1
     threads: ThreadsArgument = 0
-    options: OmitArgPrefixes[PretrainRecipe]
+    options: Annotated[OmitArgPrefixes[PretrainRecipe], arg(name="recipe")]
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Pre-train an encoder by a recipe."""
+    """Pre-train an encoder with a recipe."""
     choice = choose_recipe(arguments)
     name = choice.name or DEFAULT_RECIPE
     default = Pretrain(recipe=name, options=find_pretrain_recipe(choice.recipe_of(DEFAULT_RECIPE)))
     command = parse(Pretrain, arguments, "pretrain", default=default)
     if command.recipe != name:
-        raise UserError(f"RECIPE comes first: segformer pretrain {command.recipe} ...")
+        raise UserError(f"RECIPE must come first: segformer pretrain {command.recipe} ...")
     if choice.name is None and choice.resumed is None:
         raise UserError("pretrain needs a RECIPE first, such as imagenet_b0; see segformer pretrain --help")
     launch_devices(["pretrain", *arguments], command.devices)
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def run_pretraining(command: Pretrain) -> None:
-    """Pre-train, and end with a plain line."""
+    """Pre-train, and print the path of the best encoder and its top-1 accuracy."""
     from segformer.cli.run_progress import RunProgress
     from segformer.pretraining.task import pretrain
     from segformer.training.processes import is_rank_zero

@@ -1,4 +1,4 @@
-"""What ``train`` and ``pretrain`` share: the recipe whose fields are the options, and the start of a run."""
+"""Code shared by ``train`` and ``pretrain``: it finds the recipe, and starts a process for each device."""
 
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction
@@ -9,28 +9,28 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-RunDirArgument = Annotated[Path | None, arg(metavar="DIR", help="Run folder; None: runs/RECIPE.")]
+RunDirArgument = Annotated[Path | None, arg(metavar="DIR", help="Folder of the run; None: runs/RECIPE.")]
 ResumeArgument = Annotated[
-    bool, arg(help="Resume an existing run from its last save; without RECIPE, its own recipe is used.")
+    bool, arg(help="Resume the run in the run folder from its last save; RECIPE may then be left out.")
 ]
 
 
 @dataclass(frozen=True)
 class RecipeChoice:
-    """The part of a command line that says which recipe the other options belong to."""
+    """The arguments that decide which recipe is used; its fields are the other options."""
 
     name: str | None
-    """RECIPE, a name or a recipe.json, if it was given."""
+    """Name of the recipe or path of a recipe.json; None if it was not given."""
     resumed: Path | None
-    """Folder of the run to resume, if it was given."""
+    """Folder of the run to resume; None if --resume or --run-dir was not given."""
 
     def recipe_of(self, default: str) -> str:
-        """Return RECIPE, else the recipe.json of the run to resume, else the default."""
+        """Return ``name`` if it was given, else the recipe.json of the run to resume, else the default."""
         return self.name or (str(self.resumed / "recipe.json") if self.resumed else default)
 
 
 def choose_recipe(arguments: Sequence[str]) -> RecipeChoice:
-    """Read RECIPE, --run-dir and --resume, before the other options are known."""
+    """Read only RECIPE, --run-dir and --resume; the other options depend on the recipe and are parsed later."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--run-dir", "--run_dir", type=Path, nargs="?")
     parser.add_argument("--resume", action=BooleanOptionalAction)
@@ -40,7 +40,10 @@ def choose_recipe(arguments: Sequence[str]) -> RecipeChoice:
 
 
 def launch_devices(arguments: Sequence[str], devices: int) -> None:
-    """Start one process per device and exit when they have ended, unless this process is already one of several."""
+    """For several devices, start one process per device, and exit when all have ended.
+
+    Does nothing if this process is already one of several, started here, by torchrun or by SLURM.
+    """
     from segformer.training.processes import launch, started_outside
 
     if devices > 1 and not started_outside():

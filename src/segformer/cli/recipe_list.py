@@ -13,7 +13,7 @@ OTHERS = "Others"
 
 
 def print_recipes() -> None:
-    """Print every recipe, with the paper's result or its purpose."""
+    """Print every recipe with the paper's result or, if there is none, with the purpose of the recipe."""
     for group, names in grouped(GROUPS, RECIPES).items():
         rows = [recipe_row(RECIPES[name]) for name in names]
         print_table(HEADINGS, rows, title=group)
@@ -50,7 +50,7 @@ def description_of(row: Any) -> str:
 
 
 def grouped(groups: Mapping[str, Sequence[str]], recipes: Mapping[str, Recipe]) -> dict[str, list[str]]:
-    """Return the names of all recipes by group, in the table's order; those without a group come last."""
+    """Return the names of the recipes in each group; recipes without a group are in a last group, "Others"."""
     listed = {group: [name for name in names if name in recipes] for group, names in groups.items()}
     known = {name for names in listed.values() for name in names}
     others = [name for name in recipes if name not in known]
@@ -58,8 +58,8 @@ def grouped(groups: Mapping[str, Sequence[str]], recipes: Mapping[str, Recipe]) 
 
 
 def recipe_row(recipe: Recipe) -> list[str]:
-    """Return the cells of a recipe's row; the last is the paper's result, or what the recipe is for."""
+    """Return the cells of a recipe's row; the last cell is the paper's result or else the purpose of the recipe."""
     height, width = recipe.data.crop
-    result = re.match(r"mIoU [^;(]*", recipe.paper)  # without the table, which is the heading, and the hardware
+    result = re.match(r"mIoU [^;(]*", recipe.paper)  # leaves out the number of the table, and the hardware
     text = result[0].strip() if result else recipe.description
     return [recipe.name, f"{recipe.train.steps:,}", str(recipe.train.batch_size), f"{height}x{width}", text]

@@ -1,4 +1,4 @@
-"""``segformer reproduce``: the paper's tables beside what this package counts."""
+"""``segformer reproduce``: print the paper's tables next to the numbers that this package counts."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,13 +30,13 @@ def reproduce(
     table: Annotated[Positional[str], arg(metavar="TABLE", help="Table to print."), OneOf("cli.reproduce.PRINTERS")],
     /,
 ) -> None:
-    """Print a table of the paper beside what this package counts, and how to measure the columns that need data."""
+    """Print a table of the paper next to our own counts, and say how to measure the columns that need data."""
     check_choice("TABLE", table, PRINTERS)
     PRINTERS[table]()
 
 
 def print_counted_table(name: str) -> None:
-    """Print up to three lines for each row: the paper's figures, our counts, and their difference."""
+    """Print a table with up to three lines for each row: the paper's values, our counts, and their difference."""
     table = COUNTED_TABLES[name]()
     hints = list(dict.fromkeys(hint for _, hint in table.columns if hint))
     marks = {hint: f"({letter})" for hint, letter in zip(hints, "abc", strict=False)}
@@ -53,7 +53,7 @@ def print_counted_table(name: str) -> None:
 
 
 def print_notes(table: PaperTable, marks: dict[str, str]) -> None:
-    """Print what the reader of a table has to know."""
+    """Print the notes below a table."""
     for note in table.notes:
         print_paragraph(note)
     if any(row.counted is None for row in table.rows):
@@ -63,7 +63,7 @@ def print_notes(table: PaperTable, marks: dict[str, str]) -> None:
 
 
 def row_lines(row: Row, marks: Sequence[str]) -> list[list[str]]:
-    """Return the lines of a row; ``marks`` refer to the notes on how to measure a column."""
+    """Return the lines of a row; the mark of a column refers to the note on how to measure it."""
     if row.counted is None:
         return [[row.name, "paper *", *row.paper]]
     columns = [compare(*column) for column in zip(row.paper, row.counted, marks, strict=True)]
@@ -72,7 +72,9 @@ def row_lines(row: Row, marks: Sequence[str]) -> list[list[str]]:
 
 
 def compare(paper: str, counted: float | None, mark: str) -> tuple[str, str, str]:
-    """Return the paper's figure, ours (or the mark of the note on how to measure it) and the difference.
+    """Return three cells: the paper's value, our count and the difference.
+
+    Without a count, the second cell is ``mark``, which refers to the note on how to measure the value.
 
     >>> compare("8.4", 8.388, ""), compare("37.4", None, "(a)"), compare("-", 8.388, "")
     (('8.4', '8.39', '-0.01'), ('37.4', '(a)', ''), ('-', '', ''))
@@ -83,7 +85,7 @@ def compare(paper: str, counted: float | None, mark: str) -> tuple[str, str, str
 
 
 def print_table5() -> None:
-    """Print the paper's figures on corrupted images, which cannot be counted."""
+    """Print the paper's mIoU on corrupted images, and how to measure it for a model."""
     from segformer.robustness.table5 import REPORTED, RULE, table5
 
     table = table5()
@@ -96,7 +98,7 @@ def print_table5() -> None:
 
 
 def print_savings() -> None:
-    """Print the share of the arithmetic that the merged decoder never computes."""
+    """Print how much of a model's arithmetic the merged decoder saves."""
     print_paragraph("Multiply-accumulates of the whole model, in G: with Equation 4 as printed, and as computed here")
     for size, num_classes in ((CROP, ADE20K_CLASSES), (STREET, CITYSCAPES_CLASSES)):
         rows = [
@@ -106,7 +108,7 @@ def print_savings() -> None:
         title = f"\n{size[0]} x {size[1]}, {num_classes} classes"
         print_table(["encoder", "Equation 4", "computed", "removed"], rows, title=title)
     print()
-    print_paragraph("Parameters are the same and, up to rounding, so are the logits.")
+    print_paragraph("The parameters are the same, and the logits differ only by rounding.")
 
 
 PRINTERS: dict[str, Callable[[], None]] = {

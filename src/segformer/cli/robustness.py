@@ -12,6 +12,10 @@ from segformer.cli.arguments import (
     ANY_MODEL,
     DataArgument,
     DeviceArgument,
+    LimitArgument,
+    MasksArgument,
+    RelabelArgument,
+    SplitArgument,
     ThreadsArgument,
     call,
     load_data,
@@ -24,19 +28,17 @@ from segformer.validation import OneOf
 if TYPE_CHECKING:
     from segformer.robustness.result import Robustness
 
-RelabelArgument = Annotated[
-    tuple[tuple[str, str], ...], arg(help="Classes to rename, merge or ignore, as data.relabel in training.")
-]
+
 CorruptionsArgument = Annotated[
     tuple[str, ...],
-    arg(metavar="NAME...", help="Corruptions to measure; none: all."),
+    arg(metavar="NAME...", help="Corruptions to measure; if left out, all."),
     OneOf("robustness.corruptions.CORRUPTIONS"),
 ]
 FrostArgument = Annotated[
-    Path | None, arg(metavar="DIR", help="Folder of the five frost photographs of ImageNet-C; None: ice is drawn.")
+    Path | None, arg(metavar="DIR", help="Folder with the five frost photographs of ImageNet-C; None: draw the ice.")
 ]
 OutArgument = Annotated[
-    Path, arg(metavar="DIR", help="Folder for the results; an interrupted measurement there is resumed.")
+    Path, arg(metavar="DIR", help="Folder for the results; an interrupted measurement in it is resumed.")
 ]
 
 
@@ -50,23 +52,29 @@ def robustness(
     /,
     *,
     data: DataArgument,
-    split: Annotated[str, arg(help="Split to measure on: train, val or test.")] = "val",
-    masks: Annotated[str, arg(metavar="DIR", help="Folder of the masks, as data.masks in training.")] = "",
+    split: SplitArgument = "val",
+    masks: MasksArgument = "",
     relabel: RelabelArgument = (),
-    limit: Annotated[int | None, arg(metavar="N", help="Number of images to take from the split; None: all.")] = None,
+    limit: LimitArgument = None,
     corruptions: CorruptionsArgument = (),
-    severities: Annotated[tuple[int, ...], arg(metavar="N...", help="Severities from 1 to 5.")] = (1, 2, 3, 4, 5),
-    seed: Annotated[int, arg(help="Seed of the random numbers in the corruptions.")] = 0,
+    severities: Annotated[tuple[int, ...], arg(metavar="N...", help="Severities to measure, from 1 to 5.")] = (
+        1,
+        2,
+        3,
+        4,
+        5,
+    ),
+    seed: Annotated[int, arg(help="Seed for the random numbers in the corruptions.")] = 0,
     frost: FrostArgument = None,
     out: OutArgument = Path("robustness"),
     device: DeviceArgument = "auto",
     threads: ThreadsArgument = 0,
-    workers: Annotated[int, arg(help="Processes that read and corrupt images.")] = 2,
+    workers: Annotated[int, arg(help="Number of processes that read and corrupt images.")] = 2,
 ) -> None:
     """Score a model on corrupted images at several severities, as Table 5 does on Cityscapes-C.
 
-    Writes DIR/report.html, DIR/robustness.json and every finished cell (a corruption at a severity) below DIR/cells.
-    After Ctrl-C the same command resumes with the first unfinished cell.
+    Writes DIR/report.html and DIR/robustness.json. The scores of each corruption and severity are stored in DIR/cells
+    as soon as they are measured; after Ctrl-C, run the same command again to measure only the others.
     """
     from segformer.robustness.cells import robustness as measure_cells
     from segformer.robustness.page import write_results
@@ -76,14 +84,17 @@ def robustness(
     measure = partial(measure_cells, loaded, source, split, limit=limit, workers=workers, seed=seed, frost=frost)
     result = stoppable(
         partial(measure, corruptions=corruptions or None, severities=severities, out=out, note=print_note),
-        f"finished cells are kept in {out}; run the same command to resume",
+        f"the scores measured so far are stored in {out}; run the same command to resume",
     )
     page = write_results(out, result, loaded, source, split, frost=frost)
     print_result(result, f"{model} on {source.name}, {split}", page)
 
 
 def stoppable(measure: "Callable[..., Robustness]", hint: str) -> "Robustness":
-    """Call ``measure(progress=...)`` with a progress bar; Ctrl-C or SIGTERM ends it after the current image."""
+    """Call ``measure(progress=...)`` with a progress bar; after Ctrl-C or SIGTERM, print ``hint`` and exit.
+
+    The exit waits for the current image.
+    """
     from segformer.cli.terminal import progress_of
     from segformer.training.processes import stop_signals
 
@@ -91,7 +102,7 @@ def stoppable(measure: "Callable[..., Robustness]", hint: str) -> "Robustness":
 
         def advance(done: int, total: int) -> None:
             show(done, total)
-            if stop:  # between two images: a worker that is killed while it sends an image would complain
+            if stop:  # only between two images: a worker killed while it sends an image prints an error
                 print_note(hint)
                 sys.exit(128 + stop[0])
 
@@ -99,7 +110,7 @@ def stoppable(measure: "Callable[..., Robustness]", hint: str) -> "Robustness":
 
 
 def print_result(result: "Robustness", title: str, page: Path) -> None:
-    """Print a table for each group, where the page is, and the means in a last line."""
+    """Print a table for each group of corruptions, the path of the page and, in the last line, the mean scores."""
     from segformer.robustness.table5 import REPORTED, RULE, group_table
 
     print_paragraph(f"{title}: mIoU in %. {RULE}")

@@ -1,4 +1,4 @@
-"""The display of a training run: a progress bar on a terminal, plain lines elsewhere."""
+"""The display of a training run: a progress bar on a terminal, lines of text elsewhere."""
 
 import time
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from segformer.training.reporter import LINE_SECONDS, StepReport, clock, evaluation_line
 
-WIDE = 100  # columns of a terminal that has room for the elapsed time and a bar of any length
-NARROW_BAR = 10  # columns of the bar on other terminals
+WIDE = 100  # columns; a terminal of at least this width has room for the elapsed time and a long bar
+NARROW_BAR = 10  # columns of the bar on narrower terminals
 
 
 class RunProgress:
-    """Shows a run on a console; the reporter of ``train`` and ``pretrain``."""
+    """Shows the progress of a training run on a console; ``train`` and ``pretrain`` report to it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
@@ -36,12 +36,12 @@ class RunProgress:
         self.printed = time.monotonic()
 
     def note(self, line: str) -> None:
-        """Print a line."""
+        """Print a line of text."""
         self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def start(self, steps: int, done: int) -> None:
-        """Show the bar."""
-        if self.steps is not None:  # of a run before this one
+        """Show the progress bar of a run that has ``done`` of its ``steps`` behind it."""
+        if self.steps is not None:  # the bar of an earlier run
             self.bar.remove_task(self.steps)
         self.steps = self.bar.add_task("train", total=steps, completed=done, figures="", left="")
         self.step_figures = ("", "")
@@ -49,12 +49,12 @@ class RunProgress:
         self.bar.start()
 
     def advance(self, step: int) -> None:
-        """Move the bar."""
+        """Move the progress bar to a step."""
         if self.steps is not None:
             self.bar.update(self.steps, completed=step)
 
     def report(self, report: StepReport) -> None:
-        """Show the figures of a step in the bar, or on a line of their own every 30 seconds."""
+        """Show loss, speed and remaining time in the bar; without a terminal, print them every 30 seconds."""
         self.step_figures = (f"loss {report.loss:.3f}", f"{report.images_per_second:.1f} img/s")
         left = f"{clock(report.seconds_left)} left"
         if self.steps is not None:
@@ -65,13 +65,13 @@ class RunProgress:
             self.note(f"step {report.step}/{report.steps}  {self._figures()}  {left}")
 
     def evaluating(self, done: int, total: int) -> None:
-        """Show the progress of an evaluation on a bar of its own."""
+        """Show the progress of an evaluation in a second bar."""
         if self.evaluation is None:
             self.evaluation = self.bar.add_task("evaluate", total=total, figures="", left="")
         self.bar.update(self.evaluation, completed=done)
 
     def evaluated(self, position: str, figures: Mapping[str, float]) -> None:
-        """Print the figures of an evaluation, and show the first one in the bar."""
+        """Print the scores of an evaluation, and show the first score in the bar."""
         if self.evaluation is not None:
             self.bar.remove_task(self.evaluation)
             self.evaluation = None
@@ -82,7 +82,7 @@ class RunProgress:
         self.note(evaluation_line(position, figures))
 
     def stop(self) -> None:
-        """End the bar."""
+        """Stop updating the progress bar."""
         self.bar.stop()
 
     def _figures(self) -> str:

@@ -1,4 +1,4 @@
-"""``segformer submission``: write the files for a test server."""
+"""``segformer submission``: write the files that a test server expects."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,15 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from segformer.cli.arguments import ANY_MODEL, DeviceArgument, Protocol, ThreadsArgument, call, load_model, protocol_of
+from segformer.cli.arguments import (
+    ANY_MODEL,
+    DeviceArgument,
+    Protocol,
+    ThreadsArgument,
+    call,
+    choose_protocol,
+    load_model,
+)
 from segformer.validation import OneOf
 
 SERVER_NAMES = OneOf("evaluation.submission.SERVERS")
@@ -22,13 +30,13 @@ def submission(
     images: Annotated[Positional[Path], arg(metavar="IMAGES", help="Folder of the test images.")],
     /,
     *,
-    to: Annotated[str, arg(metavar="NAME", help="Data set whose test server the files are for."), SERVER_NAMES],
-    out: Annotated[Path, arg(metavar="DIR", help="Folder for the files; masks that are there already are kept.")],
-    protocol: Annotated[Protocol, arg(help="Test protocol; own: the one in the model's config.json.")] = "own",
+    to: Annotated[str, arg(metavar="NAME", help="Data set to whose test server the files are sent."), SERVER_NAMES],
+    out: Annotated[Path, arg(metavar="DIR", help="Folder for the files; masks that exist in it are kept.")],
+    protocol: Annotated[Protocol, arg(help="Test protocol; own: the protocol in the model's config.json.")] = "own",
     device: DeviceArgument = "auto",
     threads: ThreadsArgument = 0,
 ) -> None:
-    """Write the files for a test server: a PNG of its label ids for each test image, in one folder to zip."""
+    """Write the files for a test server: for each test image, a PNG with the label ids that the server expects."""
     from segformer.cli.terminal import progress_of
     from segformer.evaluation.submission import write_submission
 
@@ -39,7 +47,7 @@ def submission(
             images,
             to,
             out,
-            config=protocol_of(loaded, protocol, None),
+            config=choose_protocol(loaded, protocol, None),
             progress=progress,
         )
     print(f"{count} masks in {out}; zip the folder and upload it")

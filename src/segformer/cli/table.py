@@ -1,4 +1,4 @@
-"""Tables as plain aligned text: one record a line when piped; in a terminal, fitted to its width."""
+"""Tables as aligned plain text; on a terminal they fit its width, elsewhere each row is one line."""
 
 import os
 import re
@@ -15,10 +15,10 @@ FIGURE = re.compile(r"([-+<>~]?[\d.,]+( ?%)?( .*)?|\([a-z]\)|-|)")
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", num_labels: int = 1, indent: int = 0
 ) -> None:
-    """Print a table; ``num_labels`` columns at the left are repeated where a table is broken into several.
+    """Print a table; one that is too wide for the terminal is divided into several tables.
 
-    Columns whose cells all start with a digit are aligned at the right.  A heading may have several lines.  Without
-    headings, pass an empty sequence.
+    The first ``num_labels`` columns are repeated in each of them.  Columns of numbers are aligned at the right.  A
+    heading may have several lines.  ``headings`` may be empty.
     """
     if title:
         print(title)
@@ -27,13 +27,13 @@ def print_table(
 
 
 def print_paragraph(text: str) -> None:
-    """Print a text, broken into lines that fit the terminal."""
+    """Print a text, wrapped to the width of the terminal."""
     width = available_width()
     print(text if width is None else textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False))
 
 
 def available_width() -> int | None:
-    """Return the width of the terminal, or None if standard output is no terminal and COLUMNS is not set."""
+    """Return the width of the terminal, or None if standard output is not a terminal and COLUMNS is not set."""
     if "COLUMNS" in os.environ or sys.stdout.isatty():
         return shutil.get_terminal_size().columns
     return None
@@ -44,8 +44,8 @@ def format_table(
 ) -> list[str]:
     r"""Return the lines of a table.
 
-    A table wider than ``width`` has its last column wrapped if that holds text; otherwise its columns are broken into
-    several tables, one below the other.
+    If the table is wider than ``width``, its last column is wrapped if it contains text; otherwise the columns are
+    divided into several tables, one below the other.
 
     >>> print("\n".join(format_table(["class", "IoU"], [["road", "97.1"], ["sky", "5.0"]])))
     class   IoU
@@ -73,13 +73,13 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _balanced_parts(widths: Sequence[int], width: int, num_labels: int) -> list[list[int]]:
-    """Break the columns into as few parts as fit the width, of about the same width each."""
+    """Divide the columns into as few parts as the width allows; the parts are about equally wide."""
     fewest = len(_parts(widths, width, num_labels))
     return next(parts for w in range(width + 1) if len(parts := _parts(widths, w, num_labels)) == fewest)
 
 
 def _parts(widths: Sequence[int], width: int, num_labels: int) -> list[list[int]]:
-    """Break the columns into parts that fit the width, each with the labels at its left."""
+    """Divide the columns into parts that fit the width; each part starts with the label columns."""
     labels = list(range(num_labels))
     parts = [list(labels)]
     for i in range(num_labels, len(widths)):
@@ -90,7 +90,7 @@ def _parts(widths: Sequence[int], width: int, num_labels: int) -> list[list[int]
 
 
 def _lines(columns: Sequence[Sequence[str]], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
-    """Align the cells of all columns; a cell of several lines makes its row as high."""
+    """Return the lines of a table with aligned cells; a row has as many lines as its highest cell."""
     lines = []
     for row in zip(*columns, strict=True):
         cells = [cell.split("\n") for cell in row]

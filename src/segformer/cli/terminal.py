@@ -10,7 +10,7 @@ from segformer.resumable import OnProgress
 
 
 def progress_bar() -> Progress:
-    """Return a progress bar on standard error, so that standard output stays clean."""
+    """Return a progress bar on standard error, so that standard output contains only results."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)

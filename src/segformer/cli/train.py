@@ -1,4 +1,4 @@
-"""``segformer train``: every field of a recipe is an option."""
+"""``segformer train``: train a model with a recipe; every field of the recipe is an option."""
 
 import re
 import sys
@@ -31,26 +31,35 @@ DEFAULT_RECIPE = "folder_b0"
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a model by a recipe; every field of the recipe is an option.
+    """Train a model with a recipe; every field of the recipe is an option.
 
-    Writes runs/RECIPE: recipe.json, metrics.jsonl, TensorBoard events, best/ (the model to use) and last/ (to resume
-    from). Ctrl-C saves before it stops; --resume continues.
+    Writes into runs/RECIPE: recipe.json, metrics.jsonl, TensorBoard events, best/ (the model to use) and last/ (to
+    resume from). Ctrl-C saves the run before it stops; --resume continues it.
     """
 
-    recipe: Annotated[Positional[str], arg(metavar="RECIPE", help="Name (see --list) or recipe.json; comes first.")]
+    recipe: Annotated[
+        Positional[str],
+        arg(metavar="RECIPE", help="Name of a recipe (see --list), or path of a recipe.json; must come first."),
+    ]
     data: Annotated[
-        str | None, arg(metavar="FOLDER|NAME=FOLDER", help=f"{ANY_DATA} None: that of the recipe."), DATA_NAMES
+        str | None, arg(metavar="FOLDER|NAME=FOLDER", help=f"{ANY_DATA} None: the recipe's."), DATA_NAMES
     ] = None
     run_dir: RunDirArgument = None
     resume: ResumeArgument = False
     list: bool = False
-    """Show the recipes with the figures of the paper, and stop."""
+    """List the recipes with the results that the paper reports, and stop."""
     seeds: Annotated[
-        int, arg(metavar="N", help="Number of runs with the seeds train.seed, train.seed + 1, ...; shows their mean.")
+        int,
+        arg(
+            metavar="N", help="Number of runs, with the seeds train.seed, train.seed + 1, ...; prints their mean mIoU."
+        ),
     ] = 1
     find: Annotated[
         Literal["lr", "batch"] | None,
-        arg(metavar="lr|batch", help="Instead of training, try learning rates or sizes of a micro-batch."),
+        arg(
+            metavar="lr|batch",
+            help="Do not train; search for a suitable learning rate (lr) or micro-batch size (batch).",
+        ),
     ] = None
     device: DeviceArgument = "auto"
     devices: DevicesArgument = 1
@@ -64,7 +73,7 @@ class Train:
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, name: str) -> "Train":
-        """Return the command with the defaults of a recipe."""
+        """Return a command whose options have the values of a recipe."""
         return cls(
             recipe=name,
             train_=recipe.train,
@@ -75,7 +84,7 @@ class Train:
         )
 
     def to_recipe(self, base: Recipe) -> Recipe:
-        """Return the recipe with the options of the command line."""
+        """Return a copy of the base recipe with the values of the options."""
         from segformer.data.sources.catalog import with_data
 
         return replace(
@@ -89,13 +98,13 @@ class Train:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Train a model by a recipe."""
+    """Train a model with a recipe, or list the recipes."""
     choice = choose_recipe(arguments)
     base = find_recipe(choice.recipe_of(DEFAULT_RECIPE))
     name = choice.name or DEFAULT_RECIPE
     command = parse(Train, arguments, "train", default=Train.from_recipe(base, name))
     if command.recipe != name:
-        raise UserError(f"RECIPE comes first: segformer train {command.recipe} ...")
+        raise UserError(f"RECIPE must come first: segformer train {command.recipe} ...")
     if command.list:
         from segformer.cli.recipe_list import print_recipes
 
@@ -126,7 +135,7 @@ def with_width(model: ModelConfig, base: ModelConfig, arguments: Sequence[str]) 
 
 
 def run_training(command: Train, recipe: Recipe) -> None:
-    """Train once, with several seeds, or search."""
+    """Train with one seed or several, or run the search that --find asks for."""
     device = choose_device(command.device)
     if command.seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {command.seeds}")
@@ -147,7 +156,7 @@ def run_training(command: Train, recipe: Recipe) -> None:
 
 
 def search(what: Literal["lr", "batch"], recipe: Recipe, run_dir: Path | None, device: str) -> None:
-    """Find a learning rate or the size of a micro-batch, and print it."""
+    """Search for a learning rate or a micro-batch size, and print the result."""
     from segformer.cli.findings import print_batches, print_rates, searching
     from segformer.training.finders import find_batch, find_learning_rate
 
@@ -160,7 +169,7 @@ def search(what: Literal["lr", "batch"], recipe: Recipe, run_dir: Path | None, d
 
 
 def train_series(recipe: Recipe, command: Train, options: dict[str, Any]) -> None:
-    """Train with several seeds, and end with mean and deviation."""
+    """Train with several seeds, and print the mean and standard deviation of their mIoU."""
     from segformer.cli.findings import print_seeds
     from segformer.training.processes import is_rank_zero
     from segformer.training.seeds import train_seeds
@@ -177,7 +186,7 @@ def train_series(recipe: Recipe, command: Train, options: dict[str, Any]) -> Non
 
 
 def train_recipe(recipe: Recipe, command: Train, options: dict[str, Any]) -> None:
-    """Train once, and end with a plain line."""
+    """Train once, and print the path of the best model and its mIoU."""
     from segformer.training.processes import is_rank_zero
     from segformer.training.segmentation import train
 

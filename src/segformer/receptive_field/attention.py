@@ -1,6 +1,6 @@
-"""Where each head of an encoder attends: the softmax of Equation 1, over keys on the reduced grid of Equation 2.
+"""Attention weights of each head of an encoder: the softmax of Equation 1, over keys on the reduced grid of Equation 2.
 
-A model never holds these weights in memory.  They are computed from the queries and keys of its own attention layers.
+The model itself never stores these weights.  They are computed here from the queries and keys of its attention layers.
 """
 
 import copy
@@ -15,7 +15,7 @@ from segformer.errors import UserError
 from segformer.models.encoders.mit import EfficientSelfAttention
 from segformer.models.interfaces import Encoder
 
-BAND = 1024  # queries whose weights are held at a time
+BAND = 1024  # number of queries whose weights are in memory at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,22 +23,23 @@ class Attention:
     """Attention of one block, for one query position or averaged over all queries."""
 
     stage: int
-    """Number of the stage, from 1."""
+    """Number of the stage, counted from 1."""
     block: int
-    """Number of the block within its stage, from 1."""
+    """Number of the block within its stage, counted from 1."""
     weights: Tensor
-    """(heads, h, w), on the reduced grid of the keys; the weights of each head sum to 1."""
+    """Weights on the reduced grid of the keys; the weights of each head sum to 1.  (heads, h, w)"""
 
 
 @torch.no_grad()
 def attention_maps(encoder: Encoder, image: Tensor, position: tuple[int, int] | None = None) -> list[Attention]:
-    """Return the attention of every block, for the query over a pixel (row, column), or averaged over all queries.
+    """Return the attention of every block, for one query or averaged over all queries.
 
-    ``image``: (1, C, H, W), normalized.  An encoder without efficient self-attention gives none.  Raises a UserError
-    for a position outside the image.
+    ``image`` is normalized, (1, C, H, W).  ``position`` is a pixel (row, column) and selects the query at this pixel;
+    None averages over all queries.  The list is empty if the encoder has no efficient self-attention.  Raises a
+    UserError if the position is outside the image.
     """
     if position is not None and not (0 <= position[0] < image.shape[2] and 0 <= position[1] < image.shape[3]):
-        raise UserError(f"the position must lie in the image of {image.shape[2]} x {image.shape[3]}, got {position}")
+        raise UserError(f"the position must be inside the image of {image.shape[2]} x {image.shape[3]}, got {position}")
     frozen = copy.deepcopy(encoder).eval().requires_grad_(False)
     layers = {
         name: layer for name, layer in frozen.named_attention().items() if isinstance(layer, EfficientSelfAttention)
@@ -53,7 +54,7 @@ def attention_maps(encoder: Encoder, image: Tensor, position: tuple[int, int] | 
 
     for layer in layers.values():
         layer.register_forward_hook(keep)
-    with torch.enable_grad():  # without it a fused encoder on a CPU computes attention in bands and calls no layer
+    with torch.enable_grad():  # otherwise a fused encoder on a CPU attends in bands and never calls the hooks
         frozen(image.to(next(frozen.parameters()).dtype))
     by_stage = [
         [layer for name, layer in layers.items() if name.startswith(f"{stage}.")] for stage in frozen.named_stages()
@@ -66,7 +67,7 @@ def attention_maps(encoder: Encoder, image: Tensor, position: tuple[int, int] | 
 
 
 def grid_position(position: tuple[int, int] | None, image: Tensor, size: tuple[int, int]) -> tuple[int, int] | None:
-    """Return the row and column of the token grid over a pixel."""
+    """Return the row and column of a pixel on the token grid; None if there is no pixel."""
     if position is None:
         return None
     return position[0] * size[0] // image.shape[2], position[1] * size[1] // image.shape[3]
@@ -76,7 +77,10 @@ def grid_position(position: tuple[int, int] | None, image: Tensor, size: tuple[i
 def layer_attention(
     layer: EfficientSelfAttention, tokens: Tensor, size: tuple[int, int], query: tuple[int, int] | None
 ) -> Tensor:
-    """Return one layer's attention for the query at a grid position, or the mean.  (1, N, C) -> (heads, h, w)"""
+    """Return one layer's attention for a query (row, column).  (1, N, C) -> (heads, h, w)
+
+    Without a query, it is averaged over all queries.
+    """
     if query is not None:
         index = query[0] * size[1] + query[1]
         mean = attention_weights(layer, tokens, size, range(index, index + 1))[0, :, 0]
@@ -91,7 +95,7 @@ def layer_attention(
 def attention_weights(
     layer: EfficientSelfAttention, tokens: Tensor, size: tuple[int, int], queries: Sequence[int]
 ) -> Tensor:
-    """Return the softmax over the keys for some of the queries.  (B, N, C) -> (B, heads, len(queries), M)"""
+    """Return the attention weights of the given queries over all keys.  (B, N, C) -> (B, heads, len(queries), M)"""
     query = layer.heads(layer.query(tokens[:, list(queries)]))
     key, _ = layer.keys_and_values(tokens, size)
     scores: Tensor = query @ key.transpose(2, 3) / query.shape[3] ** 0.5

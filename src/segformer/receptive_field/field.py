@@ -1,13 +1,14 @@
 """Effective receptive fields (Luo et al. 2016), as in Figure 3: where in the image an output looks, and how far.
 
-The field of an output is the gradient of its features at the central position with respect to the input: absolute
-values, summed over the input's channels and averaged over images.  The paper leaves two things open:
+The receptive field of an output is computed from its features at the central position.  Their sum is differentiated
+with respect to the input.  The absolute values of this gradient are summed over the channels of the input and averaged
+over images.  The paper leaves two details open:
 
-- Only positive features are summed.  The plain sum of a layer-normed map does not depend on the image at all as long
-  as the norm's weights are equal, and hardly does after training.  After a ReLU the two sums are the same.
-- The central position of an h x w map is (h // 2, w // 2), one of four where both are even.  With convolutions of odd
-  kernels it lies exactly over the central pixel (H // 2, W // 2), and sizes where it does not are refused.  A patch
-  that does not overlap with others begins at that pixel.
+- Only positive features are summed.  After a LayerNorm whose weights are equal, the sum of all features does not depend
+  on the image at all, and after training it hardly does.  After a ReLU, both sums are the same.
+- The central position of an h x w map is (h // 2, w // 2).  If h and w are even, four positions are equally central,
+  and this is one of them.  With convolutions of odd kernels, it is exactly over the central pixel (H // 2, W // 2);
+  image sizes for which it is not are refused.  With patches that do not overlap, its patch begins at that pixel.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,47 +24,47 @@ from segformer.arrays import Array
 from segformer.errors import UserError
 
 Outputs = Callable[[Tensor], Mapping[str, Tensor]]
-"""A network: normalized images (1, C, H, W) -> named maps (1, C_i, h_i, w_i)."""
+"""A network that turns a normalized image into named feature maps.  (1, C, H, W) -> (1, C_i, h_i, w_i) for each name"""
 
 
 @dataclass(frozen=True, eq=False)
 class ReceptiveField:
-    """How much each pixel of the input matters for the central position of one output.
+    """How much each pixel of the input influences the central position of one output.
 
-    A share is a number from 0 to 1; the mass of a field is the sum of its map.
+    The mass of a receptive field is the sum of its map.  A share is a number from 0 to 1.
     """
 
     map: Array
-    """(H, W) float64, 0 or more."""
+    """Influence of each pixel, 0 or more.  (H, W) float64"""
     stride: int
-    """Pixels from one position of the output to the next."""
+    """Distance in pixels between neighboring positions of the output."""
 
     def area(self, share: float) -> int:
-        """Number of pixels in the smallest set that holds a share of the mass."""
+        """Return the number of pixels in the smallest set that contains a share of the mass."""
         mass = np.cumsum(np.sort(self.map, axis=None)[::-1])
         return int(np.searchsorted(mass, share * mass[-1])) + 1
 
     def covered(self, share: float) -> float:
-        """``area`` as a share of the image."""
+        """Return ``area`` as a share of the image."""
         return self.area(share) / self.map.size
 
     def side(self, share: float) -> float:
-        """Side in pixels of a square with this ``area``."""
+        """Return the side in pixels of a square with this ``area``."""
         return float(np.sqrt(self.area(share)))
 
     def radius(self, share: float) -> float:
-        """Smallest distance from the central pixel, in pixels, within which a share of the mass lies."""
+        """Return the radius in pixels of the smallest disc around the center that contains a share of the mass."""
         radii, mass = self._by_distance
         return float(radii[np.searchsorted(mass, share * mass[-1])])
 
     def within(self, radii: npt.ArrayLike) -> Array:
-        """Share of the mass within each of some distances from the central pixel, in pixels."""
+        """Return, for each radius in pixels, the share of the mass within this distance from the central pixel."""
         distances, mass = self._by_distance
         counts = np.searchsorted(distances, np.asarray(radii, dtype=np.float64), side="right")
         return np.asarray(np.concatenate([[0.0], mass])[counts] / mass[-1])
 
     def outside(self, side: int) -> float:
-        """Share of the mass outside a square of ``side`` pixels around the central one."""
+        """Return the share of the mass outside a square of ``side`` pixels around the central pixel."""
         height, width = self.map.shape
         top, left = (middle - side // 2 for middle in self.center)
         rows = slice(max(top, 0), min(top + side, height))
@@ -77,7 +78,7 @@ class ReceptiveField:
 
     @cached_property
     def _by_distance(self) -> tuple[Array, Array]:
-        """Distances of all pixels from the central one in ascending order, and the mass up to each."""
+        """Distances of all pixels from the central pixel in ascending order, and the mass within each distance."""
         rows, columns = (np.arange(side, dtype=np.float64) - side // 2 for side in self.map.shape)
         distances = np.hypot(rows[:, None], columns[None]).ravel()
         order = np.argsort(distances, kind="stable")
@@ -86,38 +87,41 @@ class ReceptiveField:
 
 @dataclass(frozen=True, eq=False)
 class ReceptiveFields:
-    """Fields of all outputs of one network, summed over images in float64."""
+    """Receptive fields of all outputs of one network, summed over images in float64."""
 
     sums: Mapping[str, Array]
+    """Sum of the maps of each output."""
     strides: Mapping[str, int]
+    """Stride of each output in pixels."""
     count: int
     """Number of images in the sums."""
 
     def __getitem__(self, output: str) -> ReceptiveField:
-        """Return the mean field of an output over the images so far."""
+        """Return the receptive field of an output, averaged over the images so far."""
         return ReceptiveField(self.sums[output] / self.count, self.strides[output])
 
     def plus(self, fields: Mapping[str, ReceptiveField]) -> "ReceptiveFields":
-        """Return new sums that include one more image."""
+        """Return new sums to which the receptive fields of one more image are added."""
         sums = {name: self.sums[name] + field.map if self.count else field.map for name, field in fields.items()}
         return ReceptiveFields(sums, {name: field.stride for name, field in fields.items()}, self.count + 1)
 
     def check(self, label: str = "the network") -> None:
-        """Raise a UserError where an output does not depend on any pixel of any image."""
+        """Raise a UserError if an output depends on no pixel of any image; ``label`` names the network in it."""
         for name, total in self.sums.items():
             if not total.any():
-                raise UserError(f"{label}: {name} depends on no pixel of {self.count} images, its gradient is 0")
+                raise UserError(f"{label}: {name} depends on no pixel of any of {self.count} images; its gradient is 0")
 
 
 Fields = Mapping[str, ReceptiveFields]
-"""The fields of several networks by their labels."""
+"""Receptive fields of several networks, by the labels of the networks."""
 NO_IMAGES = ReceptiveFields({}, {}, 0)
 
 
 def receptive_fields(outputs: Outputs, images: Iterable[Tensor]) -> ReceptiveFields:
-    """Average the fields of a network's outputs over images (1, C, H, W), normalized, one at a time.
+    """Return the receptive fields of a network's outputs, averaged over images.
 
-    The network must be in evaluation mode.  Raises a UserError as ``image_fields`` does.
+    Each image is normalized, (1, C, H, W), and processed alone.  The network must be in evaluation mode.  Raises a
+    UserError in the cases of ``image_fields``, and if an output depends on no pixel.
 
     >>> blur = torch.nn.Conv2d(1, 1, 3, padding=1, bias=False)
     >>> torch.nn.init.ones_(blur.weight).shape
@@ -133,10 +137,10 @@ def receptive_fields(outputs: Outputs, images: Iterable[Tensor]) -> ReceptiveFie
 
 
 def image_fields(outputs: Outputs, image: Tensor) -> dict[str, ReceptiveField]:
-    """Return the field of each output for one image (1, C, H, W): one forward pass, and a backward pass per output.
+    """Return the receptive field of each output for one image.  (1, C, H, W) -> (H, W) for each output
 
-    Raises a UserError where a central position is not over the central pixel, or where a gradient is missing or not
-    finite.
+    Takes one forward pass, and one backward pass for each output.  Raises a UserError if a central position is not over
+    the central pixel, or if a gradient is missing or not finite.
     """
     image = image.detach().requires_grad_()
     with torch.enable_grad():
@@ -154,14 +158,14 @@ def image_fields(outputs: Outputs, image: Tensor) -> dict[str, ReceptiveField]:
 
 
 def input_gradient(name: str, output: Tensor, image: Tensor, *, keep_graph: bool) -> Tensor:
-    """Return the gradient of a number with respect to the image; raises a UserError where it has none."""
+    """Return the gradient of a scalar output with respect to the image; raises a UserError if there is none."""
     gradient = None
     if output.requires_grad:
         (gradient,) = torch.autograd.grad(output, image, retain_graph=keep_graph, allow_unused=True)
     if gradient is None:
         raise UserError(
-            f"{name} has no gradient with respect to the image, as of an exported file; give the model folder that it "
-            f"was made from"
+            f"{name} has no gradient with respect to the image, which is normal for an exported file; give the model "
+            f"folder that was exported"
         )
     return gradient
 
@@ -172,7 +176,10 @@ def central_sum(features: Tensor) -> Tensor:
 
 
 def nominal_stride(name: str, features: Tensor, image: Tensor) -> int:
-    """Return the pixels from one position to the next; raises a UserError where the central one is off center."""
+    """Return the stride of a map in pixels.
+
+    Raises a UserError if the central position of the map is not over the central pixel of the image.
+    """
     height, width = image.shape[2:]
     h, w = features.shape[2:]
     stride = height // h

@@ -1,4 +1,4 @@
-"""Measurement of effective receptive fields over a data set, of several networks at once; it can be resumed."""
+"""Measure the effective receptive fields of several networks on a data set; the measurement can be resumed."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from segformer.resumable import REMEDY, OnProgress, Store
 WORK = "measurement of receptive fields"
 STATE = "state"
 SUMS = "sums.npz"
-OLD_STATE = "erf.npz"  # kept by version 0.1
-METHOD_VERSION = 1  # raise it when the same images and weights give other numbers
-ALIGNED = 64  # twice the largest stride: multiples put the central positions of all outputs over the central pixel
+OLD_STATE = "erf.npz"  # written by version 0.1
+METHOD_VERSION = 1  # raise it when the code gives other numbers for the same images and weights
+ALIGNED = 64  # twice the largest stride: sizes in multiples of it put all central positions over the central pixel
 
 
 def measure(
@@ -32,32 +32,34 @@ def measure(
     *,
     card: ModelCard,
     size: Size,
-    limit: int,
+    limit: int | None,
     out: Path,
     progress: OnProgress | None = None,
 ) -> Fields:
-    """Return the fields of each network over the first ``limit`` samples of the data set named ``data``.
+    """Return the receptive fields of each network over the first ``limit`` samples (None: all).
 
-    ``card`` says how images are decoded.  The sums are kept in ``out``/state, also when the measurement is
-    interrupted; the next call resumes there and gives the same result.  Raises a UserError where ``out`` holds
-    another measurement.
+    ``data`` is the name of the data set, and ``card`` says how its images are decoded.  The sums are stored in
+    ``out``/state even if the measurement is interrupted; the next call resumes from them and gives the same result.
+    Raises a UserError if ``out`` contains another measurement.
     """
     if not samples:
         raise UserError(f"{data}: there are no images in this split")
     if (out / OLD_STATE).is_file():
-        raise UserError(f"{out / OLD_STATE} is of version 0.1, which cannot be resumed; {REMEDY}")
+        raise UserError(f"{out / OLD_STATE} was written by version 0.1 and cannot be resumed; {REMEDY}")
     store = Store(out / STATE, identity_of(probes, data, samples, size), work=WORK)
     fields = load_fields(store, probes)
     chosen = samples[:limit]
     start = image_count(fields)
     if start > len(chosen):
-        raise UserError(f"{out} holds {start} images, more than {len(chosen)}; raise --limit or give another --out")
+        raise UserError(
+            f"{out} has results of {start} images, expected at most {len(chosen)}; raise --limit or give another --out"
+        )
     with store.saving(SUMS, lambda: to_arrays(fields)) as advanced:
         for index in range(start, len(chosen)):
             if progress:
                 progress(index, len(chosen))
             pixels = read_pixels(chosen[index], card, size)
-            # One new object, so that an interruption finds every network after this image, or none.
+            # One assignment, so that after an interruption the sums of all networks include the same images.
             fields = {probe.label: add_image(fields[probe.label], probe, pixels) for probe in probes}
             advanced()
     if progress:
@@ -68,7 +70,7 @@ def measure(
 
 
 def add_image(total: ReceptiveFields, probe: Probe, pixels: Tensor) -> ReceptiveFields:
-    """Return the sums with one more image (C, H, W); a UserError names the network."""
+    """Return the sums with one more image; a UserError about the image names the network.  ``pixels``: (C, H, W)"""
     try:
         return total.plus(image_fields(probe.outputs, probe.normalize(pixels)))
     except UserError as error:
@@ -76,7 +78,9 @@ def add_image(total: ReceptiveFields, probe: Probe, pixels: Tensor) -> Receptive
 
 
 def choose_size(size: Size | None, preprocessing: Preprocessing) -> Size:
-    """Return the given size, or a square of the model's short side; raises a UserError where a stage has no center.
+    """Return the given size, or a square whose side is the model's short side, rounded to a multiple of 64.
+
+    Raises a UserError if a side of the given size is not a multiple of 64.
 
     >>> choose_size(None, Preprocessing(short_side=512)), choose_size(None, Preprocessing(short_side=360))
     ((512, 512), (384, 384))
@@ -87,19 +91,19 @@ def choose_size(size: Size | None, preprocessing: Preprocessing) -> Size:
     if any(side < ALIGNED or side % ALIGNED for side in size):
         raise UserError(
             f"--size must be two multiples of {ALIGNED} (height and width), got {size[0]} {size[1]}: at other sizes "
-            f"the central positions of the stages do not lie over the same pixel"
+            f"the central positions of the stages are not over the same pixel"
         )
     return size
 
 
 def read_pixels(sample: Sample, card: ModelCard, size: Size) -> Tensor:
-    """Decode the image of a sample as the model takes it, and bring it to a size.  -> (C, *size)"""
+    """Decode the image of a sample as the model expects it, then resize and crop it to a size.  -> (C, *size)"""
     image = to_tensor_view(sample.read(Decoding.from_model(card.model, card.preprocessing))[0])
     return center_crop(image, size, antialias=card.preprocessing.antialias)
 
 
 def center_crop(image: Tensor, size: Size, *, antialias: bool = False) -> Tensor:
-    """Resize an image so that it just covers a size, keep its aspect, and cut out the middle.  -> (C, *size)"""
+    """Resize an image with its aspect ratio until it just covers a size, and cut out the middle.  -> (C, *size)"""
     factor = max(size[0] / image.shape[1], size[1] / image.shape[2])
     height, width = (max(least, round(side * factor)) for least, side in zip(size, image.shape[1:], strict=True))
     if (height, width) != tuple(image.shape[1:]):
@@ -110,7 +114,7 @@ def center_crop(image: Tensor, size: Size, *, antialias: bool = False) -> Tensor
 
 
 def identity_of(probes: Sequence[Probe], data: str, samples: Sequence[Sample], size: Size) -> dict[str, object]:
-    """Return everything that the sums depend on except the number of images, as JSON values."""
+    """Return everything that the sums depend on, except how many images were measured, as JSON values."""
     names = "\n".join(sample.name for sample in samples)
     return {
         "method_version": METHOD_VERSION,
@@ -128,7 +132,7 @@ def image_count(fields: Fields) -> int:
 
 
 def to_arrays(fields: Fields) -> dict[str, Array]:
-    """Return the sums as named arrays: network number and output, then sum or stride."""
+    """Return the sums and strides as arrays, named "0/stage 1/sum" for the first network and its output "stage 1"."""
     arrays: dict[str, Array] = {"count": np.array(image_count(fields))}
     for number, total in enumerate(fields.values()):
         for name in total.sums:
@@ -138,7 +142,7 @@ def to_arrays(fields: Fields) -> dict[str, Array]:
 
 
 def load_fields(store: Store, probes: Sequence[Probe]) -> Fields:
-    """Return the sums that an interrupted measurement kept, or empty ones."""
+    """Return the sums that an interrupted measurement stored; if there are none, return empty sums."""
     if not store.has(SUMS):
         return {probe.label: NO_IMAGES for probe in probes}
     arrays = store.load_arrays(SUMS)

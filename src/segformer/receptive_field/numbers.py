@@ -1,4 +1,4 @@
-"""Numbers of receptive fields: in one line, as JSON values, as a table."""
+"""The sizes of receptive fields in numbers: as one line of text, as JSON values and as a table."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ WINDOW = 4  # the side of the local window is the image's shorter side divided b
 
 
 def summary(total: ReceptiveFields) -> str:
-    """Describe the fields of the deepest stage, and of the decoder where there is one, in one line.
+    """Describe in one line the receptive fields of the deepest stage and of the decoder, if there is one.
 
     >>> import numpy as np
     >>> field = np.ones((10, 10))
     >>> summary(ReceptiveFields({"stage 4": field, "decoder": field}, {"stage 4": 32, "decoder": 4}, 1))
-    '95 % of the mass: stage 4 95.0 % of the image, decoder 95.0 %'
+    'smallest area with 95 % of the mass: stage 4 95.0 % of the image, decoder 95.0 %'
     """
     first, *others = (f"{name} {100 * total[name].covered(0.95):.1f} %" for name in final_outputs(total))
-    return ", ".join([f"95 % of the mass: {first} of the image", *others])
+    return ", ".join([f"smallest area with 95 % of the mass: {first} of the image", *others])
 
 
 def final_outputs(total: ReceptiveFields) -> list[str]:
-    """Return the names of the deepest stage, and of the decoder where there is one."""
+    """Return the names of the deepest stage and of the decoder, if there is one."""
     stages = [name for name in total.sums if name != DECODER]
     return [*stages[-1:], *(name for name in total.sums if name == DECODER)]
 
@@ -36,7 +36,7 @@ def numbers(fields: Fields) -> dict[str, Any]:
 
 
 def field_numbers(field: ReceptiveField) -> dict[str, float]:
-    """Return the numbers of one field; areas and lengths in pixels."""
+    """Return the numbers of one receptive field; lengths and areas are in pixels."""
     figures: dict[str, float] = {"stride": field.stride}
     for percentage in PERCENTAGES:
         share = percentage / 100
@@ -50,13 +50,13 @@ def field_numbers(field: ReceptiveField) -> dict[str, float]:
 
 
 def window_of(field: ReceptiveField) -> int:
-    """Return the side of the local window in pixels, which is the same for all outputs and networks."""
+    """Return the side of the local window in pixels; it is the same for all outputs and networks."""
     height, width = field.map.shape
     return int(min(height, width)) // WINDOW
 
 
 def number_table(fields: Fields) -> tuple[list[str], list[list[str | float | None]]]:
-    """Return headings and rows of the table of numbers."""
+    """Return the headings and the rows of the table of numbers."""
     headings = ["model", "output", "stride", "50 %: area, px", "95 %: area, px", "share", "side, px", "radius, px"]
     rows: list[list[str | float | None]] = [
         [
@@ -78,7 +78,7 @@ def number_table(fields: Fields) -> tuple[list[str], list[list[str | float | Non
 
 
 def percent_text(share: float) -> str:
-    """Write a share in percent, so that a narrow table does not break it."""
+    """Write a share in percent, with a no-break space so that a narrow table keeps it on one line."""
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
@@ -87,7 +87,8 @@ def explanation(fields: Fields) -> str:
     total = next(iter(fields.values()))
     window = window_of(total[next(iter(total.sums))])
     return (
-        "Area: number of pixels in the smallest set that holds 50 % or 95 % of the mass. Share and side: the area for "
-        "95 % as a share of the image and as the side of a square. Radius: that of the disc around the center that "
-        f"holds 95 % of the mass. Outside: share of the mass outside the central {window} x {window} pixels."
+        "Mass: sum of a receptive field over all pixels. Area: number of pixels in the smallest set that contains 50 % "
+        "or 95 % of the mass. Share: the 95 % area as a share of the image. Side: side of a square with the 95 % area. "
+        "Radius: radius of the disc around the center that contains 95 % of the mass. Outside: share of the mass "
+        f"outside the central {window} x {window} pixels."
     )

@@ -1,4 +1,4 @@
-"""Results of a measurement of receptive fields: a page, Figure 3 as a PNG, the numbers as JSON."""
+"""Write the measured receptive fields as a page, as a PNG like Figure 3 of the paper, and as numbers in JSON."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -27,30 +27,35 @@ PAGE = "erf.html"
 FIGURE = "erf.png"
 NUMBERS = "erf.json"
 COLUMN = 160  # minimum width of a picture on the page, in pixels: five fit side by side
-GLANCE = "Percentages: the smallest part of the image that holds 95 % of an output's mass."
+GLANCE = (
+    "Each percentage is the size of the smallest part of the image that contains 95 % of the mass of an output's "
+    "receptive field."
+)
 ATTENTION = (
-    "Where the central position attends. Violet is the minimum of a map and yellow its maximum; the label gives the "
-    "maximum as a multiple of the mean, which is 1 where all keys weigh the same. Keys are on the reduced grid (Eq. 2)."
+    "Attention of the query at the central position. In each map, violet is the minimum and yellow the maximum. The "
+    "label gives the maximum as a multiple of the mean; it is 1 if all keys have the same weight. Keys are on the "
+    "reduced grid (Eq. 2)."
 )
 METHOD = (
-    "The field of an output is the gradient of its positive features at the central position, summed over channels, "
-    "with respect to the normalized input: absolute values, summed over the input's channels and averaged over the "
-    "images. The features of the decoder are those that its classifier reads."
+    "The receptive field of an output is computed from its features at the central position. The positive features are "
+    "summed over channels, and the sum is differentiated with respect to the normalized input. The absolute values of "
+    "this gradient are summed over the input's channels and averaged over the images. The features of the decoder are "
+    "the input of its classifier."
 )
 
 
 @dataclass(frozen=True, eq=False)
 class AttendedImage:
-    """An image, and where each head attends from its central position."""
+    """An image, and the attention of the query at its central position."""
 
     pixels: Array
-    """(H, W, 3) uint8"""
+    """The image as it is shown.  (H, W, 3) uint8"""
     attention: Sequence[Attention]
-    """Attention of every block; empty where the network has none."""
+    """Attention of every block; empty if the network has no efficient self-attention."""
 
 
 def attend(model: Network, sample: Sample, size: Size) -> AttendedImage:
-    """Compute the attention of a model for one sample, brought to a size."""
+    """Compute the attention of a model for one sample, which is resized and cropped to a size."""
     pixels = read_pixels(sample, model.card, size)
     shown = displayed(to_pixels(pixels))
     if not isinstance(model, Segmenter | FusedSegmenter):
@@ -60,7 +65,7 @@ def attend(model: Network, sample: Sample, size: Size) -> AttendedImage:
 
 
 def write_results(out: Path, fields: Fields, about: Mapping[str, str], attended: AttendedImage) -> None:
-    """Write erf.html, erf.png and erf.json into a folder; ``about`` says what was measured, with the key "size"."""
+    """Write erf.html, erf.png and erf.json into a folder; ``about`` describes the measurement, its "size" included."""
     write_json(out / NUMBERS, {**about, "models": numbers(fields)})
     buffer = io.BytesIO()
     maps = {label: {name: total[name].map for name in total.sums} for label, total in fields.items()}
@@ -70,13 +75,15 @@ def write_results(out: Path, fields: Fields, about: Mapping[str, str], attended:
 
 
 def page(fields: Fields, about: Mapping[str, str], attended: AttendedImage) -> str:
-    """Return the page as HTML."""
+    """Return the page about receptive fields and attention as HTML."""
     attention = [report.section("Attention", *attention_pictures(attended))] if attended.attention else []
     return report.page(
         "Effective receptive fields",
-        f"Where in the image each output of {', '.join(fields)} looks; Figure 3 of the paper.",
+        f"Where in the image each output of {', '.join(fields)} looks, as in Figure 3 of the paper.",
         report.section("At a glance", report.facts(covered_shares(fields, about)), report.paragraph(GLANCE)),
-        report.section("Fields", report.paragraph(SCALE), report.pictures(field_rows(fields), column_width=COLUMN)),
+        report.section(
+            "Receptive fields", report.paragraph(SCALE), report.pictures(field_rows(fields), column_width=COLUMN)
+        ),
         report.section("Numbers", report.table(*number_table(fields)), report.paragraph(explanation(fields))),
         report.section("Mass within a distance of the center", report.columns(*curves(fields))),
         *attention,
@@ -85,12 +92,15 @@ def page(fields: Fields, about: Mapping[str, str], attended: AttendedImage) -> s
 
 
 def columns_of(fields: Fields) -> list[str]:
-    """Return the names of all outputs, in order."""
+    """Return the names of the outputs of all networks, each name once."""
     return list(dict.fromkeys(name for total in fields.values() for name in total.sums))
 
 
 def covered_shares(fields: Fields, about: Mapping[str, str]) -> dict[str, str]:
-    """Return the share of the image that holds 95 % of the mass of each network's last outputs."""
+    """Return the entries of "At a glance": number of images, size, and share of the image with 95 % of the mass.
+
+    The share is given for each network's deepest stage and decoder.
+    """
     shown = {
         f"{label}: {name}": f"{100 * total[name].covered(0.95):.1f} %"
         for label, total in fields.items()
@@ -100,7 +110,7 @@ def covered_shares(fields: Fields, about: Mapping[str, str]) -> dict[str, str]:
 
 
 def field_rows(fields: Fields) -> list[tuple[str, list[tuple[str, Array]]]]:
-    """Draw every field, and its middle enlarged, so that local and non-local parts show as in Figure 3."""
+    """Draw every receptive field, and its center enlarged, to show local and non-local parts as in Figure 3."""
     rows = []
     for label, total in fields.items():
         rows.append((label, [(name, field_picture(total[name].map)) for name in total.sums]))
@@ -110,7 +120,7 @@ def field_rows(fields: Fields) -> list[tuple[str, list[tuple[str, Array]]]]:
 
 
 def curves(fields: Fields) -> list[str]:
-    """Draw the mass within a distance: a chart for each network, then one that compares the deepest stages."""
+    """Draw the mass by distance from the center: a chart for each network, then a comparison of the deepest stages."""
     charts = [
         report.line_chart(
             {name: mass_by_distance(total[name]) for name in total.sums}, x_label="pixels", y_label=f"mass, {label}"
@@ -125,13 +135,16 @@ def curves(fields: Fields) -> list[str]:
 
 
 def mass_by_distance(field: ReceptiveField) -> list[tuple[float, float]]:
-    """Return 100 points (distance from the central pixel up to the corner, share of the mass within it)."""
+    """Return 100 points (distance from the central pixel, share of the mass within it), up to the corner."""
     radii = np.linspace(0, np.hypot(*field.center), 100)
     return list(zip(radii.tolist(), field.within(radii).tolist(), strict=True))
 
 
 def attention_pictures(attended: AttendedImage) -> list[str]:
-    """Draw over the image the mean over heads for every block, and each head of the last block of each stage."""
+    """Draw attention maps over the image: the mean over the heads of every block, then single heads.
+
+    Single heads are drawn for the last block of each stage.
+    """
     image = attended.pixels
     attention = attended.attention
     center = (image.shape[0] // 2, image.shape[1] // 2)
@@ -146,6 +159,6 @@ def attention_pictures(attended: AttendedImage) -> list[str]:
 
 
 def overlaid(label: str, weights: Tensor, image: Array) -> tuple[str, Array]:
-    """Return a label with the map's peak, and the map drawn over the image.  (h, w), (H, W, 3) -> (H, W, 3)"""
+    """Return the label with the peak of the map, and the map drawn over the image.  (h, w), (H, W, 3) -> (H, W, 3)"""
     values = weights.float().cpu().numpy()
     return f"{label}: peak {values.max() / values.mean():.3g} x mean", over_image(values, image)

@@ -1,4 +1,4 @@
-"""Networks whose receptive fields are measured: any model of this package, and encoders of timm for comparison."""
+"""Networks whose receptive fields are measured, called probes: models of this package, and timm encoders to compare."""
 
 import copy
 import math
@@ -23,30 +23,33 @@ from segformer.validation import closest
 
 DECODER = "decoder"
 LOGITS = "logits"
-NUM_MAPS = 4  # of a timm encoder; some have a fifth, finer one
-SEED = 0  # for random weights: every run compares with the same ones
+NUM_MAPS = 4  # used of a timm encoder; some encoders have a fifth, finer map
+SEED = 0  # for random weights, so that every run compares with the same network
 DIGEST_LENGTH = 16  # hexadecimal digits
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A network in evaluation mode, as receptive fields are measured of it."""
+    """A network in evaluation mode, with everything that the measurement of its receptive fields needs."""
 
     label: str
+    """Name of the network in results and messages."""
     outputs: Outputs
+    """Function that computes the feature maps to measure."""
     normalize: Callable[[Tensor], Tensor]
-    """Raw pixels (C, H, W) -> the network's input (1, C, H, W), on its device."""
+    """Function that turns raw pixels into the network's input, on its device.  (C, H, W) -> (1, C, H, W)"""
     digest: str
     """Digest of the weights."""
 
 
 class SegmenterOutputs:
-    """The maps of a model's encoder, "stage 1" and so on, and "decoder": the features that the classifier reads.
+    """Feature maps of a model: "stage 1" and so on from the encoder, and "decoder", the input of the classifier.
 
-    The classifier is left out, because a 1 x 1 convolution looks no further than its input.
+    The classifier is left out, because a 1 x 1 convolution does not enlarge a receptive field.
 
-    The decoder's field may be shifted up and to the left by half the stride of a coarse map: the convolutions of that
-    map are centered on a cell's corner, while upsampling with align_corners=False treats it as the cell's middle.
+    The decoder's receptive field may be shifted up and to the left by half the stride of a coarse map.  Each value of
+    that map covers a block of pixels.  The convolutions center the value on the top left corner of the block, but
+    upsampling with align_corners=False assumes that it belongs to the middle of the block.
     """
 
     def __init__(self, model: Segmenter | FusedSegmenter) -> None:
@@ -61,14 +64,17 @@ class SegmenterOutputs:
 
 
 class TimmOutputs(nn.Module):
-    """The last four maps of a timm encoder made with ``features_only``, named "stage 1" to "stage 4"."""
+    """The last four feature maps of a timm encoder, named "stage 1" to "stage 4".
+
+    The encoder must have been created with ``features_only``.
+    """
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Compute the maps; those of encoders that put channels last are permuted."""
+        """Compute the maps; maps with channels last are permuted to channels first."""
         info = self.encoder.feature_info
         height = images.shape[2]
         maps = [
@@ -79,20 +85,23 @@ class TimmOutputs(nn.Module):
 
 
 def is_channels_first(features: Tensor, channels: int, height: int) -> bool:
-    """Whether a map is (B, C, h, w) rather than (B, h, w, C); ``height`` decides where both would fit."""
+    """Return whether a map is channels-first, (B, C, h, w), rather than channels-last, (B, h, w, C).
+
+    If its shape fits both, it is channels-first only if its third dimension equals ``height``.
+    """
     _, first, second, last = features.shape
     return first == channels and (last != channels or second == height)
 
 
 def named_maps(maps: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Name the maps of an encoder, finest first."""
+    """Name the maps of an encoder "stage 1", "stage 2" and so on; the finest map comes first."""
     return {f"stage {number}": features for number, features in enumerate(maps, start=1)}
 
 
 def probe_all(model: Network, label: str, compare: Sequence[str], size: Size) -> list[Probe]:
-    """Return probes of a model and of everything it is compared with, on the model's device.
+    """Return probes of a model and of the networks to compare it with, on the model's device.
 
-    Raises a UserError for what cannot be compared.
+    ``compare`` has the values of ``--compare``.  Raises a UserError if a network cannot be compared.
     """
     channels = model.card.model.in_channels
     if compare and channels != 3:
@@ -105,9 +114,9 @@ def probe_all(model: Network, label: str, compare: Sequence[str], size: Size) ->
 
 
 def probe_model(model: Network, label: str = "model") -> Probe:
-    """Return a probe of a model, which stays as it is.
+    """Return a probe of a model, which is not changed.
 
-    It has the maps of encoder and decoder where the model is this package's own; of another network only "logits".
+    The probe of a model of this package has the maps of encoder and decoder; of any other network, only "logits".
     """
     network = copy.deepcopy(model).eval().requires_grad_(False) if isinstance(model, Segmenter) else model
 
@@ -122,10 +131,10 @@ def probe_model(model: Network, label: str = "model") -> Probe:
 
 
 def probe_named(spec: str, size: Size, device: torch.device) -> Probe:
-    """Return a probe of what ``--compare`` names: a model's path, an encoder of timm, or ENCODER=FILE of weights.
+    """Return a probe of a value of ``--compare``: the path of a model, a timm encoder, or ENCODER=FILE.
 
-    Without a file timm's encoder has random weights, and its label says so; nothing is downloaded.  Raises a
-    UserError that names the closest known encoder.
+    FILE contains the weights of the timm encoder.  Without it, the encoder has random weights, and its label says so;
+    nothing is downloaded.  If the encoder is unknown, a UserError names the closest known encoder.
     """
     name, _, weights = spec.partition("=")
     if not weights and Path(spec).exists():
@@ -142,7 +151,7 @@ def probe_named(spec: str, size: Size, device: torch.device) -> Probe:
 
 
 def timm_encoder(name: str, weights: str, size: Size) -> tuple[Any, Any]:
-    """Make an encoder of timm; also return timm's pretrained config, which has mean and std of pixels from 0 to 1."""
+    """Create a timm encoder; returns it and timm's pretrained config, whose mean and std are for pixels from 0 to 1."""
     import timm
 
     if not timm.is_model(name):
@@ -156,14 +165,14 @@ def timm_encoder(name: str, weights: str, size: Size) -> tuple[Any, Any]:
         try:
             encoder = timm.create_model(name, features_only=True, **options)
         except (RuntimeError, AssertionError) as error:
-            raise UserError(f"--compare {name}: timm cannot make this encoder: {error}") from error
+            raise UserError(f"--compare {name}: timm cannot create this encoder: {error}") from error
     if not weights:
         open_branches(encoder)
     return encoder, pretrained
 
 
 def timm_state(name: str, weights: str) -> Mapping[str, Tensor]:
-    """Read a file of weights; raises a UserError that names the first tensor of the encoder that is missing."""
+    """Read the weights of a timm encoder from a file; a UserError names the first tensor that is missing in it."""
     import timm
 
     state = read_checkpoint(Path(weights)).state
@@ -176,7 +185,10 @@ def timm_state(name: str, weights: str) -> Mapping[str, Tensor]:
 
 
 def open_branches(encoder: nn.Module) -> None:
-    """Set norm weights and layer scales that timm initializes to (almost) 0 to 1: they would hide residual branches."""
+    """Set to 1 the norm weights and layer scales that timm initializes to 0 or almost 0.
+
+    Otherwise the residual branches that they scale would hardly influence the output.
+    """
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d) and module.weight is not None and not module.weight.any():
             nn.init.ones_(module.weight)

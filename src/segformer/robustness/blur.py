@@ -1,7 +1,7 @@
 """Blur corruptions: motion, defocus, glass, Gaussian.
 
-Images are (H, W, 3) float32 from 0 to 1; results may leave that range.  The argument is never written to.
-OpenCV is imported where it is used, so that the table of corruptions can be read without it.
+Images are (H, W, 3) float32 from 0 to 1; results may be outside that range.  The given image is never changed.
+OpenCV is imported inside the functions, so that the table of corruptions can be read without it.
 """
 
 import numpy as np
@@ -11,15 +11,15 @@ from segformer.robustness.digital import to_uint8
 
 
 def motion_blur(image: Array, rng: np.random.Generator, radius: int, sigma: float) -> Array:
-    """Smear the image along a line that is at most 45 degrees from horizontal."""
+    """Smear the image along a random direction that is at most 45 degrees from horizontal."""
     return smear(image, radius, sigma, rng.uniform(-45, 45))
 
 
 def smear(image: Array, radius: int, sigma: float, degrees: float) -> Array:
-    """Average 2 x radius + 1 copies of the image, each shifted one pixel further, weighted by one side of a Gaussian.
+    """Average 2 x radius + 1 copies of the image, each shifted by one pixel more than the copy before.
 
-    Border pixels are repeated, also where the image is smaller than the shift; the published code leaves out the
-    copies with larger shifts, which darkens small images.
+    The weights are one half of a Gaussian.  Border pixels are repeated, even if the shift is larger than the image.
+    The published code leaves out copies with such shifts, which darkens small images.
     """
     import cv2
 
@@ -34,16 +34,16 @@ def smear(image: Array, radius: int, sigma: float, degrees: float) -> Array:
 
 
 def defocus_blur(image: Array, rng: np.random.Generator, radius: int, alias: float) -> Array:
-    """Average over a disc."""
+    """Replace every pixel by the average over a disc around it."""
     import cv2
 
     return np.asarray(cv2.filter2D(image, -1, disc_kernel(radius, alias)))
 
 
 def disc_kernel(radius: int, alias: float) -> Array:
-    """Return a disc with a soft rim, at least 17 x 17.
+    """Return a convolution kernel of at least 17 x 17 that is a disc with a soft rim.
 
-    Its sum is 1, except that it is 1.01 where the disc touches the edge of the kernel, as in the published code.
+    Its sum is 1.  If the disc touches the edge of the kernel, the sum is 1.01, as in the published code.
     """
     import cv2
 
@@ -55,12 +55,12 @@ def disc_kernel(radius: int, alias: float) -> Array:
 
 
 def gaussian_blur(image: Array, rng: np.random.Generator, sigma: float) -> Array:
-    """Convolve with a Gaussian."""
+    """Convolve the image with a Gaussian."""
     return smooth(image, sigma)
 
 
 def smooth(values: Array, sigma: float) -> Array:
-    """Convolve (H, W, ...) with a Gaussian that is cut off at four sigma; border pixels are repeated."""
+    """Convolve with a Gaussian, cut off at four sigma; border pixels are repeated.  (H, W, ...) -> (H, W, ...)"""
     import cv2
 
     side = 2 * int(4 * sigma + 0.5) + 1
@@ -68,7 +68,10 @@ def smooth(values: Array, sigma: float) -> Array:
 
 
 def glass_blur(image: Array, rng: np.random.Generator, sigma: float, reach: int, rounds: int) -> Array:
-    """Blur, replace pixels by neighbors at most ``reach`` away, and blur again."""
+    """Blur, replace every pixel ``rounds`` times by a random neighbor, and blur again.
+
+    A neighbor is at most ``reach`` rows and columns away.
+    """
     pixels = to_uint8(smooth(image, sigma))
     height, width = pixels.shape[0] - 2 * reach, pixels.shape[1] - 2 * reach
     for _ in range(rounds):
@@ -77,13 +80,13 @@ def glass_blur(image: Array, rng: np.random.Generator, sigma: float, reach: int,
 
 
 def displace(pixels: Array, reach: int, offsets: Array) -> Array:
-    """Copy to every pixel, from the last to the first, the pixel at its offset (down, right); a border stays.
+    """Replace every pixel, from the last to the first, by the pixel at its offset (down, right), except at the border.
 
-    The published code means to swap the two pixels, but both sides of its assignment are views of one array, so one
-    is copied over the other.  Published results come from that, and so do these.
+    The published code was meant to swap the two pixels.  But both sides of its assignment are views of one array, so
+    one pixel is copied over the other.  Published results contain this error, and it is reproduced here.
 
-    A loop over the pixels would be slow.  A pixel whose source comes later in the image receives what that source
-    has already become; such chains are followed to their ends, all at once, by halving their lengths.
+    A loop over the pixels would be slow.  If the source of a pixel comes later in the image, the pixel receives the new
+    value of the source.  Such chains of sources are followed to their ends, all at once, by halving their lengths.
     """
     height, width = pixels.shape[:2]
     count = height * width
@@ -93,7 +96,7 @@ def displace(pixels: Array, reach: int, offsets: Array) -> Array:
     moves[inner] = True
     source = index[inner] + offsets[0].astype(np.int32) * width + offsets[1]
     chained = (source > index[inner]) & moves.ravel()[source]
-    target = np.arange(2 * count, dtype=np.int32)  # first the pixels as they become, then the pixels as they were
+    target = np.arange(2 * count, dtype=np.int32)  # first half: pixels after the change, second half: before
     target[:count] += count
     target[index[inner]] = np.where(chained, source, source + count)
     pending = index[inner][chained]

@@ -1,4 +1,7 @@
-"""Measurement of a model on corrupted images (Sec. 4.4): the protocol of Cityscapes-C, on any data set."""
+"""Measure a model on corrupted images (Sec. 4.4) with the protocol of Cityscapes-C, on any data set.
+
+A cell is one corruption at one severity; the clean images are a cell, too.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -27,10 +30,10 @@ from segformer.validation import check_choice
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1  # raise it when a change of cells or corruptions makes kept cells wrong
+FORMAT_VERSION = 1  # raise it when a change of the code makes stored cells wrong
 WORK = "robustness measurement"
-DRAWN = "drawn"  # frost without photographs
-OLD_SETTING = "setting.json"  # kept by version 0.1
+DRAWN = "drawn"  # value of the setting "frost" without photographs
+OLD_SETTING = "setting.json"  # written by version 0.1
 
 
 def robustness(
@@ -49,13 +52,13 @@ def robustness(
     progress: OnProgress | None = None,
     note: Callable[[str], None] = log.info,
 ) -> Robustness:
-    """Evaluate a model on clean images and under each corruption (None: all) at each severity.
+    """Evaluate a model on clean images and on images with each corruption (None: all) at each severity.
 
-    ``limit`` takes only the first images of the split; ``frost`` is a folder of photographs as for ``corrupt``.
-    Each cell is written below ``out`` as soon as it is known, and a later call reads it from there.  ``progress`` is
-    called with the images done and the images in all, over all cells that are not known yet; ``note`` with a message
-    for the user.  Raises a UserError where the model takes raw channels, where its classes are not those of the data,
-    and where ``out`` holds cells of another model, data set or protocol.
+    ``limit`` restricts the split to its first images; ``frost`` is a folder of photographs as for ``corrupt``.  The
+    scores of each cell are stored below ``out`` as soon as they are measured, and a later call reads them from there.
+    ``progress`` is called with the number of images done and their total over all cells still to be measured; ``note``
+    is called with a message for the user.  Raises a UserError if the model takes raw channels, if its classes are not
+    those of the data, or if ``out`` contains cells of another model, data set or protocol.
     """
     import_module("cv2")  # a missing package should be an error here, not in a worker process
     wanted = choose_cells(corruption_names() if corruptions is None else corruptions, severities)
@@ -64,7 +67,7 @@ def robustness(
     store = open_store(out, setting_of(model, source, samples, split, config or model.card.eval, seed, frost))
     known = {cell: read_scores(store, cell) for cell in wanted if store.has(file_name(cell))}
     if known:
-        note(f"{len(known)} of {len(wanted)} cells found in {out}")
+        note(f"{len(known)} of {len(wanted)} measurements are already in {out} and are not repeated")
     missing = [cell for cell in wanted if cell not in known]
     for done, cell in enumerate(missing):
         known[cell] = score(
@@ -81,7 +84,10 @@ def robustness(
 
 
 def choose_cells(corruptions: Sequence[str], severities: Sequence[int]) -> list[Cell]:
-    """Return the clean cell and the others in the order of Table 5; raises a UserError for what does not exist."""
+    """Return the clean cell, then the other cells in the order of Table 5.
+
+    Raises a UserError for an unknown corruption or severity.
+    """
     known = corruption_names()
     for name in corruptions:
         check_choice("corruption", name, known)
@@ -92,7 +98,7 @@ def choose_cells(corruptions: Sequence[str], severities: Sequence[int]) -> list[
 
 
 def check_model(model: Network, source: DataSource) -> None:
-    """Raise a UserError where the model does not take RGB images, or has other classes than the data."""
+    """Raise a UserError if the model does not take RGB images, or if its classes differ from those of the data."""
     if model.card.preprocessing.pixels != "rgb":
         raise UserError(
             f"corruptions are defined for 8-bit RGB images, but this model takes {model.card.model.in_channels} raw "
@@ -102,7 +108,7 @@ def check_model(model: Network, source: DataSource) -> None:
 
 
 def corrupted_source(source: DataSource, split: str, cell: Cell, seed: int, frost: Path | None) -> DataSource:
-    """Return the data set with the images of one split corrupted."""
+    """Return the data set with only one split, whose images are corrupted; the clean cell changes nothing."""
     if cell == CLEAN:
         return source
     samples = [CorruptedSample(sample, *cell, seed, frost) for sample in source.samples(split)]
@@ -110,7 +116,7 @@ def corrupted_source(source: DataSource, split: str, cell: Cell, seed: int, fros
 
 
 def over_all_cells(progress: OnProgress | None, cells_done: int, num_cells: int) -> OnProgress | None:
-    """Return a callback that turns the progress within a cell into progress over all cells."""
+    """Return a callback for the progress within one cell; it reports the progress over all cells to ``progress``."""
     if progress is None:
         return None
     return lambda done, total: progress(cells_done * total + done, num_cells * total)
@@ -125,7 +131,7 @@ def setting_of(
     seed: int,
     frost: Path | None,
 ) -> dict[str, Any]:
-    """Return everything that the scores depend on as JSON values, large things as a digest."""
+    """Return everything that the scores depend on, as JSON values; large values are replaced by a digest."""
     if seed < 0:
         raise UserError(f"seed must be 0 or more, got {seed}")
     photographs = () if frost is None else find_photographs(frost)
@@ -146,24 +152,26 @@ def setting_of(
 
 
 def open_store(out: Path | None, setting: dict[str, Any]) -> Store:
-    """Open the folder of cells; raises a UserError where they were measured in another setting or by version 0.1."""
+    """Open the folder of cells; raises a UserError if they were measured with another setting or by version 0.1."""
     if out is None:
         return Store(None, setting, work=WORK)
     if (out / OLD_SETTING).is_file():
-        raise UserError(f"{out} holds cells of version 0.1 ({OLD_SETTING}), which cannot be resumed; {REMEDY}")
+        raise UserError(f"{out} has a measurement of version 0.1 ({OLD_SETTING}), which cannot be resumed; {REMEDY}")
     return Store(out / "cells", setting, work=WORK)
 
 
 def file_name(cell: Cell) -> str:
-    """Return the name of the file of a cell."""
+    """Return the name of the file that stores the scores of a cell."""
     return "clean.json" if cell == CLEAN else f"{cell[0]}_{cell[1]}.json"
 
 
 def read_scores(store: Store, cell: Cell) -> Scores:
-    """Read a kept cell; raises a UserError that names a damaged file."""
+    """Read the stored scores of a cell; if the file is damaged, a UserError names it."""
     values = store.load_json(file_name(cell))
     try:
         return Scores(np.array(values["confusion"], dtype=np.int64), tuple(values["classes"]))
     except (KeyError, TypeError, ValueError) as error:
         path = store.path(file_name(cell))
-        raise UserError(f"{path}: expected the scores of a cell, got other JSON; remove the file") from error
+        raise UserError(
+            f"{path}: expected the scores of one corruption and severity, got other JSON; remove the file"
+        ) from error

@@ -1,7 +1,8 @@
-"""The sixteen corruptions of Cityscapes-C (Table 5) at five severities, for images of any size from 32 x 32.
+"""The sixteen corruptions of Cityscapes-C (Table 5) at five severities, for images of at least 32 x 32 pixels.
 
-Formulas and constants are those of ImageNet-C (Hendrycks & Dietterich, ICLR 2019), generalized to images of any size
-as by Michaelis et al. (2019).  A new corruption is a function in the file of its group and a row in CORRUPTIONS.
+Formulas and constants are those of ImageNet-C (Hendrycks & Dietterich, ICLR 2019), generalized to images of other sizes
+as in Michaelis et al. (2019).  To add a corruption, write a function in the file of its group and add a row to
+CORRUPTIONS.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,19 +32,19 @@ class Corruption:
     """One kind of corruption: a column of Table 5."""
 
     group: str
-    """Group of columns in Table 5: blur, noise, digital, weather."""
+    """Group of columns in Table 5: blur, noise, digital or weather."""
     change: Callable[..., Array]
-    """Called with an image (H, W, 3) float32 from 0 to 1, a generator and the settings of a severity."""
+    """Function that corrupts an image, given a generator and the settings of a severity.  (H, W, 3) float32, 0 to 1"""
     settings: Sequence[Sequence[Any]]
     """Further arguments of ``change`` for each severity, mildest first."""
     heading: str
     """Heading of the column in Table 5."""
     from_photographs: Callable[..., Array] | None = None
-    """Replaces ``change`` where photographs are given; takes their folder as the keyword argument ``folder``."""
+    """Function used instead of ``change`` if photographs are given; takes their folder as the keyword ``folder``."""
 
     @property
     def severities_in_mean(self) -> tuple[int, ...]:
-        """Severities that are averaged: all, but only 1 to 3 for noise, as in Cityscapes-C."""
+        """Severities over which scores are averaged: 1 to 3 for noise and all for other groups, as in Cityscapes-C."""
         return NOISE_SEVERITIES if self.group == "noise" else SEVERITIES
 
 
@@ -95,7 +96,7 @@ CORRUPTIONS: dict[str, Corruption] = {
         from_photographs=photographed_frost,
     ),
 }
-"""All corruptions by name, in the order of Table 5; whatever lists, groups or shows them reads this table."""
+"""All corruptions by name, in the order of Table 5; code that lists, groups or shows corruptions reads this table."""
 
 
 def corruption_groups() -> dict[str, tuple[str, ...]]:
@@ -112,7 +113,7 @@ def corruption_names() -> tuple[str, ...]:
 
 
 def display_name(name: str) -> str:
-    """Write the name of a corruption as in a sentence.
+    """Return the name of a corruption as it is written in a sentence.
 
     >>> display_name("motion_blur")
     'motion blur'
@@ -121,10 +122,10 @@ def display_name(name: str) -> str:
 
 
 def corrupt(image: Array, name: str, severity: int, rng: np.random.Generator, *, frost: Path | None = None) -> Array:
-    """Corrupt an image at a severity from 1 to 5.  (H, W, 3) uint8 -> (H, W, 3) uint8
+    """Apply the named corruption to an image at a severity from 1 to 5.  (H, W, 3) uint8 -> (H, W, 3) uint8
 
-    The result depends on the arguments alone.  ``frost`` is a folder with the photographs of ImageNet-C; without it
-    ice is drawn.  Raises a UserError for an unknown name or severity, or an image below 32 x 32.
+    The result depends only on the arguments.  ``frost`` is a folder with the photographs of ImageNet-C; without it, the
+    ice is drawn.  Raises a UserError for an unknown name or severity, or an image smaller than 32 x 32.
     """
     check_choice("corruption", name, corruption_names())
     if severity not in SEVERITIES:
@@ -144,7 +145,7 @@ def corrupt(image: Array, name: str, severity: int, rng: np.random.Generator, *,
 
 @contextmanager
 def opencv_in_one_thread() -> Iterator[None]:
-    """Keep OpenCV from starting threads: its pool does not survive the fork of a loader's worker processes."""
+    """Keep OpenCV from starting threads: its thread pool does not survive the fork of a loader's worker processes."""
     import cv2
 
     threads = cv2.getNumThreads()

@@ -1,6 +1,6 @@
 """Digital corruptions: brightness, contrast, saturation, JPEG.
 
-Images are (H, W, 3) float32 from 0 to 1; results may leave that range.  The argument is never written to.
+Images are (H, W, 3) float32 from 0 to 1; results may be outside that range.  The given image is never changed.
 """
 
 from io import BytesIO
@@ -10,16 +10,16 @@ from PIL import Image
 
 from segformer.arrays import Array
 
-ROUNDING = np.float32(1e-3)  # gray levels added before truncation: whole levels survive float32's rounding errors
+ROUNDING = np.float32(1e-3)  # gray levels; added before truncation, so that rounding errors of float32 lower no level
 
 
 def to_uint8(values: Array) -> Array:
-    """Clip values to 0-1 and truncate them to whole gray levels, 0 to 255, as the published code does."""
+    """Clip values to the range from 0 to 1, and truncate them to gray levels (0 to 255) as in the published code."""
     return np.asarray((values.clip(0, 1) * np.float32(255) + ROUNDING).astype(np.uint8))
 
 
 def brightness(image: Array, rng: np.random.Generator, amount: float) -> Array:
-    """Add ``amount`` to the value of HSV while hue and saturation stay; black becomes gray."""
+    """Add ``amount`` to the value (V of HSV); hue and saturation are unchanged, and black becomes gray."""
     value = image.max(axis=2, keepdims=True)
     brighter = np.minimum(value + np.float32(amount), 1)
     return np.asarray(np.where(value > 0, image * (brighter / np.maximum(value, 1e-6)), brighter))
@@ -32,7 +32,7 @@ def contrast(image: Array, rng: np.random.Generator, factor: float) -> Array:
 
 
 def saturate(image: Array, rng: np.random.Generator, factor: float, offset: float) -> Array:
-    """Scale and shift the saturation of HSV.  Gray has hue 0 there, so a positive ``offset`` turns it red."""
+    """Multiply the saturation (S of HSV) by ``factor`` and add ``offset``; a positive offset makes gray reddish."""
     value = image.max(axis=2, keepdims=True)
     chroma = value - image.min(axis=2, keepdims=True)
     saturation = (chroma / np.maximum(value, 1e-6) * np.float32(factor) + np.float32(offset)).clip(0, 1)

@@ -1,8 +1,9 @@
-"""Drawn ice on a window pane: what frost blends an image with where the published photographs are not available.
+"""Drawn ice on a window pane, which the frost corruption uses if the published photographs are not available.
 
-Feathers of crystals grow from the edges and from seeds everywhere, over clouded glass.  Brightness, contrast and tint
-are drawn from the range of the photographs (gray levels: means 117 to 207, deviations 23 to 44, and 10 to 25 for the
-fine detail).  OpenCV is imported where it is used, so that the table of corruptions can be read without it.
+Feather-shaped crystals grow over clouded glass, from the edges and from random positions.  Brightness and contrast are
+random and similar to those of the photographs, which have mean gray levels from 117 to 207 and standard deviations from
+23 to 44 (from 10 to 25 for the fine detail).  OpenCV is imported inside the functions, so that the table of corruptions
+can be read without it.
 """
 
 from typing import Any
@@ -12,13 +13,13 @@ import numpy as np
 from segformer.arrays import Array
 from segformer.config import Size
 
-LONG_SIDE = 640  # pixels of the drawn pane, close to the photographs' sizes; for larger images it is enlarged
+LONG_SIDE = 640  # of the drawn pane in pixels, similar to the photographs; larger images enlarge it
 TINT = (0.9, 1.0, 1.06)  # red, green, blue
 BRANCH_ANGLE = np.pi / 3  # between the spine of a feather and its branches: ice is hexagonal
 
 
 def draw_ice(size: Size, rng: np.random.Generator) -> Array:
-    """Return a pane (H, W, 3) float32 from 0 to 1 that depends on the generator alone."""
+    """Draw a pane of ice; all randomness comes from ``rng``.  -> (H, W, 3) float32 from 0 to 1"""
     import cv2
 
     scale = min(1.0, LONG_SIDE / max(size))
@@ -34,7 +35,7 @@ def draw_ice(size: Size, rng: np.random.Generator) -> Array:
 
 
 def clouds(size: Size, rng: np.random.Generator) -> Array:
-    """Return smooth noise of several scales, brighter towards the edges.  -> (H, W), standard deviation about 1"""
+    """Return smooth noise of several scales and unit variance, brighter towards the edges.  -> (H, W)"""
     import cv2
 
     total = np.zeros(size, np.float32)
@@ -45,15 +46,16 @@ def clouds(size: Size, rng: np.random.Generator) -> Array:
 
 
 def distance_to_edge(size: Size) -> Array:
-    """Return a ramp from 0 at the edge to 1 in the middle.  -> (H, W) float32"""
+    """Return values that rise from 0 at the edge to 1 in the middle.  -> (H, W) float32"""
     down, right = (1 - np.abs(np.linspace(-1, 1, side, dtype=np.float32)) for side in size)
     return np.asarray(np.minimum(down[:, None], right))
 
 
 def feathers(size: Size, share: float, reach: float, rng: np.random.Generator) -> Array:
-    """Draw bright crystals with dark rims.
+    """Draw bright, feather-shaped crystals with dark rims.  -> (H, W)
 
-    Their number grows with ``share``, a share of the pixels; their length is up to ``reach``, a share of the long side.
+    ``reach`` is their greatest length as a share of the long side; ``share`` is a share of the pixels, and their number
+    grows with it.
     """
     import cv2
 
@@ -69,7 +71,7 @@ def feathers(size: Size, share: float, reach: float, rng: np.random.Generator) -
 
 
 def seeds(size: Size, count: int, rng: np.random.Generator) -> Array:
-    """Draw positions (count, 2) as row and column, about a third of them on the edges."""
+    """Choose random positions (row, column), about a third of them on the edges.  -> (count, 2)"""
     positions = rng.random((count, 2))
     on_edge = rng.random(count) < 1 / 3
     axis = rng.integers(0, 2, count)
@@ -78,7 +80,10 @@ def seeds(size: Size, count: int, rng: np.random.Generator) -> Array:
 
 
 def feather(start: tuple[float, float], angle: float, length: float, rng: np.random.Generator) -> Array:
-    """Return a spine with branches, shorter towards its tip.  -> (lines, 2, 2): x, y in sixteenths of a pixel"""
+    """Return the lines of a spine and its branches, which are shorter towards the tip.  -> (lines, 2, 2)
+
+    Each line is the x, y of both ends, in sixteenths of a pixel.
+    """
     num_branches = max(2, round(length / 3))
     along = (np.arange(num_branches) + rng.uniform(0.2, 0.8)) / num_branches
     reach = length * 0.35 * (1 - along) * rng.uniform(0.5, 1.0, num_branches)
@@ -89,7 +94,10 @@ def feather(start: tuple[float, float], angle: float, length: float, rng: np.ran
 
 
 def segments(start: tuple[Any, Any], angle: float, length: Array) -> Array:
-    """Return line segments that begin at (row, column) and run at an angle.  -> (lines, 2, 2): x, y of both ends"""
+    """Return line segments, given where they start (row, column), their angle and their lengths.  -> (lines, 2, 2)
+
+    Each segment is the x, y of both ends.
+    """
     row, column = (np.broadcast_to(value, length.shape) for value in start)
     ends = (column + length * np.cos(angle), row + length * np.sin(angle))
     return np.stack([np.stack([column, row], -1), np.stack(ends, -1)], axis=1)

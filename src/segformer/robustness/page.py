@@ -1,4 +1,4 @@
-"""A page about a model's robustness: beside Table 5, over severities, by class, in pictures."""
+"""A page about a model's robustness: comparison with Table 5, scores by severity and by class, and pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ def write_results(
 ) -> Path:
     """Write robustness.json and report.html, with pictures of the model's predictions; return the page's path.
 
-    ``config`` and ``frost`` are those that ``robustness`` was called with.
+    ``config`` and ``frost`` must be the same as in the call of ``robustness``.
     """
     write_json(out / FIGURES, result.to_json())
     drawer = PredictionDrawer(Predictor(model, config=config), result.setting["seed"], frost)
@@ -44,9 +44,9 @@ def write_results(
         "Robustness",
         f"{source.name}, {split}: {result.setting['num_images']} images",
         report.section("At a glance", report.facts(key_figures(result))),
-        report.section("Beside Table 5", *beside_the_paper(result)),
-        report.section("Over severities", report.columns(*severity_charts(result))),
-        report.section("What is left", *retained_table(result)),
+        report.section("Comparison with Table 5", *beside_the_paper(result)),
+        report.section("mIoU by severity", report.columns(*severity_charts(result))),
+        report.section("Retained mIoU", *retained_table(result)),
         report.section("Classes", *class_tables(result, model.card)),
         report.section("Pictures", *picture_section(rows, model.card)),
         report.section("What was measured", report.key_values(setting_texts(result.setting))),
@@ -56,7 +56,7 @@ def write_results(
 
 
 def key_figures(result: Robustness) -> dict[str, str]:
-    """Return the figures that a reader asks for first."""
+    """Return the main scores: clean and corrupted mIoU, retained shares, and the hardest and easiest corruption."""
     shares = {name: result.retained(result.miou(name)) for name in result.corruptions}
     known = {name: share for name, share in shares.items() if np.isfinite(share)}
     extremes = {}
@@ -65,18 +65,18 @@ def key_figures(result: Robustness) -> dict[str, str]:
         easiest = max(known, key=known.__getitem__)
         extremes[f"hardest: {display_name(hardest)}"] = f"{known[hardest]:.0%}"
         extremes[f"easiest: {display_name(easiest)}"] = f"{known[easiest]:.0%}"
-    groups = {f"retained, {group}": result.retained(result.group_miou(group)) for group in corruption_groups()}
+    groups = {f"mIoU retained, {group}": result.retained(result.group_miou(group)) for group in corruption_groups()}
     return {
         "mIoU, clean": f"{result.clean.miou:.3f}",
         "mIoU, corrupted": f"{result.corrupted_miou:.3f}",
-        "retained": share_text(result.retained(result.corrupted_miou)),
+        "mIoU retained": share_text(result.retained(result.corrupted_miou)),
         **{key: share_text(share) for key, share in groups.items()},
         **extremes,
     }
 
 
 def share_text(share: float) -> str:
-    """Write a share in whole percent; a dash stands for NaN.
+    """Write a share in whole percent; NaN becomes a dash.
 
     >>> share_text(0.715), share_text(float("nan"))
     ('72%', '-')
@@ -85,10 +85,10 @@ def share_text(share: float) -> str:
 
 
 def beside_the_paper(result: Robustness) -> list[str]:
-    """Return the model's row of Table 5 above the paper's rows."""
+    """Return an introduction and a table with the model's row above the paper's rows of Table 5."""
     intro = (
         f"mIoU in %. {RULE} The first row is this model, measured by this command on {result.setting['data']}. All "
-        f"other rows are {REPORTED}; only a model measured on the val split of Cityscapes compares with them. "
+        f"other rows are {REPORTED}; only a model measured on the val split of Cityscapes can be compared with them. "
         f"{frost_text(result)}"
     )
     columns = ["clean", *corruption_names()]
@@ -98,7 +98,10 @@ def beside_the_paper(result: Robustness) -> list[str]:
 
 
 def in_halves(heads: Sequence[str], rows: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
-    """Return a table with a column for each corruption as two tables of a page's width, ``heads`` first in both."""
+    """Divide a table with a column for each corruption into two tables that fit the page.
+
+    ``heads`` are the headings of the columns before the corruptions; both tables have these columns.
+    """
     fixed = len(heads) - 1
     middle = -(-len(names) // 2)
     tables = []
@@ -109,7 +112,7 @@ def in_halves(heads: Sequence[str], rows: Mapping[str, Sequence[str]], names: Se
 
 
 def frost_text(result: Robustness) -> str:
-    """Say which ice the images were blended with."""
+    """Return a sentence about the ice of the frost corruption, or "" if frost was not measured."""
     if "frost" not in result.corruptions:
         return ""
     if result.setting["frost"] == DRAWN:
@@ -118,7 +121,7 @@ def frost_text(result: Robustness) -> str:
 
 
 def severity_charts(result: Robustness) -> list[str]:
-    """Draw mIoU over severity, one chart for each group; severity 0 is clean."""
+    """Draw mIoU by severity, one chart for each group of corruptions; severity 0 is the clean images."""
     charts = []
     for group, names in result.groups.items():
         series = {
@@ -133,7 +136,7 @@ def severity_charts(result: Robustness) -> list[str]:
 
 
 def retained_table(result: Robustness) -> list[str]:
-    """Return the share of the clean mIoU that each corruption leaves, severity by severity."""
+    """Return an introduction and a table of the mIoU for each corruption and severity, in % of the clean mIoU."""
 
     def share(miou: float) -> str:
         return one_decimal(100 * result.retained(miou))
@@ -145,12 +148,12 @@ def retained_table(result: Robustness) -> list[str]:
         rows.append([display_name(name), *by_severity, share(result.miou(name))])
     rows.append(["all", *[""] * len(result.severities), share(result.corrupted_miou)])
     heads = ["corruption", *(f"severity {severity}" for severity in result.severities), "mean"]
-    intro = f"mIoU on corrupted images in % of the mIoU on clean ones, which is {result.clean.miou:.3f}. {RULE}"
+    intro = f"mIoU on corrupted images in % of the mIoU on clean images, which is {result.clean.miou:.3f}. {RULE}"
     return [report.paragraph(intro), report.table(heads, rows)]
 
 
 def class_tables(result: Robustness, card: ModelCard) -> list[str]:
-    """Return what is left of each class: by group as bars, by corruption as numbers."""
+    """Return tables of the share of each class's clean IoU that is retained: by group as bars, by corruption in %."""
     shares = {name: result.retained_iou(name) for name in result.corruptions}
     by_group = {group: np.mean([shares[name] for name in names], axis=0) for group, names in result.groups.items()}
     classes = result.clean.classes
@@ -158,21 +161,21 @@ def class_tables(result: Robustness, card: ModelCard) -> list[str]:
         label: [one_decimal(100 * float(share[k])) for share in shares.values()] for k, label in enumerate(classes)
     }
     return [
-        report.paragraph(f"Share of each class's clean IoU that is left on corrupted images. {RULE}"),
+        report.paragraph(f"IoU of each class on corrupted images, as a share of its IoU on clean images. {RULE}"),
         report.class_table(classes, card.palette, {"clean IoU": list(result.clean.iou), **by_group}),
-        report.paragraph("The same in %, by corruption."),
+        report.paragraph("The same shares by corruption, in %."),
         *in_halves(["class"], texts, list(shares)),
     ]
 
 
 def picture_section(rows: list[tuple[str, Pictures]], card: ModelCard) -> list[str]:
-    """Return the pictures below the colors of the classes."""
-    intro = "Each image above the mask that the model predicts for it."
+    """Return an introduction, the colors of the classes, and the rows of pictures."""
+    intro = "Each image is shown above the mask that the model predicts for it."
     return [report.paragraph(intro), report.legend(card.classes, card.palette), report.pictures(rows)]
 
 
 def setting_texts(setting: Mapping[str, Any]) -> dict[str, str]:
-    """Write each entry of a setting as text, nested ones in one line."""
+    """Return each entry of a setting as text; a nested entry becomes one line."""
     return {
         key.replace("_", " "): ", ".join(f"{name} {part}" for name, part in value.items())
         if isinstance(value, Mapping)

@@ -1,4 +1,4 @@
-"""Images under corruptions, each above the mask that a model predicts for it."""
+"""Pictures of corrupted images, each above the mask that a model predicts for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,24 +16,26 @@ from segformer.robustness.result import CLEAN, Cell, Robustness
 from segformer.robustness.sample import CorruptedSample
 from segformer.segmentation import Segmentation
 
-NUM_SAMPLES = 2  # pictured under every corruption
+NUM_SAMPLES = 2  # images shown with every corruption
 SHOWN_SEVERITY = 3
-WIDTH = 320  # of a picture, in pixels
+WIDTH = 320  # greatest width and height of an image, in pixels
 
 Pictures = list[tuple[str, Array]]
-"""Labeled pictures (H, W, 3)."""
+"""Pictures as (label, pixels).  (H, W, 3) uint8"""
 
 
 @dataclass(frozen=True)
 class PredictionDrawer:
-    """Draws a sample as a model sees it in some cells, with the predicted masks."""
+    """Draws a sample, clean or corrupted, with the mask that the model predicts for each version."""
 
     predictor: Predictor
     seed: int
+    """Seed of the corruptions."""
     frost: Path | None
+    """Folder of frost photographs; None: the ice is drawn."""
 
     def draw(self, sample: Sample, cells: Sequence[Cell]) -> Pictures:
-        """Return, for each cell, the image above its overlay."""
+        """Return one picture for each cell: the image above the same image with the predicted mask."""
         pictures = []
         for cell in cells:
             shown = sample if cell == CLEAN else CorruptedSample(sample, *cell, self.seed, self.frost)
@@ -45,7 +47,10 @@ class PredictionDrawer:
 
 
 def picture_rows(result: Robustness, drawer: PredictionDrawer, samples: Sequence[Sample]) -> list[tuple[str, Pictures]]:
-    """Draw evenly spaced samples under every corruption, and the first under the hardest one at every severity."""
+    """Draw a few samples with every corruption, and the first sample with the hardest corruption at every severity.
+
+    Returns rows of pictures, each with a caption.
+    """
     measured = samples[: result.setting["num_images"]]
     chosen = np.linspace(0, len(measured) - 1, min(NUM_SAMPLES, len(measured))).astype(int)
     severity = min(result.severities, key=lambda s: abs(s - SHOWN_SEVERITY), default=SHOWN_SEVERITY)
@@ -53,14 +58,14 @@ def picture_rows(result: Robustness, drawer: PredictionDrawer, samples: Sequence
     rows = [(f"{measured[k].name}, severity {severity}", drawer.draw(measured[k], cells)) for k in chosen]
     if len(result.severities) > 1:
         hardest = min(result.corruptions, key=lambda name: np.nan_to_num(result.miou(name), nan=np.inf))
-        caption = f"{measured[0].name} under the corruption that is hardest for this model: {display_name(hardest)}"
+        caption = f"{measured[0].name} with the corruption that is hardest for this model: {display_name(hardest)}"
         cells = [CLEAN, *((hardest, severity) for severity in result.severities)]
         rows.append((caption, drawer.draw(measured[0], cells)))
     return rows
 
 
 def above_overlay(pixels: Array, mask: Array, card: ModelCard) -> Array:
-    """Return a small image with the same image and the mask over it below.  (H, W, 3), (H, W) -> (2 h, w, 3)"""
+    """Shrink an image, and append below it the same image with the mask.  (H, W, 3), (H, W) -> (2 h, w, 3)"""
     image = Image.fromarray(pixels)
     image.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
     small_mask = Image.fromarray(mask.astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)

@@ -11,28 +11,28 @@ from segformer.evaluation.metrics import Scores
 from segformer.robustness.corruptions import CORRUPTIONS, corruption_groups, corruption_names
 
 Cell = tuple[str, int]
-"""A corruption and a severity."""
+"""Name of a corruption, and a severity from 1 to 5; ``CLEAN`` stands for the clean images."""
 CLEAN: Cell = ("clean", 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Robustness:
-    """Scores on clean images and in every cell, that is, for every corruption at every severity; mIoU in 0-1."""
+    """Scores on clean images, and for every measured cell: a corruption at a severity.  mIoU is from 0 to 1."""
 
     clean: Scores
     cells: Mapping[Cell, Scores]
     setting: Mapping[str, Any]
-    """Everything that the scores depend on, as JSON."""
+    """Everything that the scores depend on, as JSON values."""
 
     @property
     def corruptions(self) -> tuple[str, ...]:
-        """The measured corruptions, in the order of Table 5."""
+        """Names of the measured corruptions, in the order of Table 5."""
         measured = {corruption for corruption, _ in self.cells}
         return tuple(name for name in corruption_names() if name in measured)
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """The measured corruptions by their group; a group without one is left out."""
+        """Names of the measured corruptions of each group; groups without any are left out."""
         groups = {
             group: tuple(name for name in names if name in self.corruptions)
             for group, names in corruption_groups().items()
@@ -45,15 +45,15 @@ class Robustness:
         return tuple(sorted({severity for _, severity in self.cells}))
 
     def severities_in_mean(self, corruption: str) -> tuple[int, ...]:
-        """Measured severities that are averaged: all, but only 1 to 3 for noise."""
+        """Return the measured severities over which scores are averaged: at most 1 to 3 for noise, otherwise all."""
         return tuple(s for s in CORRUPTIONS[corruption].severities_in_mean if (corruption, s) in self.cells)
 
     def miou(self, corruption: str) -> float:
-        """Mean mIoU over ``severities_in_mean``; NaN where none of them was measured."""
+        """Return the mean mIoU over ``severities_in_mean``; NaN if none of them was measured."""
         return finite_mean(self.cells[corruption, severity].miou for severity in self.severities_in_mean(corruption))
 
     def group_miou(self, group: str) -> float:
-        """Mean mIoU over the measured corruptions of a group."""
+        """Return the mean mIoU over the measured corruptions of a group; NaN if there are none."""
         return finite_mean(self.miou(name) for name in self.groups.get(group, ()))
 
     @property
@@ -62,11 +62,11 @@ class Robustness:
         return finite_mean(self.miou(name) for name in self.corruptions)
 
     def retained(self, miou: float) -> float:
-        """Return ``miou`` as a share of the clean mIoU; NaN where that is 0."""
+        """Return ``miou`` as a share of the clean mIoU; NaN if the clean mIoU is 0."""
         return miou / self.clean.miou if self.clean.miou > 0 else float("nan")
 
     def retained_iou(self, corruption: str) -> Array:
-        """Mean IoU of each class as a share of its clean IoU; NaN for a class whose clean IoU is 0.  -> (K,)"""
+        """Return the mean IoU of each class as a share of its clean IoU; NaN if the clean IoU is 0.  -> (K,)"""
         scores = [self.cells[corruption, severity] for severity in self.severities_in_mean(corruption)]
         if not scores:
             return np.full(len(self.clean.classes), np.nan)
@@ -74,7 +74,7 @@ class Robustness:
         return np.asarray(np.mean([score.iou for score in scores], axis=0) / clean)
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return all figures as JSON values, without the confusion matrices."""
+        """Return the setting and all scores as JSON values, without the confusion matrices."""
         return {
             "setting": self.setting,
             "clean": json_number(self.clean.miou),
@@ -97,11 +97,11 @@ class Robustness:
 
 
 def finite_mean(values: Iterable[float]) -> float:
-    """Return the mean of the finite values; NaN where there are none."""
+    """Return the mean of the finite values; NaN if there are none."""
     finite = [value for value in values if np.isfinite(value)]
     return float(np.mean(finite)) if finite else float("nan")
 
 
 def json_number(value: float) -> float | None:
-    """Round to six decimals; NaN, which JSON does not have, becomes None."""
+    """Round a number to six decimals; NaN becomes None, because JSON has no NaN."""
     return round(float(value), 6) if np.isfinite(value) else None

@@ -19,7 +19,8 @@ from segformer.robustness.corruptions import corrupt
 class CorruptedSample:
     """A sample with a corrupted image and an unchanged mask.
 
-    The random numbers depend on seed, corruption, severity and the sample's name, so every reading gives the same.
+    The random numbers depend only on seed, corruption, severity and the sample's name, so every reading gives the same
+    image.
     """
 
     sample: Sample
@@ -34,7 +35,7 @@ class CorruptedSample:
         return self.sample.name
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Return the image (H, W, 3) uint8, corrupted at the size at which it is decoded, and the mask."""
+        """Return the image, corrupted at its decoded size, and the unchanged mask.  (H, W, 3) uint8, (H, W)"""
         image, mask = self.sample.read(decoding)
         key = (self.seed, self.severity, digest_number(self.corruption), digest_number(self.name))
         rng = np.random.default_rng(seed_of(*key))
@@ -45,7 +46,7 @@ class CorruptedSample:
 
 
 def short_digest(parts: Iterable[bytes]) -> str:
-    """Return sixteen hexadecimal digits that are the same on every machine."""
+    """Return a digest of the parts: sixteen hexadecimal digits, the same on every machine."""
     total = hashlib.blake2b(digest_size=8)
     for part in parts:
         total.update(part)
@@ -53,5 +54,5 @@ def short_digest(parts: Iterable[bytes]) -> str:
 
 
 def digest_number(text: str) -> int:
-    """Return a number for a text, the same on every machine."""
+    """Return a digest of a text as a number, the same on every machine."""
     return int(short_digest([text.encode()]), 16)

@@ -1,4 +1,4 @@
-"""Table 5 of the paper, and a model's own figures in the same form: mIoU in %."""
+"""Table 5 of the paper, and the scores of a model in the same form: mIoU in %."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ from segformer.robustness.result import Robustness
 
 OURS = "SegFormer-B5"
 REPORTED = "reported by the paper, on Cityscapes-C"
-RULE = "Means are over severities 1 to 5, for noise over 1 to 3."
+RULE = "Means are over severities 1 to 5, but for noise only over 1 to 3."
 
 
 @dataclass(frozen=True)
 class FigureTable:
-    """Figures as text; a heading may have two lines."""
+    """A table of scores as text; a heading may have two lines."""
 
     headings: list[str]
     rows: list[list[str]]
 
 
 def table5() -> FigureTable:
-    """Return the paper's rows; a corruption that the paper does not have is a column of dashes."""
+    """Return the paper's rows of Table 5; a corruption that is not in the paper has a column of dashes."""
     headings = ["", "\nClean"]
     for group, names in corruption_groups().items():
         titles = [group.capitalize(), *[""] * (len(names) - 1)]
@@ -33,7 +33,10 @@ def table5() -> FigureTable:
 
 
 def group_table(result: Robustness, group: str) -> FigureTable:
-    """Return mIoU over severities, its mean, its share of the clean mIoU and the paper's figure, for a group."""
+    """Return a table about a group of corruptions, with a column for each corruption.
+
+    Its rows are the mIoU at each severity, the mean, the mean in % of the clean mIoU, and the paper's value.
+    """
     names = result.groups[group]
     rows = []
     for severity in result.severities:
@@ -47,14 +50,14 @@ def group_table(result: Robustness, group: str) -> FigureTable:
 
 
 def table5_row(result: Robustness) -> dict[str, float | None]:
-    """Return a model's row of Table 5 in %: "clean", then every corruption; None for one that was not measured."""
+    """Return a model's row of Table 5 in %: "clean", then every corruption; None if it was not measured."""
     row: dict[str, float | None] = dict.fromkeys(corruption_names())
     row |= {name: 100 * result.miou(name) for name in result.corruptions}
     return {"clean": 100 * result.clean.miou, **row}
 
 
 def one_decimal(figure: float | None) -> str:
-    """Write a figure with one decimal; a dash stands for a missing one.
+    """Write a score with one decimal; None and NaN become a dash.
 
     >>> one_decimal(69.1), one_decimal(float("nan")), one_decimal(None)
     ('69.1', '-', '-')

@@ -1,7 +1,7 @@
 """Weather corruptions: snow, spatter, fog, frost.
 
-Images are (H, W, 3) float32 from 0 to 1; results may leave that range.  The argument is never written to.
-OpenCV and torch are imported where they are used, so that the table of corruptions can be read without them.
+Images are (H, W, 3) float32 from 0 to 1; results may be outside that range.  The given image is never changed.
+OpenCV and torch are imported inside the functions, so that the table of corruptions can be read without them.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ from segformer.robustness.ice import draw_ice
 TURQUOISE = np.array((175, 238, 238), np.float32) / 255
 MUD = np.array((63, 42, 20), np.float32) / 255
 FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
-"""Photographs of ImageNet-C; the published code has a sixth one that it never draws."""
+"""File names of the photographs of ImageNet-C; the published code has a sixth photograph that it never uses."""
 
 
 def snow(
@@ -34,7 +34,7 @@ def snow(
     sigma: float,
     keep: float,
 ) -> Array:
-    """Whiten the image, then add flakes falling within 45 degrees of vertical, and the same flakes upside down."""
+    """Whiten the image, add flakes that fall within 45 degrees of vertical, and add the same flakes upside down."""
     import cv2
 
     height, width = image.shape[:2]
@@ -49,7 +49,7 @@ def snow(
 
 
 def enlarge(values: Array, size: Size) -> Array:
-    """Enlarge (h, w) bilinearly with aligned corners."""
+    """Enlarge values bilinearly with aligned corners.  (h, w) -> (H, W)"""
     import torch
     import torch.nn.functional as F
 
@@ -67,7 +67,7 @@ def spatter(
     strength: float,
     mud: bool,
 ) -> Array:
-    """Spatter the lens with water or, from severity 4 on, with mud."""
+    """Spatter the lens with water or, if ``mud`` is set (severities 4 and 5), with mud."""
     height, width = image.shape[:2]
     drops = smooth(rng.normal(mean, deviation, (height, width)).astype(np.float32), sigma)
     drops = np.where(drops < threshold, 0, drops).astype(np.float32)
@@ -90,7 +90,7 @@ def shade_drops(drops: Array) -> Array:
 
 
 def fog(image: Array, rng: np.random.Generator, strength: float, decay: float) -> Array:
-    """Add plasma, then scale so that the brightest pixel keeps its value under the thickest plasma."""
+    """Add haze, then scale so that the brightest pixel keeps its value where the haze is thickest."""
     height, width = image.shape[:2]
     haze = plasma(1 << (max(height, width) - 1).bit_length(), decay, rng)[:height, :width, None]
     brightest = image.max()
@@ -98,7 +98,10 @@ def fog(image: Array, rng: np.random.Generator, strength: float, decay: float) -
 
 
 def plasma(side: int, decay: float, rng: np.random.Generator) -> Array:
-    """Return a height map of the diamond-square algorithm on a torus.  -> (side, side), 0-1; side: a power of two"""
+    """Return random heights from 0 to 1 by the diamond-square algorithm on a torus.  -> (side, side)
+
+    ``side`` must be a power of two.
+    """
     heights = np.zeros((side, side), np.float32)
     step = side
     roughness = 100.0
@@ -127,7 +130,7 @@ def drawn_frost(image: Array, rng: np.random.Generator, keep: float, amount: flo
 
 
 def photographed_frost(image: Array, rng: np.random.Generator, keep: float, amount: float, *, folder: Path) -> Array:
-    """Blend the image with a photograph of ice from a folder that holds FROST_FILES."""
+    """Blend the image with a photograph of ice; the folder must contain FROST_FILES."""
     return blend(image, crop_of_one(read_photographs(folder), (image.shape[0], image.shape[1]), rng), keep, amount)
 
 
@@ -137,7 +140,7 @@ def blend(image: Array, ice: Array, keep: float, amount: float) -> Array:
 
 
 def crop_of_one(pictures: tuple[Array, ...], size: Size, rng: np.random.Generator) -> Array:
-    """Choose a picture and cut out a random part; a smaller picture is enlarged first.  -> (H, W, 3) float32, 0-1"""
+    """Choose a picture, enlarge it until it covers a size, and cut out a random part.  -> (H, W, 3) float32, 0 to 1"""
     import cv2
 
     picture = pictures[rng.integers(len(pictures))]
@@ -150,7 +153,7 @@ def crop_of_one(pictures: tuple[Array, ...], size: Size, rng: np.random.Generato
 
 @lru_cache(maxsize=1)
 def read_photographs(folder: Path) -> tuple[Array, ...]:
-    """Read the published photographs, once per process."""
+    """Read the published photographs; each process reads them only once."""
     from segformer.data.images import read_image
 
     return tuple(read_image(path) for path in find_photographs(folder))
@@ -162,7 +165,7 @@ def find_photographs(folder: Path) -> list[Path]:
     for path in paths:
         if not path.is_file():
             raise UserError(
-                f"{folder} must hold the frost photographs of ImageNet-C ({', '.join(FROST_FILES)}), but has no "
+                f"{folder} must contain the frost photographs of ImageNet-C ({', '.join(FROST_FILES)}), but has no "
                 f"{path.name}; leave out --frost to have ice drawn"
             )
     return paths
