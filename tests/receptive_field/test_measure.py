@@ -123,7 +123,7 @@ def test_what_is_kept_of_something_else_is_refused(model: Segmenter, probes: lis
         run(model, probes, tmp_path, samples=SAMPLES[::-1])
     (tmp_path / "state" / "sums.npz").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(
-        UserError, match=r"sums.npz: damaged, expected what an interrupted measurement .*; give another"
+        UserError, match=r"sums.npz: damaged, expected a file of an interrupted measurement .*; give another"
     ):
         run(model, probes, tmp_path)
 
