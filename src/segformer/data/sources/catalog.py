@@ -56,7 +56,7 @@ def with_data(config: DataConfig, spec: str) -> DataConfig:
         return replace(config, dataset=name, root=root)
     if spec in SOURCES and not SOURCES[spec].needs_root:
         return replace(config, dataset=spec, root="")
-    if spec in SOURCES and not Path(spec).exists():
+    if spec in SOURCES and spec != GENERIC and not Path(spec).exists():
         raise UserError(f"--data {spec} needs to know where the data set is; give --data {spec}=FOLDER")
     return replace(config, dataset=recognize(spec), root=spec)
 
