@@ -31,7 +31,7 @@ def test_the_longest_signature_wins_whatever_the_order(monkeypatch: pytest.Monke
         ("pos_embed", "it looks like a ViT or PVT"),
         ("layers.0.blocks.0.attn.relative_position_bias_table", "it looks like a Swin Transformer"),
         ("downsample_layers.0.0.weight", "it looks like a ConvNeXt"),
-        ("fc.weight", r"of a known format \(hf, smp, nvlabs, tao, mmseg\); the first of its 1 tensors is 'fc.weight'"),
+        ("fc.weight", rf"of a known format \({', '.join(FORMATS)}\); the first of its 1 tensors is 'fc\.weight'"),
     ],
 )
 def test_other_models_are_named(name: str, message: str) -> None:

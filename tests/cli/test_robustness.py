@@ -170,11 +170,11 @@ def test_the_tables_fit_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pyte
             assert name in text
             assert f"{100 * result.cells[name, 4].miou:.1f}" in text
             assert f"{100 * result.miou(name):.1f}" in text
-    assert text.count("SegFormer-B5 *") == 4
+    assert text.count("SegFormer-B5 *") == len(corruption_groups())
     assert "* reported by the paper, on Cityscapes-C" in text
     for method, figures in TABLE_5.items():
         parts = [line for line in text.splitlines() if line.startswith(f"{method}  ")]
         found = [part.removeprefix(method).split() for part in parts]
-        assert [float(text) for part in found for text in part[1:]] == list(figures.values())[1:]
+        assert [float(text) for part in found for text in part[1:] if text != "-"] == list(figures.values())[1:]
         assert {part[0] for part in found} == {str(figures["clean"])}
     assert "segformer robustness MODEL --data cityscapes=ROOT" in text

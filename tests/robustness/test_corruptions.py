@@ -19,7 +19,6 @@ from segformer.robustness.corruptions import (
 )
 
 NAMES = corruption_names()
-CERTAIN = ("defocus_blur", "gaussian_blur", "brightness", "contrast", "saturate", "jpeg_compression")
 EVERY = [(name, severity) for name in NAMES for severity in SEVERITIES]
 
 
@@ -34,7 +33,7 @@ def test_the_sixteen_of_table_5() -> None:
         "digital": ("brightness", "contrast", "saturate", "jpeg_compression"),
         "weather": ("snow", "spatter", "fog", "frost"),
     }
-    assert {group: names[:4] for group, names in corruption_groups().items()} == columns
+    assert {group: names[:4] for group, names in corruption_groups().items() if group in columns} == columns
     assert sorted(NAMES) == sorted(CORRUPTIONS)
     assert {len(row.settings) for row in CORRUPTIONS.values()} == {5}
     for row in CORRUPTIONS.values():
@@ -53,7 +52,7 @@ def test_a_function_of_image_and_generator(name: str, severity: int) -> None:
     np.testing.assert_array_equal(image, before)
     assert (first != image).any()
     other = corrupt(image, name, severity, rng(6))
-    assert (first == other).all() == (name in CERTAIN)
+    assert (first != other).any() == CORRUPTIONS[name].is_random
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "frost"])

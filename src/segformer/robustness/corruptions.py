@@ -41,6 +41,8 @@ class Corruption:
     """Heading of the column in Table 5."""
     from_photographs: Callable[..., Array] | None = None
     """Function used instead of ``change`` if photographs are given; takes their folder as the keyword ``folder``."""
+    is_random: bool = True
+    """Whether two generators give different results."""
 
     @property
     def severities_in_mean(self) -> tuple[int, ...]:
@@ -50,19 +52,27 @@ class Corruption:
 
 CORRUPTIONS: dict[str, Corruption] = {
     "motion_blur": Corruption("blur", motion_blur, ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)), "Motion"),
-    "defocus_blur": Corruption("blur", defocus_blur, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)), "Defoc"),
+    "defocus_blur": Corruption(
+        "blur", defocus_blur, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)), "Defoc", is_random=False
+    ),
     "glass_blur": Corruption(
         "blur", glass_blur, ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)), "Glass"
     ),
-    "gaussian_blur": Corruption("blur", gaussian_blur, ((1,), (2,), (3,), (4,), (6,)), "Gauss"),
+    "gaussian_blur": Corruption("blur", gaussian_blur, ((1,), (2,), (3,), (4,), (6,)), "Gauss", is_random=False),
     "gaussian_noise": Corruption("noise", gaussian_noise, ((0.08,), (0.12,), (0.18,), (0.26,), (0.38,)), "Gauss"),
     "impulse_noise": Corruption("noise", impulse_noise, ((0.03,), (0.06,), (0.09,), (0.17,), (0.27,)), "Impul"),
     "shot_noise": Corruption("noise", shot_noise, ((60,), (25,), (12,), (5,), (3,)), "Shot"),
     "speckle_noise": Corruption("noise", speckle_noise, ((0.15,), (0.2,), (0.35,), (0.45,), (0.6,)), "Speck"),
-    "brightness": Corruption("digital", brightness, ((0.1,), (0.2,), (0.3,), (0.4,), (0.5,)), "Bright"),
-    "contrast": Corruption("digital", contrast, ((0.4,), (0.3,), (0.2,), (0.1,), (0.05,)), "Contr"),
-    "saturate": Corruption("digital", saturate, ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)), "Satur"),
-    "jpeg_compression": Corruption("digital", jpeg_compression, ((25,), (18,), (15,), (10,), (7,)), "JPEG"),
+    "brightness": Corruption(
+        "digital", brightness, ((0.1,), (0.2,), (0.3,), (0.4,), (0.5,)), "Bright", is_random=False
+    ),
+    "contrast": Corruption("digital", contrast, ((0.4,), (0.3,), (0.2,), (0.1,), (0.05,)), "Contr", is_random=False),
+    "saturate": Corruption(
+        "digital", saturate, ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)), "Satur", is_random=False
+    ),
+    "jpeg_compression": Corruption(
+        "digital", jpeg_compression, ((25,), (18,), (15,), (10,), (7,)), "JPEG", is_random=False
+    ),
     "snow": Corruption(
         "weather",
         snow,
