@@ -14,6 +14,7 @@ def test_labels_of_a_drawn_sample_are_checked():
     (finding,) = diagnose(short).errors
     assert finding.kind == "out_of_range"
     assert finding.files[0] == "scene_000000"
+    assert finding.fix == "correct the masks, or write 255 to ignore these pixels"  # there is no dataset.json
 
 
 def test_labels_that_count_from_one_in_one_split_only(small_data):

@@ -11,6 +11,7 @@ from typing import Any
 from segformer.config import DataConfig
 from segformer.data.dataset import DataSource
 from segformer.data.doctor.contents import Split, balance, channel_statistics, count_split, five_digits
+from segformer.data.doctor.facts import SampleFacts
 from segformer.data.doctor.faults import find_faults
 from segformer.data.doctor.findings import Finding
 from segformer.data.doctor.items import Survey
@@ -93,7 +94,7 @@ def diagnose(data: Data, *, cheap: bool = False, progress: OnProgress | None = N
         samples.append(observe(item, cheap))
         if progress is not None:
             progress(done, len(found.items))
-    labels = Labels.from_masks(samples) if found.table is None else Labels(found.table, found.classes, False)
+    labels = find_labels(found, samples)
     splits = {name: count_split(samples, name, labels) for name in dict.fromkeys(s.split for s in samples)}
     findings = find_faults(samples, labels)
     if not any(finding.kind == "layout" for finding in found.findings):
@@ -108,6 +109,13 @@ def diagnose(data: Data, *, cheap: bool = False, progress: OnProgress | None = N
     return Diagnosis(
         found.name, labels.classes, splits, tuple(findings), weights, rare, mean, std, raw, notes=found.notes
     )
+
+
+def find_labels(found: Survey, samples: Sequence[SampleFacts]) -> Labels:
+    """Return the labels of a data set; if its classes are not described, they are counted in the masks."""
+    if found.table is None:
+        return Labels.from_masks(samples)
+    return Labels(found.table, found.classes, False, in_description=(Path(found.name) / DESCRIPTION).is_file())
 
 
 def missing_splits(config: DataConfig, splits: dict[str, Split]) -> list[Finding]:

@@ -1,6 +1,7 @@
-"""Checks for duplicates: the same image twice in one split, or nearly the same image in two splits."""
+"""Checks for duplicates: a file in two splits, copies within a split, or nearly the same image in two splits."""
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -17,31 +18,67 @@ NOISE = 5  # gray levels, so that a flat image has a contrast
 ROWS = 1024  # rows of the distance matrix computed at once
 
 
+def check_shared_files(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
+    """Find image files that are in two splits."""
+    shared = splits_of_shared_files(without_joined_splits(samples))
+    if shared:
+        names = ", ".join(f"{name} in {' and '.join(splits)}" for name, splits in list(shared.items())[:3])
+        problem = f"{count(shared, 'image file')} in more than one split: {names}; scores will be too good"
+        fix = "remove the line from one of the lists (or the file from one split)"
+        yield Finding("in_two_splits", "warning", tuple(shared), problem, fix)
+
+
 def check_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find images with identical pixels in one split."""
-    groups: dict[tuple[str, bytes], list[SampleFacts]] = {}
+    """Find image files with identical pixels in one split."""
+    samples = without_joined_splits(samples)
+    shared = splits_of_shared_files(samples)
+    groups: dict[tuple[str, bytes], dict[str, SampleFacts]] = {}
     for sample in samples:
         if sample.digest:
-            groups.setdefault((sample.split, sample.digest), []).append(sample)
-    same = [group for group in groups.values() if len(group) > 1]
+            groups.setdefault((sample.split, sample.digest), {})[sample.image] = sample
+    same = [list(group.values()) for group in groups.values() if len(group) > 1]
     if same:
         files = tuple(sample.image for group in same for sample in group)
         names = ", ".join(f"{group[1].image} = {group[0].image}" for group in same[:3])
         problem = f"{count(files, 'image')} that are copies of one another within a split: {names}"
-        command = removal([name for group in same for sample in group[1:] for name in sample.files])
+        copies = [sample for group in same for sample in group[1:] if sample.image not in shared]
+        command = removal([name for sample in copies for name in sample.files])
         yield Finding("duplicate", "warning", files, problem, "remove the copies with their masks", command)
 
 
 def check_near_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find images that occur in two splits, unchanged or almost unchanged."""
-    pairs = close_pairs([sample for sample in samples if sample.bits is not None])
+    """Find two image files in two splits that show nearly the same."""
+    samples = without_joined_splits(samples)
+    shared = splits_of_shared_files(samples)
+    close = close_pairs([sample for sample in samples if sample.bits is not None])
+    pairs = [(a, b) for a, b in close if a.drawn or a.image != b.image]
     if pairs:
         files = tuple(dict.fromkeys(sample.image for pair in pairs for sample in pair))
         names = ", ".join(f"{a.image} ~ {b.image}" for a, b in pairs[:3])
         problem = f"{count(pairs, 'pair')} of nearly the same image in two splits: {names}; scores will be too good"
         fix = "keep each image in one split only, and all frames of one video or place in the same split"
-        command = removal(list(dict.fromkeys(name for a, _ in pairs for name in a.files)))
+        command = removal(list(dict.fromkeys(name for a, _ in pairs if a.image not in shared for name in a.files)))
         yield Finding("near_duplicate", "warning", files, problem, fix, command)
+
+
+def splits_of_shared_files(samples: Sequence[SampleFacts]) -> dict[str, list[str]]:
+    """Return the splits of each image file that is in more than one; such a file must never be deleted."""
+    splits: dict[str, dict[str, None]] = {}
+    for sample in samples:
+        if sample.image and not sample.drawn:
+            splits.setdefault(sample.image, {})[sample.split] = None
+    return {name: list(found) for name, found in splits.items() if len(found) > 1}
+
+
+def without_joined_splits(samples: Sequence[SampleFacts]) -> list[SampleFacts]:
+    """Leave out the samples of splits that join two others, such as trainval."""
+    images: dict[str, set[str]] = {}
+    for sample in samples:
+        if sample.image:
+            images.setdefault(sample.split, set()).add(sample.image)
+    pairs = [(a, b) for a, b in combinations(images.values(), 2) if not a & b]
+    joined = {split for split, files in images.items() if any(a | b == files for a, b in pairs)}
+    return [sample for sample in samples if sample.split not in joined]
 
 
 def close_pairs(samples: Sequence[SampleFacts]) -> list[tuple[SampleFacts, SampleFacts]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from segformer.data.doctor.duplicate_checks import check_duplicates, check_near_duplicates
+from segformer.data.doctor.duplicate_checks import check_duplicates, check_near_duplicates, check_shared_files
 from segformer.data.doctor.facts import SampleFacts
 from segformer.data.doctor.file_checks import check_channels, check_damage, check_partners, check_sizes
 from segformer.data.doctor.findings import Finding
@@ -20,6 +20,7 @@ CHECKS: dict[str, Check] = {
     "colors": check_colors,
     "jpeg": check_jpeg,
     "labels": check_labels,
+    "shared_files": check_shared_files,
     "duplicates": check_duplicates,
     "near_duplicates": check_near_duplicates,
     "channels": check_channels,

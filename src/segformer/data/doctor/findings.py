@@ -23,6 +23,7 @@ Kind = Literal[
     "out_of_range",
     "ignored_mask",
     "absent_class",
+    "in_two_splits",
     "duplicate",
     "near_duplicate",
     "mixed_channels",

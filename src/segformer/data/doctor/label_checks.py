@@ -23,7 +23,7 @@ def check_labels(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Fin
         named |= set(finding.files)
         yield finding
     rest = [s for s in seen if s.mask not in named]
-    yield from out_of_range(rest, table)
+    yield from out_of_range(rest, table, labels.in_description)
     yield from ignored_masks(rest, table)
     for name in splits:
         yield from absent_classes([s for s in rest if s.split == name], labels, name)
@@ -74,13 +74,15 @@ def shifted(group: Sequence[SampleFacts], labels: Labels) -> Finding | None:
         f"but the classes are {first}-{top}: the labels look shifted by one"
     )
     kept = " & ".join(f"(a != {value})" for value in table.ignored_ids) or "1"
-    fix = "subtract 1 from every label, or add a name for 0 in front of the classes in dataset.json"
+    fix = "subtract 1 from every label"
+    if labels.in_description:
+        fix += ", or add a name for 0 in front of the classes in dataset.json"
     severity: Severity = "warning" if labels.counted else "error"
     return Finding("off_by_one", severity, files, problem, fix, rewriting(f"a - ({kept})", files))
 
 
-def out_of_range(samples: Sequence[SampleFacts], table: LabelTable) -> Iterator[Finding]:
-    """Find labels that are neither a class nor ignored."""
+def out_of_range(samples: Sequence[SampleFacts], table: LabelTable, in_description: bool) -> Iterator[Finding]:
+    """Find labels that are neither a class nor ignored; ``in_description``: dataset.json names the classes."""
     found = [(s.mask, ids_of(s)[wrong_ids(ids_of(s), table)]) for s in samples]
     wrong = [(mask, ids) for mask, ids in found if len(ids)]
     if not wrong:
@@ -91,8 +93,12 @@ def out_of_range(samples: Sequence[SampleFacts], table: LabelTable) -> Iterator[
     listing = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
     classes = f"{known.min()}-{known.max()}"
     problem = f"{count(files, 'mask')} with labels that belong to no class: {listing}; the classes are {classes}"
-    fix = 'correct the masks, add the missing names to "classes" in dataset.json, or write 255 to ignore these pixels'
-    if values == [known.max() + 1]:
+    fix = "correct the masks"
+    if in_description:
+        fix += ', add the missing names to "classes" in dataset.json'
+    if len(table.ignored_ids):
+        fix += f", or write {table.ignored_ids.max()} to ignore these pixels"
+    if in_description and values == [known.max() + 1]:
         fix += "; if label 0 stands for 'nothing', add a name for it in front of the others"
     elif values == [IGNORE_INDEX - 1]:
         fix += "; 254 is the result of subtracting 1 from 255; write 255 there"

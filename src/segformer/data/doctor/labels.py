@@ -22,6 +22,8 @@ class Labels:
     classes: tuple[str, ...]
     counted: bool
     """Whether the classes were counted in the masks, because no description names them."""
+    in_description: bool = True
+    """Whether dataset.json is the place for the class names; False for a data set whose classes are fixed."""
 
     @classmethod
     def from_masks(cls, samples: Sequence[SampleFacts]) -> "Labels":
