@@ -23,7 +23,7 @@ def check_shared_files(samples: Sequence[SampleFacts], labels: Labels) -> Iterat
     shared = splits_of_shared_files(without_joined_splits(samples))
     if shared:
         names = ", ".join(f"{name} in {' and '.join(splits)}" for name, splits in list(shared.items())[:3])
-        problem = f"{count(shared, 'image file')} in more than one split: {names}; scores will be too good"
+        problem = f"{count(tuple(shared), 'image file')} in more than one split: {names}; scores will be too good"
         fix = "remove the line from one of the lists (or the file from one split)"
         yield Finding("in_two_splits", "warning", tuple(shared), problem, fix)
 
