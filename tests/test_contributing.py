@@ -21,6 +21,7 @@ TESTS_OF_TABLES = [
     "tests/robustness/test_table5.py",
     "tests/robustness/test_corruptions.py",
 ]
+QUICK = "not any_size and not black and not mit_b3 and not mit_b4 and not mit_b5"
 
 
 def apply_how_to(text: str, tree: Path) -> str:
@@ -65,7 +66,7 @@ def test_all_how_tos_work_together(tmp_path: Path) -> None:
     add_recipe(HOW_TOS[-1], tmp_path)
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
     selections = (
-        [*tests, *TESTS_OF_TABLES, "-k", "not any_size and not black"],
+        [*tests, *TESTS_OF_TABLES, "-k", QUICK],
         ["tests/test_recipes.py", "-k", "small_data_b1"],
     )
     for selected in selections:
