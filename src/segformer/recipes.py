@@ -151,7 +151,7 @@ COCO_STUFF_B0 = replace(
 
 
 def table_1a(recipe: Recipe, encoder: str, miou: str, multiscale: str = "") -> Recipe:
-    """Derive a recipe from one for MiT-B0: another encoder with its decoder width, and the paper's mIoU for it."""
+    """Derive a recipe from one for MiT-B0 by replacing the encoder, the decoder width and the paper's mIoU."""
     size = encoder.removeprefix("mit_")
     figures = f"mIoU {miou}, {multiscale} multi-scale" if multiscale else f"mIoU {miou}"
     return replace(

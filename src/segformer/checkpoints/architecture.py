@@ -54,7 +54,7 @@ def _row(table: KeyTable, ours: str) -> Row:
 
 
 def _shape(table: KeyTable, state: State, ours: str, stage: int = 0) -> tuple[int, ...]:
-    """Return the shape of a module's weight in the checkpoint; the table must only rename the module, not split it."""
+    """Return the shape of a module's weight in the checkpoint, for a module that the table only renames."""
     name = fill(_row(table, ours).their_names[0], {"i": stage, "s": "weight"})
     shape = tuple(take(table, state, name).shape)
     if len(shape) < 2:

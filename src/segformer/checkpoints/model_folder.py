@@ -138,7 +138,7 @@ def read_weights(source: str | Path, hub: HubOptions | None = None) -> Weights:
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether a path is a model folder of this package; files may be missing."""
+    """Whether a path is a model folder of this package, complete or not, and not a folder of another format."""
     if not path.is_dir():
         return False
     if not (path / CONFIG).is_file():

@@ -44,8 +44,8 @@ def format_table(
 ) -> list[str]:
     r"""Return the lines of a table.
 
-    If the table is wider than ``width``, its last column is wrapped if it contains text; otherwise the columns are
-    divided into several tables, one below the other.
+    If the table is wider than ``width``, its last column is wrapped if it contains text.  Otherwise the columns are
+    divided into several tables, one below the other; each starts with the first ``num_labels`` columns.
 
     >>> print("\n".join(format_table(["class", "IoU"], [["road", "97.1"], ["sky", "5.0"]])))
     class   IoU

@@ -24,7 +24,7 @@ class Tally:
     """Pixel counts of N images with K classes; tallies of different images can be added.
 
     The middle axis of ``images`` and ``borders`` is intersection, label, prediction.  The first axis of ``nll`` and
-    ``bins`` separates images with even indices from images with odd indices; T is the number of temperatures.
+    ``bins`` is the half of the images: those with even indices, then those with odd indices.
     """
 
     confusion: Array

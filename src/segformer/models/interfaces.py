@@ -86,7 +86,7 @@ class Decoder(nn.Module):
         return self
 
     def reset_classes(self, num_classes: int) -> None:
-        """Replace each layer whose size depends on the number of classes by a randomly initialized one."""
+        """Replace each layer whose size depends on the number of classes by a random one for ``num_classes``."""
         raise NotImplementedError
 
     def freeze_norm(self) -> None:

@@ -105,7 +105,8 @@ class ImageNetTask(Task[Classifier]):
         unit = 2 * world_size if recipe.mixes else world_size
         if recipe.batch_size % unit:
             raise UserError(
-                f"batch_size must be a multiple of {unit} on {world_size} devices, got {recipe.batch_size}; raise it"
+                f"batch_size must be a multiple of {unit} on {world_size} devices, got {recipe.batch_size}; "
+                f"use {-(-recipe.batch_size // unit) * unit}"
             )
         RandomAugmentation(recipe)
 

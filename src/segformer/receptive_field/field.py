@@ -106,7 +106,7 @@ class ReceptiveFields:
         return ReceptiveFields(sums, {name: field.stride for name, field in fields.items()}, self.count + 1)
 
     def check(self, label: str = "the network") -> None:
-        """Raise a UserError if an output depends on no pixel of any image; ``label`` names the network in it."""
+        """Raise a UserError if an output depends on no pixel of any image; the message starts with ``label``."""
         for name, total in self.sums.items():
             if not total.any():
                 raise UserError(f"{label}: {name} depends on no pixel of any of {self.count} images; its gradient is 0")

@@ -70,7 +70,10 @@ def measure(
 
 
 def add_image(total: ReceptiveFields, probe: Probe, pixels: Tensor) -> ReceptiveFields:
-    """Return the sums with one more image; a UserError about the image names the network.  ``pixels``: (C, H, W)"""
+    """Add the receptive fields of one more image to the total; an error message names the network.
+
+    ``pixels``: (C, H, W).
+    """
     try:
         return total.plus(image_fields(probe.outputs, probe.normalize(pixels)))
     except UserError as error:

@@ -38,7 +38,10 @@ def log_scaled(values: Array) -> Array:
 
 
 def pooled(values: Array, side: int) -> Array:
-    """Shrink a map to at most ``side`` values per side by averaging blocks, so that small peaks stay visible."""
+    """Shrink a map to at most ``side`` values per side.
+
+    Blocks are averaged, because picking single values could miss small peaks.
+    """
     block = -(-max(values.shape) // side)
     height, width = (length // block * block for length in values.shape)
     top, left = (values.shape[0] - height) // 2, (values.shape[1] - width) // 2

@@ -85,8 +85,9 @@ def displace(pixels: Array, reach: int, offsets: Array) -> Array:
     The published code was meant to swap the two pixels.  But both sides of its assignment are views of one array, so
     one pixel is copied over the other.  Published results contain this error, and it is reproduced here.
 
-    A loop over the pixels would be slow.  If the source of a pixel comes later in the image, the pixel receives the new
-    value of the source.  Such chains of sources are followed to their ends, all at once, by halving their lengths.
+    A loop over the pixels would be slow.  Pixels are replaced from the last to the first, so a source that comes later
+    in the image has already been replaced by its own source, and so on: the sources form a chain.  All chains are
+    followed to their ends at once by pointer jumping, which halves their lengths in every round.
     """
     height, width = pixels.shape[:2]
     count = height * width

@@ -26,7 +26,7 @@ class TrainingModel(nn.Module):
 class SegmentationLoss:
     """The loss of a recipe, including its Dice term.
 
-    The loss of each auxiliary head is multiplied by the weight of the head and added to that of the main logits.
+    The total is the loss of the main logits plus the loss of each auxiliary head times its loss weight.
     """
 
     def __init__(self, recipe: Recipe, class_weights: Tensor | None, auxiliary_weights: Sequence[float] = ()) -> None:

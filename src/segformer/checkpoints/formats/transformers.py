@@ -123,7 +123,10 @@ def translate_preprocessing(values: Any, in_channels: int) -> Preprocessing:
 
 
 def _scale(values: dict[str, Any]) -> float:
-    """Return the raw pixel value that rescaling maps to 1, such as 255; image_mean and image_std are in this unit."""
+    """Return the raw pixel value that rescaling maps to 1, such as 255.
+
+    Multiplied by it, image_mean and image_std are in raw pixel values.
+    """
     if not values.get("do_rescale", True):
         return 1.0
     factor = values.get("rescale_factor", 1 / 255)

@@ -135,7 +135,7 @@ def missing_splits(config: DataConfig, splits: dict[str, Split]) -> list[Finding
 
 
 def missing_classes(labels: Labels, findings: Sequence[Finding]) -> list[Finding]:
-    """Return an error if fewer than two classes were counted in the masks, unless a binary mask explains it."""
+    """Return a finding if the masks contain fewer than two classes and no other finding explains why."""
     explained = any(finding.kind == "binary_mask" for finding in findings)
     if not labels.counted or labels.table is None or len(labels.classes) >= 2 or explained:
         return []

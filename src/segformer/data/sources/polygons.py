@@ -1,4 +1,4 @@
-"""Samples whose masks are drawn from polygons and run lengths when they are read."""
+"""Samples whose masks are rasterized from polygons or run lengths when the sample is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
