@@ -21,7 +21,7 @@ FEWEST, MOST = 64, 4096  # limits of the number of pixels per image that are dra
 
 @dataclass(eq=False)
 class Tally:
-    """Pixel counts of N images with K classes; tallies of different images can be added.
+    """Pixel counts of N images with K classes at T temperatures; tallies of different images can be added.
 
     The middle axis of ``images`` and ``borders`` is intersection, label, prediction.  The first axis of ``nll`` and
     ``bins`` is the half of the images: those with even indices, then those with odd indices.

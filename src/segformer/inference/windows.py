@@ -92,7 +92,7 @@ def predict_with_scores(model: Network, image: Tensor, config: EvalConfig, point
 
 
 def is_plain(config: EvalConfig) -> bool:
-    """Return whether a protocol runs the model only once, on the whole image, so that there are no scores to average."""
+    """Whether a protocol runs the model only once, on the whole image, so that there are no scores to average."""
     return config.crop is None and config.scales == (1.0,) and not config.flip
 
 

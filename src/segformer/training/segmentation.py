@@ -185,7 +185,7 @@ class SegmentationTask(Task[Segmenter]):
         return seed_of(self.plan.seed, step, rank)
 
     def loss(self, batch: Batch, fabric: Fabric) -> BatchLoss:
-        """Return a function that computes the loss of each micro-batch of ``batch``; they add up to that of the batch."""
+        """Return a function of a micro-batch; its losses over all micro-batches add up to the loss of the batch."""
         criterion = self.criterion
         assert criterion is not None  # set by prepare
         size = len(batch[0])
