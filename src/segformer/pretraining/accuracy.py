@@ -26,8 +26,8 @@ def measure_accuracy(
 ) -> dict[str, float]:
     """Return the accuracies {"top1", "top5"}, from 0 to 1, over all samples.
 
-    Each process evaluates its share of the samples, and every process returns the accuracies over all of them.  The
-    model is in evaluation mode meanwhile; afterwards its previous mode is restored.
+    Each process evaluates its share of the samples, and every process returns the accuracies over all samples.  The
+    model is evaluated in evaluation mode; afterwards its previous mode is restored.
     """
     own = [(0, index) for index in range(fabric.global_rank, len(samples), fabric.world_size)]
     dataset = ClassificationDataset(samples, CenterCrop(recipe))
@@ -51,6 +51,6 @@ def measure_accuracy(
 
 
 def top_hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Count the labels with the highest logit, and the labels among the five highest logits.  (B, K), (B,) -> (2,)"""
+    """Count the images whose label has the highest logit, and one of the five highest.  (B, K), (B,) -> (2,)"""
     found = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
     return torch.stack([found[:, 0].sum(), found.sum()])

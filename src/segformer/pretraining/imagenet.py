@@ -3,8 +3,8 @@
     train/<class>/*.JPEG                          val/<class>/*.JPEG         as for torchvision's ImageFolder
     ILSVRC/Data/CLS-LOC/train/<class>/*.JPEG      ILSVRC/Data/CLS-LOC/val/*.JPEG      LOC_val_solution.csv
 
-The second layout is the official tree: all images of val are in one folder, and a table names their classes.  The
-classes are the folders in train, sorted by name; LOC_synset_mapping.txt lists a readable name for each.
+The second layout is the official one: all images of val are in one folder, and a table names the class of each.  The
+classes are the folders in train, sorted by name; LOC_synset_mapping.txt lists a readable name for each class.
 """
 
 import csv
@@ -51,7 +51,7 @@ class LabeledImages:
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles(Sequence[tuple[Path, int]]):
-    """Image files and class indices in two arrays.  A million Path objects would take half a gigabyte per worker."""
+    """Image files and class indices in two arrays; a million Path objects would need half a gigabyte per worker."""
 
     folder: Path
     names: NDArray[np.bytes_]
@@ -115,7 +115,7 @@ def open_images(root: str) -> LabeledImages:
 
 
 def is_class_folders(root: Path) -> bool:
-    """Whether a folder contains train/, directly or in the official tree."""
+    """Whether a folder contains train/, directly or in ILSVRC/Data/CLS-LOC/."""
     return (folder_of_splits(root) / "train").is_dir()
 
 
@@ -125,9 +125,9 @@ def folder_of_splits(root: Path) -> Path:
 
 
 def scan(folder: Path) -> tuple[list[str], list[str]]:
-    """Return (names of the folders, names of the images) in a folder, sorted and without hidden ones.
+    """Return (names of the folders, names of the images) in a folder, both sorted and without hidden entries.
 
-    Images are recognized by their endings alone, because there are 1.28 million of them.
+    Images are recognized by their endings alone, because it would take too long to open 1.28 million files.
     """
     folders, images = [], []
     with os.scandir(folder) as entries:
@@ -193,7 +193,7 @@ def labels_of(images: Sequence[str], val: Path, solution: Path, classes: Sequenc
 
 
 def read_solution(path: Path) -> dict[str, str]:
-    """Read {image: class} from rows such as ILSVRC2012_val_00048981,n03995372 85 1 499 272 (image, class, box)."""
+    """Read {image: class} from rows of image, class, box, such as ILSVRC2012_val_00048981,n03995372 85 1 499 272."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = [row for row in csv.reader(file) if row] or [[]]

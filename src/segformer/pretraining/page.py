@@ -12,7 +12,7 @@ from segformer.training.page import run_curves, run_figures, write_run_page
 def write_pretraining_page(
     run_dir: Path, recipe: PretrainRecipe, model: nn.Module, steps: int, labels: Mapping[str, str]
 ) -> Path:
-    """Write report.html into the run folder and return its path; ``labels`` maps each accuracy to its title."""
+    """Write report.html into the run folder and return its path; ``labels`` maps top1 and top5 to their titles."""
     parameters = f"{sum(parameter.numel() for parameter in model.parameters()):,}"
     return write_run_page(
         run_dir,

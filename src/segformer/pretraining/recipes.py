@@ -30,7 +30,7 @@ class PretrainRecipe:
     drop_path: float = 0.1
     """Stochastic depth rate of the last block; the rate rises linearly from 0 at the first block."""
     root: str = "data/imagenet"
-    """Folder of the images: train/ and val/ with one folder per class, or the official tree of ImageNet."""
+    """Folder of the images: train/ and val/ with one folder per class, or the official download of ImageNet."""
     size: int = 224
     """Side length of the square images in training and evaluation, in pixels."""
     resize_ratio: float = 0.875
@@ -70,8 +70,8 @@ class PretrainRecipe:
     clip_grad: float | None = None
     """Maximum norm to which gradients are clipped; None: no clipping."""
     ema: float | None = None
-    """Decay per step of an exponential moving average of the weights, which is evaluated and saved in place of the
-    weights; None: off."""
+    """Decay per step of an exponential moving average of the weights.  The average is evaluated, and saved as the best
+    model, in place of the weights.  None: off."""
     patience: int | None = None
     """Stop after this many evaluations without a better top-1 accuracy; None: never."""
     precision: Precision = "fp32"
@@ -119,7 +119,7 @@ RULES = (
 
 
 def imagenet(size: str, drop_path: float) -> PretrainRecipe:
-    """Return the recipe of an MiT on ImageNet.  The authors refer to PVTv2, which is trained by DeiT's recipe."""
+    """Return the recipe of an MiT on ImageNet: DeiT's, which trains PVTv2, to which the authors refer."""
     return PretrainRecipe(
         name=f"imagenet_{size}",
         description=f"MiT-{size.upper()} on ImageNet-1K, trained like PVTv2.",

@@ -47,7 +47,7 @@ PROVENANCE = "provenance.json"
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """Outcome of a run; ``interrupted`` is the signal that ended the run early, or None."""
+    """Outcome of a run; ``interrupted`` is the signal that stopped the run early, or None."""
 
     run_dir: Path
     epoch: int
@@ -67,7 +67,7 @@ def pretrain(
 ) -> PretrainResult:
     """Run a pre-training recipe (object, name or recipe.json); the run folder is ``run_dir`` or else ``runs/<recipe>``.
 
-    The other arguments, the signals and the errors are the same as in ``train``.  Needs timm.
+    The other arguments, the reaction to signals and the errors are the same as in ``train``.  Needs timm.
     """
     recipe = find_pretrain_recipe(recipe) if isinstance(recipe, str) else recipe
     fabric = build_fabric(recipe.precision, device, devices, nodes)
@@ -141,7 +141,7 @@ class ImageNetTask(Task[Classifier]):
         return build_optimizer(classification_groups(model, self.recipe.weight_decay), self.recipe.lr)
 
     def facts(self) -> dict[str, Any]:
-        """Return facts about the images, and the version of timm because it augments them."""
+        """Return facts about the images, and the version of timm, which augments the images."""
         classes = list(self.images.classes)
         data = images_identity(self.images) | {"classes": classes, "fingerprint": images_fingerprint(self.images)}
         return {"data": data, "timm": version("timm")}
@@ -256,13 +256,13 @@ def pretraining_plan(recipe: PretrainRecipe, steps_per_epoch: int) -> Plan:
 
 
 def images_identity(images: LabeledImages) -> dict[str, Any]:
-    """Return the name, numbers of images and number of classes, which must not change before a run is resumed."""
+    """Return name, images per split and number of classes; a run cannot be resumed with different values."""
     splits = {split: len(samples) for split, samples in images.splits.items()}
     return {"name": images.name, "images": splits, "classes": len(images.classes)}
 
 
 def images_fingerprint(images: LabeledImages) -> str:
-    """Return a digest of class names, image names and labels.  It opens no image, because there are 1.28 million."""
+    """Return a digest of class names, image names and labels.  No image is opened, because there are 1.28 million."""
     digest = hashlib.blake2b(repr(images.classes).encode(), digest_size=8)
     for split, files in images.splits.items():
         digest.update(repr((split, files.names.tolist())).encode())

@@ -32,7 +32,7 @@ class StepCost:
 
 
 def step_cost(recipe: Recipe, source: DataSource, device: str = "cpu") -> StepCost:
-    """Measure a few steps and the loading of a few samples; raises the same errors as training on this data."""
+    """Measure a few training steps and the loading of a few samples; raises the same errors as training."""
     recipe = replace(recipe, train=replace(recipe.train, balanced=False))
     seconds, size = model_cost(recipe, source, device)
     return StepCost(device, seconds, size, loader_rate(recipe, source))

@@ -1,4 +1,4 @@
-"""Search for a suitable learning rate or micro-batch size by trying several."""
+"""Search for a suitable learning rate or micro-batch size by training with several values."""
 
 import math
 import time
@@ -99,8 +99,8 @@ def try_rates(
 def suggest_rate(points: list[tuple[float, float]]) -> float:
     """Return the rate at which the loss, as a function of the log of the rate, falls fastest.
 
-    Slopes are measured over a tenth of the points.  The first tenth is left out, because its moving average covers few
-    steps.  Raises a UserError if the loss never falls.
+    The slope at a point is measured over a tenth of all points.  The first tenth of the points is left out, because the
+    moving average of the loss covers few steps there.  Raises a UserError if the loss never falls.
 
     >>> f"{suggest_rate([(1e-5, 2.0), (1e-4, 1.9), (1e-3, 1.2), (1e-2, 1.1), (1e-1, 3.0)]):.2g}"
     '0.00032'

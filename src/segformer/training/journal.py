@@ -1,4 +1,4 @@
-"""Recording of a run, in metrics.jsonl, TensorBoard, Weights & Biases and its reporter."""
+"""Recording of a run in metrics.jsonl, TensorBoard and Weights & Biases, and display by its reporter."""
 
 import time
 from types import TracebackType
@@ -115,7 +115,7 @@ class Journal:
 
 
 class NullJournal:
-    """The journal of the processes other than the first; it records nothing."""
+    """The journal for all processes except the first one; it records nothing."""
 
     def __enter__(self) -> "NullJournal":
         return self

@@ -15,8 +15,8 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
     """Yields one batch, a list of (augmentation number, index), for each of the steps ``start`` ... ``steps`` - 1.
 
     The data set is shuffled again whenever all of its images have been used.  Each image is used ``repeats`` times in a
-    row (repeated augmentation); with ``repeats`` 1, the augmentation number is the epoch.  Process ``rank`` takes every
-    ``world_size``-th sample of a global batch, so the repeats of an image go to different processes.
+    row (repeated augmentation); with 1 repeat, the augmentation number is the epoch.  Process ``rank`` takes every
+    ``world_size``-th sample of a global batch, so different processes get the repeats of an image.
     """
 
     def __init__(

@@ -20,10 +20,10 @@ def build_optimizer(groups: Groups, lr: float) -> torch.optim.Optimizer:
 
 
 def segmentation_groups(model: Segmenter, config: TrainConfig) -> Groups:
-    """Return three groups, as in the released recipes: encoder, norm layers of the encoder (not decayed), decoder.
+    """Return three groups, as in the released recipes: encoder, norm layers of the encoder, decoder.
 
-    Weight decay also applies to the biases of linear layers and convolutions and to the norm layer of the decoder.
-    Frozen parameters are left out, and so is a group that would be empty.
+    Weight decay applies to everything except the norm layers of the encoder, so also to biases and to the norm layer of
+    the decoder.  Frozen parameters are left out, and so is a group that would be empty.
     """
     norms = {id(p) for p in model.encoder.norm_parameters()}
     encoder = list(model.encoder.parameters())
@@ -41,7 +41,7 @@ def segmentation_groups(model: Segmenter, config: TrainConfig) -> Groups:
 
 
 def classification_groups(model: nn.Module, weight_decay: float) -> Groups:
-    """Return two groups, as in timm and PVT: weights, and norms and biases (one dimension), which are not decayed."""
+    """Return two groups, as in timm and PVT: weights, which are decayed, and norms and biases, which are not."""
     parameters = list(model.parameters())
     return [
         {"name": "weights", "params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -60,7 +60,7 @@ def polynomial_rate(step: int, config: TrainConfig) -> float:
 def cosine_rate(step: int, *, steps: int, warmup: int, first: float, peak: float, last: float) -> float:
     """Return the learning rate at a step counted from 0: linear warm-up, then cosine decay.
 
-    The warm-up goes from ``first`` to ``peak``, and the decay ends at ``last``.  The cosine starts at step 0 and not at
+    The warm-up goes from ``first`` to ``peak``; the decay ends at ``last``.  The cosine starts at step 0 and not at
     the end of the warm-up, as in timm's schedule, which PVTv2 and DeiT apply once per epoch.
     """
     if step < warmup:

@@ -25,7 +25,7 @@ def write_run_page(
     """Write report.html into a run folder and return its path.
 
     ``known`` is this package's recipe of the same name, or None; fields that differ from it are marked.  ``glance``
-    has the key numbers by their labels.  ``sections`` are HTML and come before the sections on recipe and machine.
+    contains the key numbers by their labels.  ``sections`` are HTML and come before the sections on recipe and machine.
     """
     manifest = read_json(run_dir / MANIFEST)
     html = report.page(
@@ -43,7 +43,7 @@ def write_run_page(
 def run_figures(run_dir: Path, steps: int, metric: str, label: str) -> dict[str, str]:
     """Return the key numbers of a run by their labels; an unknown number is a dash or is left out.
 
-    ``metric`` decides which model is the best, and ``label`` is its name on the page.
+    ``metric`` decides which model is the best, and ``label`` is the name of this metric on the page.
     """
     metrics = read_metrics(run_dir)
     manifest = read_json(run_dir / MANIFEST)

@@ -78,8 +78,8 @@ def build_initialized(recipe: Recipe, source: DataSource, last: Path, note: Note
     """Return the model to train.
 
     If ``last`` exists, the model has the architecture saved there, and its weights are loaded later.  Otherwise it is
-    initialized from ``train.init_from``, or at random.  The eps of a LayerNorm belongs to its weights and is
-    also taken from ``train.init_from``.
+    initialized from ``train.init_from`` if that is set, or else at random.  The eps of each LayerNorm is also taken
+    from ``train.init_from``, because the weights were trained with it.
     """
     card = training_card(recipe, source)
     if last.exists():
@@ -101,7 +101,7 @@ def build_random(recipe: Recipe, source: DataSource) -> Segmenter:
 
 
 def training_card(recipe: Recipe, source: DataSource) -> ModelCard:
-    """Return the card of the model that a recipe trains on this data."""
+    """Return the card (configuration, classes, origin) of the model that a recipe trains on this data."""
     return ModelCard(
         model=recipe.model,
         preprocessing=recipe.preprocessing,
@@ -124,7 +124,7 @@ def class_weights_of(recipe: Recipe, source: DataSource) -> tuple[float, ...] | 
 
 
 def count_pixels(source: DataSource, samples: Sequence[Sample]) -> list[int]:
-    """Return the number of labeled pixels of each class; if a mask has a file of its own, the image is not read."""
+    """Return the number of pixels of each class; for samples that are pairs of files, only the masks are read."""
     counts = np.zeros(256, dtype=np.int64)
     for sample in samples:
         mask = read_mask(sample.mask) if type(sample) is Pair else sample.read()[1]
@@ -156,7 +156,7 @@ def prepare_model(model: Segmenter, recipe: Recipe, fabric: Fabric) -> Segmenter
 
 
 def step_in_words(recipe: Recipe, fabric: Fabric) -> str:
-    """Return the batch size of a step in words, with its division into devices and micro-batches if there is one.
+    """Return the batch size in words, with the division into devices and micro-batches if there is one.
 
     >>> from segformer.recipes import RECIPES
     >>> step_in_words(RECIPES["ade20k_b0"], Fabric(accelerator="cpu"))

@@ -1,4 +1,4 @@
-"""A run in one or several processes: starting them, reporting once for all, stopping together, and losing one."""
+"""A run in one or several processes: start, reports by the first process only, common stop, and loss of a process."""
 
 import atexit
 import os
@@ -65,14 +65,14 @@ def is_rank_zero() -> bool:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the product name of a GPU, and "cpu" or "mps" for the other devices."""
+    """Return the product name of a GPU, or the type of any other device, such as "cpu" or "mps"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def on_rank_zero(fabric: Fabric, act: Callable[[], T]) -> T | None:
-    """Call a function in the first process while the others wait; only the first gets its result, the others None.
+    """Call a function in the first process while the others wait; the first returns the result, the others None.
 
-    An error that it raises ends all processes, and only the first one reports it.
+    An error that the function raises ends all processes, and only the first one reports it.
     """
     if fabric.world_size == 1:
         return act()
@@ -92,7 +92,7 @@ def on_rank_zero(fabric: Fabric, act: Callable[[], T]) -> T | None:
 
 
 def agree_to_stop(fabric: Fabric, received: list[signal.Signals]) -> bool:
-    """Return whether any process received a stop signal; if so, it is added to ``received`` in every process."""
+    """Return whether any process received a stop signal; if so, add the signal to ``received`` in every process."""
     if fabric.world_size > 1:
         number = torch.tensor(int(received[0]) if received else 0, device=fabric.device)
         highest = int(cast("torch.Tensor", fabric.all_reduce(number, reduce_op="max")))
@@ -117,7 +117,7 @@ def lost_processes(fabric: Fabric) -> Iterator[None]:
 def launch(arguments: Sequence[str], devices: int) -> int:
     """Run ``segformer`` with these arguments as one process per device, and return the exit status.
 
-    If one process fails, the others are ended.  If a process was killed, raises a UserError that names it.
+    If one process fails, the others are ended.  If a process was killed, raises a UserError that names the process.
     """
     import logging
 
@@ -158,7 +158,7 @@ def _no_logs(folder: str) -> Any:
 
 @contextmanager
 def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collect Ctrl-C and SIGTERM in a list instead of ending the process; a second Ctrl-C ends it at once."""
+    """Collect Ctrl-C and SIGTERM in a list instead of ending the process; a second Ctrl-C raises KeyboardInterrupt."""
     received: list[signal.Signals] = []
     if threading.current_thread() is not threading.main_thread():
         yield received

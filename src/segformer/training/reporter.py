@@ -1,4 +1,4 @@
-"""Reporters show the progress of a training run: their interface, and the two that need no terminal."""
+"""Reporters show the progress of a training run: the interface, and two reporters that need no terminal."""
 
 import logging
 import time
@@ -31,7 +31,7 @@ class StepReport:
 
 
 class RunReporter(Protocol):
-    """Shows the progress of a run; ``start`` is called before its steps and ``stop`` after them."""
+    """Shows the progress of a run; ``start`` is called before the first step and ``stop`` after the last one."""
 
     def note(self, line: str) -> None:
         """Show a line of text."""

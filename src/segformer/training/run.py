@@ -25,7 +25,7 @@ from segformer.training.task import Batch, Note, Task, Validation
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of a run; ``interrupted`` is the signal that stopped it early, or None."""
+    """Outcome of a run; ``interrupted`` is the signal that stopped the run early, or None."""
 
     run_dir: Path
     step: int
@@ -69,7 +69,7 @@ def open_run(
 
 @contextmanager
 def determinism(on: bool) -> Iterator[None]:
-    """If ``on``, make torch use deterministic algorithms inside the block, for all operations that have one."""
+    """If ``on``, torch uses a deterministic algorithm inside the block for every operation that has one."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(on or before, warn_only=True)
     try:
@@ -102,7 +102,7 @@ class Run:
         on_rank_zero(fabric, self.open_records)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Load all of a saved state except the weights: optimizer, precision, progress and averaged weights."""
+        """Load a saved state: optimizer, precision, progress and averaged weights; the task restores the weights."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.progress = Progress.from_state(state["progress"])
@@ -164,7 +164,7 @@ class Run:
     def log(self, journal: Journal | NullJournal, loss: Tensor, lr: float) -> None:
         """Record the step, with its loss if a log line is due.
 
-        Raises a UserError if a loss that is logged, or the last one before a save, is NaN or infinite.
+        Raises a UserError if the loss is NaN or infinite; it is checked only if it is logged or after a stop signal.
         """
         done = self.progress.step
         is_logged = done % self.plan.log_every == 0 or self.is_due()
@@ -180,7 +180,7 @@ class Run:
     def evaluate_if_due(self, journal: Journal | NullJournal) -> None:
         """Evaluate and save if an evaluation is due.
 
-        A stop signal aborts the evaluation.  It is repeated when the run is resumed.
+        In a run with one process, a stop signal aborts the evaluation, which is repeated when the run is resumed.
         """
         step = self.progress.step
         if not self.is_due() or step == self.progress.evaluated:
@@ -227,7 +227,7 @@ class Run:
         self.fabric.barrier()
 
     def out_of_patience(self) -> bool:
-        """Return whether the last ``patience`` evaluations were all without a better result."""
+        """Return whether none of the last ``patience`` evaluations gave a better result."""
         plan, progress = self.plan, self.progress
         waited = (progress.evaluated - progress.best_step) // plan.eval_every
         return plan.patience is not None and progress.evaluated == progress.step and waited >= plan.patience
@@ -235,7 +235,7 @@ class Run:
     def finish(self, journal: Journal | NullJournal) -> None:
         """Tell the user if training stopped early, and write the report page.
 
-        There is no page after a stop signal, or if the run was already finished.
+        No page is written after a stop signal, or if the run was already finished when it was resumed.
         """
         if self.out_of_patience() and self.progress.step < self.plan.steps:
             name = self.task.labels.get(self.task.metric, self.task.metric)

@@ -1,4 +1,4 @@
-"""The folder of a run: recipe.json, manifest.json, metrics.jsonl, best/, and last/, from which a run resumes."""
+"""The folder of a run: recipe.json, manifest.json, metrics.jsonl, best/, and last/ (from which a run resumes)."""
 
 import io
 import json
@@ -77,7 +77,7 @@ class RunFolder:
     def load_trainer(self) -> dict[str, Any] | None:
         """Return the training state saved in ``last``, or None if nothing was saved yet.
 
-        Raises a UserError that names the file if it is missing or damaged.
+        Raises a UserError that names trainer.pt if this file is missing or damaged.
         """
         if not self.last.exists():
             return None
@@ -110,7 +110,7 @@ def clear_unsaved(path: Path) -> None:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl, up to a line that is incomplete because the run was killed."""
+    """Return the lines of metrics.jsonl as dicts, up to a line that is incomplete because the run was killed."""
     path = run / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     parsed = []

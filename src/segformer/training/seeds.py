@@ -13,7 +13,7 @@ from segformer.training.segmentation import train
 
 @dataclass(frozen=True)
 class SeedsResult:
-    """Outcome of training with several seeds; ``interrupted`` is the signal that stopped it early, or None."""
+    """Outcome of training with several seeds; ``interrupted`` is the signal that stopped the series early, or None."""
 
     miou: dict[int, float]
     """Best mIoU of each finished run, by its seed."""
@@ -38,10 +38,10 @@ class SeedsResult:
 def train_seeds(
     recipe: Recipe, count: int, run_dir: Path | None = None, *, resume: bool = False, **options: Any
 ) -> SeedsResult:
-    """Train with ``count`` seeds from train.seed on, each in its own folder seed_K, and write seeds.json beside them.
+    """Train with ``count`` seeds from train.seed on, seed K in the folder seed_K; writes seeds.json, too.
 
-    ``resume`` keeps finished runs and resumes the first unfinished one.  A stop signal ends the whole series.
-    ``options`` are passed to ``train``.
+    With ``resume``, finished runs are kept, and the first unfinished run is resumed.  A stop signal ends the whole
+    series.  ``options`` are passed to ``train``.
     """
     folder = run_dir or Path("runs") / f"{recipe.name}_seeds"
     found: dict[int, float] = {}

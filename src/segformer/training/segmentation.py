@@ -1,4 +1,4 @@
-"""Training of a segmentation model: it takes a recipe and writes a run folder."""
+"""Training of a segmentation model by a recipe; writes a run folder."""
 
 import signal
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ from segformer.training.task import Batch, BatchLoss, Note, Plan, Task, Validati
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Outcome of a run; ``interrupted`` is the signal that stopped it early, or None."""
+    """Outcome of a run; ``interrupted`` is the signal that stopped the run early, or None."""
 
     run_dir: Path
     step: int
@@ -68,7 +68,7 @@ def train(
     nodes: int = 1,
     reporter: RunReporter | None = None,
 ) -> TrainResult:
-    """Train a recipe and write the run to ``run_dir``, or else to the folder runs/NAME named after the recipe.
+    """Train by a recipe and write the run to the folder ``run_dir``, or else to runs/NAME with the name of the recipe.
 
     ``recipe`` is a Recipe, the name of one, or the path of a recipe.json.  ``devices`` is the number of devices on each
     of ``nodes`` machines; torchrun and SLURM override both.  After Ctrl-C or SIGTERM, the current step is finished, the
@@ -138,7 +138,7 @@ class SegmentationTask(Task[Segmenter]):
         )
 
     def build(self, last: Path, note: Note) -> Segmenter:
-        """Return the model that the recipe starts from; if ``last`` exists, a model of the architecture saved there."""
+        """Return the initial model; if ``last`` exists, return a model of the architecture saved there."""
         return build_initialized(self.recipe, self.source, last, note)
 
     def restore(self, model: Segmenter, state: dict[str, Any], last: Path) -> None:
@@ -185,7 +185,7 @@ class SegmentationTask(Task[Segmenter]):
         return seed_of(self.plan.seed, step, rank)
 
     def loss(self, batch: Batch, fabric: Fabric) -> BatchLoss:
-        """Return a function of a micro-batch; its losses over all micro-batches add up to the loss of the batch."""
+        """Return the loss function of a micro-batch; the sum over all micro-batches is the loss of the batch."""
         criterion = self.criterion
         assert criterion is not None  # set by prepare
         size = len(batch[0])
@@ -211,7 +211,7 @@ class SegmentationTask(Task[Segmenter]):
         return "lower train.lr" + (", or set train.precision fp32" if reduced else "")
 
     def evaluate(self, model: Segmenter, fabric: Fabric, progress: OnProgress) -> Validation:
-        """Return mIoU, mAcc and aAcc under the model's own test protocol; the details are the ``Scores``."""
+        """Return mIoU, mAcc and aAcc under the model's own test protocol; ``details`` are the ``Scores``."""
         part = (fabric.global_rank, fabric.world_size)
         workers = self.recipe.train.workers
         scores = score(model, self.source, self.split, workers=workers, progress=progress, part=part)

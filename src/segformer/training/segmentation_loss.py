@@ -1,4 +1,4 @@
-"""The loss of segmentation training, computed on the main logits and on those of auxiliary heads."""
+"""The loss of segmentation training, computed on the main logits and on the logits of auxiliary heads."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +38,7 @@ class SegmentationLoss:
         self.options: dict[str, Any] = {"ignore_index": IGNORE_INDEX, "align_corners": recipe.model.align_corners}
 
     def count(self, masks: Tensor) -> Tensor:
-        """Return the divisor of a loss that is summed over the pixels of these masks (``train.loss_average``)."""
+        """Return the divisor of a loss summed over the pixels of these masks; depends on ``train.loss_average``."""
         return denominator(masks, IGNORE_INDEX, self.class_weights, self.average)
 
     def __call__(self, outputs: Sequence[Tensor], masks: Tensor, *, count: Tensor, share: float) -> Tensor:

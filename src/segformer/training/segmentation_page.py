@@ -56,7 +56,7 @@ def write_segmentation_page(
 
 
 def class_figures(run_dir: Path, card: ModelCard, split: str, scores: Scores | None) -> list[str]:
-    """Return the HTML of the scores of each class, or of its name and color if no scores are stored."""
+    """Return the HTML of the classes with their scores, or with only names and colors if no scores are stored."""
     figures, step = known_figures(run_dir, card, split, scores)
     means = [f"{name} {or_nan(figures[name]):.3f}" for name in ("mIoU", "mAcc", "aAcc") if name in figures]
     when = f" at step {step:,}" if step else ""
@@ -71,9 +71,9 @@ def class_figures(run_dir: Path, card: ModelCard, split: str, scores: Scores | N
 
 
 def known_figures(run_dir: Path, card: ModelCard, split: str, scores: Scores | None) -> tuple[Mapping[str, Any], int]:
-    """Return (scores, step), the scores in the form of ``Scores.to_json``.
+    """Return (scores in the form of ``Scores.to_json``, step of the evaluation).
 
-    Without ``scores``, they are read from the card of the best model, or from ``card`` if no model was saved yet.
+    Without ``scores``, both are read from the card of the best model, or from ``card`` if no model was saved yet.
     """
     if scores is not None:
         return scores.to_json(), card.provenance.get("step", 0)
@@ -83,5 +83,5 @@ def known_figures(run_dir: Path, card: ModelCard, split: str, scores: Scores | N
 
 
 def or_nan(value: float | None) -> float:
-    """Return NaN for None, which stands for it in JSON files, and any number unchanged."""
+    """Return any number unchanged, and NaN for None, because JSON files store NaN as null."""
     return math.nan if value is None else value

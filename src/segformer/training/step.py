@@ -1,4 +1,4 @@
-"""One optimizer step: gradients are accumulated over micro-batches and devices, then the weights are updated."""
+"""One optimizer step: accumulates gradients over micro-batches and devices, then updates the weights."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def optimizer_step(fabric: "Fabric", module: Any, optimizer: Any, batch: Batch, task: Task[Any]) -> Tensor:
     """Accumulate the gradient over the micro-batches of a batch, update the weights and return the loss.
 
-    ``module`` and ``optimizer`` are those that ``fabric.setup`` returned.  The returned loss is the mean over the
+    ``module`` and ``optimizer`` are the objects that ``fabric.setup`` returned.  The returned loss is the mean over the
     batches of all devices.
     """
     images, targets = batch
@@ -38,7 +38,7 @@ def optimizer_step(fabric: "Fabric", module: Any, optimizer: Any, batch: Batch, 
 
 
 def check_finite(loss: float, step: int, last: Path, advice: str) -> float:
-    """Return the loss; raises a UserError that gives ``advice`` if it is NaN or infinite."""
+    """Return the loss; if it is NaN or infinite, raises a UserError that contains ``advice``."""
     if not math.isfinite(loss):
         raise UserError(
             f"the loss became {loss} at step {step}; {advice}"

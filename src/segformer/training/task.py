@@ -53,7 +53,7 @@ class Plan:
     deterministic: bool = False
     """Whether torch uses deterministic algorithms for all operations that have one."""
     wandb: str | None = None
-    """Project of Weights & Biases to log to as well; None: off."""
+    """Weights & Biases project to log to, in addition to the files; None: off."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Task(ABC, Generic[M]):
     metric: str
     """Name of the metric that decides which model is the best."""
     worst: float = -1.0
-    """Value of ``metric`` that is worse than every possible one; the first evaluation is compared with it."""
+    """Value that is worse than every possible value of ``metric``; the first evaluation is compared with it."""
     labels: Mapping[str, str] = MappingProxyType({})
     """Names of metrics for display; a metric without an entry is shown under its own name."""
 
@@ -102,14 +102,14 @@ class Task(ABC, Generic[M]):
 
     @abstractmethod
     def build(self, last: Path, note: Note) -> M:
-        """Return the initial model; if a run is resumed, a model of the architecture that is saved in ``last``."""
+        """Return the initial model; if a run is resumed, return a model of the architecture saved in ``last``."""
 
     def restore(self, model: M, state: dict[str, Any], last: Path) -> None:
         """Load the saved weights, from the folder ``last`` or from ``state``, the contents of its trainer.pt."""
         model.load_state_dict(state["model"])
 
     def prepare(self, model: M, fabric: "Fabric") -> nn.Module:
-        """Put the model into training mode and return the module whose forward pass a step runs."""
+        """Put the model into training mode and return the module to train, which may wrap the model."""
         return model.train()
 
     @abstractmethod
@@ -133,15 +133,15 @@ class Task(ABC, Generic[M]):
         """Return the seed of everything that is random within a step on process ``rank``, such as dropout."""
 
     def augment(self, batch: Batch, seed: int) -> Batch:
-        """Augment a batch after it was moved to the device; without an override, it stays unchanged."""
+        """Return the batch, already on the device, after augmentation; unchanged if a task does not override this."""
         return batch
 
     @abstractmethod
     def loss(self, batch: Batch, fabric: "Fabric") -> BatchLoss:
         """Return the function that computes the loss of a micro-batch of ``batch``.
 
-        Its values are summed over the micro-batches and averaged over the devices, which must give the mean loss of the
-        whole batch.
+        The values of the function are summed over the micro-batches and averaged over the devices.  The result must be
+        the mean loss of the whole batch.
         """
 
     @property

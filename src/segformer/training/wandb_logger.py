@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class WandbLogger(Logger):
-    """Logs a run to a Weights & Biases project; a resumed run folder continues the same run there.
+    """Logs a run to a Weights & Biases project; a run that is resumed continues its earlier entry in the project.
 
     The environment variables of the library apply.  For example, WANDB_MODE=offline keeps all files in the run folder.
     """
@@ -48,5 +48,5 @@ class WandbLogger(Logger):
         self._run.log({name: self._image(picture)}, step=step)
 
     def finalize(self, status: str) -> None:
-        """End the run; any ``status`` except an empty one and "success" marks it as failed."""
+        """End the run; any ``status`` except "" and "success" marks the run as failed."""
         self._run.finish(exit_code=0 if status in ("", "success") else 1)

@@ -18,7 +18,7 @@ class Source:
     description: str
     """Contents and layout of the data set in one line."""
     recognizes: Callable[[Path], bool] | None = None
-    """Tells whether a folder looks like this data set; None: ``--data FOLDER`` never chooses it."""
+    """Tells whether a folder looks like this data set; None: ``--data FOLDER`` never chooses this data set."""
     classes: tuple[str, ...] | None = None
     """Class names; None: they depend on the root."""
     palette: tuple[Color, ...] | None = None
@@ -92,4 +92,4 @@ SOURCES: dict[str, Source] = {
         remote=True,
     ),
 }
-"""Data sets by name.  The table is read at every call, so a row that is added later works everywhere."""
+"""Data sets by name.  The table is read anew at every use, so a data set that is added later works everywhere."""

@@ -1,6 +1,6 @@
 """ADE20K, 150 classes, in its official folder ADEChallengeData2016.
 
-images/training|validation/*.jpg   annotations/training|validation/*.png   (id 0: ignored, id k: class k-1)
+images/training|validation/*.jpg   annotations/training|validation/*.png   (id 0: ignored, id k: class index k - 1)
 """
 
 from pathlib import Path

@@ -30,7 +30,7 @@ def open_data(data: DataConfig | str) -> DataSource:
 
 
 def open_root(name: str, root: str, masks: str) -> DataSource:
-    """Open the data set ``name`` of SOURCES at ``root``; ``masks``, if not empty, is the folder of its masks."""
+    """Open the data set ``name`` of SOURCES at ``root``; ``masks``, if not empty, is a separate folder of masks."""
     check_choice("data.dataset", name, SOURCES)
     row = SOURCES[name]
     if not masks:
@@ -62,7 +62,7 @@ def with_data(config: DataConfig, spec: str) -> DataConfig:
 
 
 def recognize(folder: str) -> str:
-    """Name of the data set that a folder looks like, or else "folder"; raises a UserError if several fit."""
+    """Name of the data set whose layout a folder has, or else "folder"; raises a UserError if several layouts fit."""
     found = [name for name, row in SOURCES.items() if row.recognizes is not None and row.recognizes(Path(folder))]
     if len(found) > 1:
         raise UserError(f"{folder} looks like {' and '.join(found)}; choose one: --data {found[0]}={folder}")

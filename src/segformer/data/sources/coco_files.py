@@ -41,7 +41,7 @@ def find_coco(folder: Path) -> tuple[dict[str, tuple[Path, Any]], list[str]]:
 
 
 def choose_coco(paths: Sequence[Path]) -> tuple[Path, Any] | None:
-    """Return (path, parsed content) of the COCO file among the JSON files of one split, or None.
+    """Return (path, parsed content) of the COCO file among the JSON files of one split, or None if there is none.
 
     Files named instances... are preferred, then files with polygons.  Raises a UserError if several files remain.
     """

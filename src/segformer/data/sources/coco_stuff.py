@@ -3,10 +3,11 @@
     images/train2017|val2017/*.jpg   annotations/train2017|val2017/*.png
 
 The photos may also be in train2017/ and val2017/ at the root, and the masks in stuffthingmaps/,
-annotations/stuffthingmaps/ or stuffthingmaps_trainval2017/ instead of annotations/.  The first one that exists is read.
+annotations/stuffthingmaps/ or stuffthingmaps_trainval2017/ instead of annotations/.  If several of these folders exist,
+only the first one is read.
 
-A raw id is one less than the number of the class in the published list of 182 names.  11 of these classes never
-occur.  The raw id 255 is ignored.
+A raw id is one less than the number of the class in the published list of 182 names, of which 11 never occur.  The
+raw id 255 is ignored.
 """
 
 from pathlib import Path
@@ -64,6 +65,6 @@ def split_folders(root: Path) -> SplitFolders:
 
 
 def first_folder(root: Path, parents: tuple[str, ...], name: str) -> Path:
-    """Return the path of ``name`` in the first parent folder that contains it, or in the first one if none does."""
+    """Return the path of ``name`` in the first parent folder that contains it, or in parents[0] if none does."""
     folders = [root / parent / name for parent in parents]
     return next((folder for folder in folders if folder.is_dir()), folders[0])

@@ -22,7 +22,7 @@ VOID = {"void", "ignore", "ignored", "unlabeled", "unlabelled", "unlabeled/void"
 
 @dataclass(frozen=True)
 class ColorPair:
-    """An image file and a color mask: ``colors`` are the colors of the classes in order, ``void`` those to ignore."""
+    """An image file and a color mask; ``colors`` has the color of each class, and ``void`` the colors to ignore."""
 
     name: str
     image: Path
@@ -31,7 +31,7 @@ class ColorPair:
     void: tuple[Color, ...] = ()
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Return the image and the class indices; raises a UserError that names the mask and an unknown color."""
+        """Return the image and the class indices; raises a UserError that names the mask if it has an unknown color."""
         image = read_image(self.image, decoding)
         picture = np.asarray(open_image(self.mask).convert("RGB"))
         check_sizes(image, picture[:, :, 0], self, decoding)
@@ -57,15 +57,15 @@ def classes_of(picture: Array, colors: Sequence[Color], void: Sequence[Color], n
 
 
 def find_palette(folder: Path) -> Path | None:
-    """Return the palette file in a folder, or None if there is none."""
+    """Return the path of the first palette file that a folder contains, or None."""
     return next((folder / name for name in PALETTE_FILES if (folder / name).is_file()), None)
 
 
 def read_palette(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...], tuple[Color, ...]]:
     """Return (class names, their colors, colors to ignore) from a palette file.
 
-    The file is JSON {"road": [128, 64, 128], ...} or text with one class per line: a name and three numbers in either
-    order, separated by commas, semicolons, tabs or spaces.  The text may begin with a heading.  Colors named void,
+    The file is JSON {"road": [128, 64, 128], ...} or text with one class per line: a name before or after three
+    numbers, separated by commas, semicolons, tabs or spaces.  The text may begin with a heading.  Colors named void,
     ignore or unlabeled are ignored.  Raises a UserError that names the file and the wrong line.
     """
     rows = _json_rows(path) if path.suffix == ".json" else _text_rows(path)
@@ -101,7 +101,7 @@ def _text_rows(path: Path) -> list[tuple[str, Color]]:
 
 
 def _fields(line: str) -> list[str]:
-    """Split a line at the separator that yields three numbers, or else the most numbers."""
+    """Split a line at the separator that yields at least three numbers, or else at the one that yields the most."""
     cuts = [[field.strip() for row in csv.reader([line], delimiter=mark) for field in row] for mark in ",;\t"]
     return max([*cuts, line.split()], key=lambda fields: min(sum(field.isdigit() for field in fields), 3))
 

@@ -42,7 +42,7 @@ def unnamed_classes(count: int) -> Classes:
 
 
 def count_classes(masks: Iterable[tuple[object, Array]]) -> int:
-    """Number of classes in masks, given as (name, (H, W) ids): one more than the highest id, not counting 255.
+    """Number of classes in masks: one more than the highest id other than 255.  Each mask is (name, ids (H, W)).
 
     Raises a UserError if an id is too high, or if there are fewer than two classes.
     """

@@ -3,9 +3,9 @@
     images/<split>/*.jpg   masks/<split>/*.png   dataset.json (classes, palette, ignore_index)   <split>.txt
 
 Without dataset.json, the classes are counted in the masks.  Without splits, a hash of each name assigns the image to
-train or val.  A mask may also contain colors, whose classes dataset.json or a palette file names.  Or it may be a
-labelme or Cityscapes JSON file, in masks/ or beside the image.  If masks/ contains no masks, COCO JSON files may
-describe them.
+train or val.  Masks may also contain colors; then dataset.json or a palette file names the class of each color.  Or the
+masks may be labelme or Cityscapes JSON files, in masks/ or beside the images.  If there are none of these, COCO JSON
+files may describe the masks.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def recognizes(root: Path) -> bool:
 
 
 def open_source(root: str, masks: str = "") -> DataSource:
-    """Open the images and masks in ``root``; ``masks`` is the folder of the masks if it is not masks/ in ``root``.
+    """Open the images in ``root`` and their masks, which are in the folder ``masks`` or, if it is "", in ``root``.
 
     Raises a UserError that names what is missing.
     """
@@ -56,7 +56,7 @@ def open_source(root: str, masks: str = "") -> DataSource:
 
 
 def open_pairs(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
-    """Open pairs whose masks contain polygons, colors or class indices; the first mask decides which."""
+    """Open pairs whose masks contain polygons, colors or class indices; all masks are read as the kind of the first."""
     first = next(pair for pairs in splits.values() for pair in pairs)
     if first.mask.suffix.lower() == ".json":
         return open_polygons(folder, splits, notes)
@@ -92,7 +92,7 @@ def open_colors(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
 
 
 def open_polygons(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
-    """Open pairs with labelme or Cityscapes files; without dataset.json the classes are background and all labels."""
+    """Open pairs with labelme or Cityscapes files; without dataset.json, all labels found become classes."""
     shapes = {pair.mask: read_shapes(pair.mask) for pairs in splits.values() for pair in pairs}
     labels = sorted({label for found, _ in shapes.values() for label, _ in found} - {BACKGROUND})
     classes: tuple[str, ...] = (BACKGROUND, *labels)
@@ -113,7 +113,7 @@ def open_polygons(folder: Path, splits: Splits, notes: list[str]) -> DataSource:
 
 
 def mode_of(path: Path) -> str:
-    """Return Pillow's mode of an image, such as "RGB", from its header; "unreadable" if that fails."""
+    """Return Pillow's mode of an image, such as "RGB", from its header; "unreadable" if the header cannot be read."""
     try:
         with Image.open(path) as image:
             return image.mode

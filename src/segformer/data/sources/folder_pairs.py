@@ -63,7 +63,7 @@ def find_splits(folder: Path, masks: Path) -> tuple[dict[str, list[Pair]], list[
 def hash_splits(pairs: Sequence[P]) -> tuple[dict[str, list[P]], list[str]]:
     """Assign pairs to train and val by a hash of each name; returns (pairs of each split, notes for the user).
 
-    About a fifth becomes val.  Of two or more pairs, each split gets at least one.
+    About a fifth of the pairs becomes val.  If there are at least two pairs, each split gets at least one.
     """
     ranked = sorted(pairs, key=lambda pair: (_hash(pair.image) >= VAL_PERCENT, pair.name))
     in_val = sum(_hash(pair.image) < VAL_PERCENT for pair in pairs)
@@ -74,7 +74,7 @@ def hash_splits(pairs: Sequence[P]) -> tuple[dict[str, list[P]], list[str]]:
 
 
 def find_pairs(images: Path, masks: Path, split_list: Path | None) -> list[Pair]:
-    """Images with their masks: those that the split list names, or all if there is no list.
+    """Images with their masks: the images that the split list names, or all if there is no list.
 
     Raises a UserError for a line of the list that names no image, and for an image without a mask.
     """
@@ -105,7 +105,7 @@ def missing_mask(mask: Path, image: Path, suffixes: Sequence[str], unfit: Path |
 
 
 def find_masks(masks: Path, suffixes: tuple[str, ...] = MASK_SUFFIXES) -> dict[str, Path]:
-    """Masks below a folder by name; if several share a name, the one whose ending comes first in ``suffixes``."""
+    """Masks below a folder by name; of several masks with one name, the one whose ending is first in ``suffixes``."""
     files = sorted(list_masks(masks, suffixes), key=lambda path: (-suffixes.index(path.suffix.lower()), path.name))
     return {shared_name(path, masks): path for path in files}  # of several files with one name, the last stays
 

@@ -4,8 +4,8 @@
     a folder written by save_to_disk, of parquet files, or in any other form that `datasets` reads
 
 The names of the classes are read from id2label.json ({"0": "wall", ...}) or dataset.json beside the data.  Without
-these files, the classes are counted in the masks.  The optional library `datasets` provides the rows; their images and
-masks are decoded by the same code as image files.
+these files, the classes are counted in the masks.  The optional library `datasets` provides the rows; the images and
+masks in the rows are decoded by the same code as image files.
 """
 
 import re
@@ -54,7 +54,7 @@ class Column:
     split: str
     name: str
     rows: Any = field(repr=False)
-    """A ``datasets.Dataset`` with this column only; each cell contains the bytes or the path of an image file."""
+    """A ``datasets.Dataset`` with only this column; each cell contains the bytes or the path of an image file."""
 
     @classmethod
     def from_rows(cls, split: str, name: str, rows: Any) -> "Column":
@@ -89,7 +89,7 @@ class Column:
 
 
 def read_bytes(cell: Mapping[str, Any]) -> bytes:
-    """Return the bytes in a cell, or else those of the file at its path, which may be in an archive or on the hub."""
+    """Return the bytes in a cell, or else in the file whose path it contains (also in an archive or on the hub)."""
     if cell["bytes"] is not None:
         return bytes(cell["bytes"])
     import fsspec  # type: ignore[import-untyped]  # it has no annotations
@@ -100,7 +100,7 @@ def read_bytes(cell: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class HubSample:
-    """A row with an image and a mask, which are decoded when they are read."""
+    """A row with an image and a mask, which are decoded only when the sample is read."""
 
     images: Column
     masks: Column
@@ -112,7 +112,7 @@ class HubSample:
         return f"{self.images.split}[{self.index}]"
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Return the image and the raw ids of its mask; raises a UserError that names the sample and its fault."""
+        """Return the image and the raw ids of its mask; raises a UserError that names the cell with a fault."""
         if decoding.pixels != "rgb":
             raise UserError(
                 f"{self.name}: data sets on the hub are read as RGB, got preprocessing.pixels {decoding.pixels}; "
@@ -212,13 +212,13 @@ def reason_of(error: Exception) -> str:
 
 
 def open_split(place: str, split: str, rows: Any) -> HubSamples:
-    """Return the samples of a ``datasets.Dataset``; raises a UserError if one of the two columns is missing."""
+    """Return the samples of one split, a ``datasets.Dataset``; finds the image and the mask column."""
     image, mask = find_columns(place, rows.features)
     return HubSamples(Column.from_rows(split, image, rows), Column.from_rows(split, mask, rows), range(len(rows)))
 
 
 def find_columns(place: str, features: Mapping[str, Any]) -> tuple[str, str]:
-    """Return (image column, mask column); raises a UserError that lists the columns found."""
+    """Return the names (image column, mask column); if they are unclear, raises a UserError that lists all columns."""
     import datasets
 
     columns = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
@@ -236,7 +236,7 @@ def find_columns(place: str, features: Mapping[str, Any]) -> tuple[str, str]:
 def name_splits(found: Mapping[str, HubSamples]) -> tuple[dict[str, HubSamples], list[str]]:
     """Return (splits, notes for the user); a single split called "validation" or "valid" is renamed "val".
 
-    If there is only "train", a hash of the row numbers assigns about a fifth of its rows to "val".
+    If "train" is the only split, a hash of the row numbers assigns about a fifth of its rows to "val".
     """
     held_out = [split for split in found if split in VAL_NAMES]
     splits = {"val" if [split] == held_out else split: samples for split, samples in found.items()}
@@ -267,7 +267,7 @@ def find_classes(place: str, splits: Mapping[str, HubSamples]) -> tuple[Classes,
 
 
 def find_file(place: str, name: str) -> Path | None:
-    """Return a file beside the data, downloaded from the hub if necessary, or None if there is none."""
+    """Return the path of a file beside the data, downloaded from the hub if necessary, or None if it does not exist."""
     if Path(place).is_dir():
         return Path(place, name) if Path(place, name).is_file() else None
     from huggingface_hub import hf_hub_download
@@ -280,7 +280,7 @@ def find_file(place: str, name: str) -> Path | None:
 
 
 def read_id2label(path: Path) -> Classes:
-    """Return (class names by id, palette, label table); the id 255 is ignored even if it has a name."""
+    """Return (class names in order of their ids, palette, label table); the id 255 is ignored even if it has a name."""
     values = read_json(path)
     if not isinstance(values, dict) or not all(k.isdecimal() and isinstance(name, str) for k, name in values.items()):
         raise UserError(f'{path}: expected ids with their names, such as {{"0": "wall", "1": "sky"}}')

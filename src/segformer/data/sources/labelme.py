@@ -22,7 +22,7 @@ NO_AREAS = ("line", "linestrip", "point", "points")
 def read_shapes(path: Path) -> tuple[tuple[Shape, ...], tuple[int, int] | None]:
     """Return (labeled areas, (height, width) of the image or None) of a labelme or Cityscapes file.
 
-    Rectangles and circles become polygons.  Raises a UserError that names the file and the wrong shape.
+    Rectangles and circles become polygons.  For a wrong shape, raises a UserError that names the file and the shape.
     """
     values = read_json(path)
     rows = values.get("shapes", values.get("objects")) if isinstance(values, dict) else None
@@ -72,7 +72,7 @@ def _circle(points: Outline, where: str) -> Outline:
 
 
 def _bitmap(text: Any, points: Outline, where: str) -> Runs:
-    """Decode a mask that labelme's AI tools drew: a PNG in base64, placed between two corners."""
+    """Decode a mask that labelme's AI tools drew: a PNG in base64, which fills the box between two corners."""
     try:
         (left, top), (right, bottom) = ((round(x), round(y)) for x, y in points)
         data = base64.b64decode(text)

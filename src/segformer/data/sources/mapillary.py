@@ -1,4 +1,4 @@
-"""Mapillary Vistas v1.2: its own 65 classes, or the 19 of Cityscapes for pre-training (Sec. 4.3).
+"""Mapillary Vistas v1.2, with its own 65 classes or, for pre-training (Sec. 4.3), the 19 classes of Cityscapes.
 
     training|validation/images/*.jpg   training|validation/labels/*.png
 

@@ -13,7 +13,7 @@ SplitFolders = Mapping[str, tuple[Path, Path]]
 
 
 def check_root(root: str, recognizes: Callable[[Path], bool], layout: str) -> Path:
-    """Return the root as a path; raises a UserError that shows the expected layout and the files found."""
+    """Return the root as a path; if it is not recognized, raises a UserError with the expected layout."""
     path = Path(root)
     if not root or not path.is_dir():
         raise UserError(f"no data folder at '{root}'; expected {layout}; give it with --data NAME=FOLDER")
@@ -60,7 +60,7 @@ def read_split_lists(lists: Path, images: Path, masks: Path) -> dict[str, list[P
 
 
 def check_pairs(pairs: list[Pair], images: Path) -> list[Pair]:
-    """Return the pairs; raises a UserError that names a missing mask, or the folder if it contains no images."""
+    """Return the pairs unchanged; raises a UserError if there are none, or if the mask file of a pair is missing."""
     if not pairs:
         raise UserError(f"{images}: no images found; add the images, or remove the folder")
     for pair in pairs:

@@ -22,7 +22,7 @@ Shape = tuple[str, Outline | Runs]
 
 @dataclass(frozen=True)
 class PolygonPair:
-    """An image file with its labeled areas; later areas cover earlier ones, and all other pixels are class 0."""
+    """An image file with its labeled areas; later areas cover earlier ones, and pixels in no area are class 0."""
 
     name: str
     image: Path
@@ -30,7 +30,7 @@ class PolygonPair:
     """The JSON file that describes the areas."""
     shapes: tuple[Shape, ...]
     size: tuple[int, int] | None
-    """Height and width of the image according to the JSON file; None: not given there."""
+    """Height and width of the image according to the JSON file; None: the file does not give them."""
     classes: tuple[str, ...]
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
@@ -45,7 +45,7 @@ class PolygonPair:
 
 
 def draw(shapes: Sequence[Shape], classes: Sequence[str], size: tuple[int, int]) -> Array:
-    """Draw a mask: fill each area with the index of its class, in order.  -> (H, W) uint8"""
+    """Draw a mask: fill one area after the other with the index of its class.  -> (H, W) uint8"""
     canvas = Image.new("L", (size[1], size[0]), 0)
     pen = ImageDraw.Draw(canvas)
     for label, area in shapes:

@@ -13,7 +13,7 @@ class Runs:
 
     counts: tuple[int, ...]
     corner: tuple[int, int]
-    """Left and top of the box in the image."""
+    """Position (x, y) of the top left corner of the box in the image."""
     size: tuple[int, int]
     """Height and width of the box."""
 
@@ -33,9 +33,9 @@ class Runs:
 def decompress(text: str) -> list[int]:
     """Decode run lengths in COCO's compressed form.
 
-    A number is stored as groups of 5 bits, lowest group first, in two's complement.  The code of a character is 48 plus
-    the value of its group, plus 32 if another group follows.  From the fourth number on, the stored number is the
-    difference from the number two places before.
+    A number is stored in two's complement as groups of 5 bits, lowest group first.  Each group is one character, whose
+    code is 48 plus the value of the group, plus 32 if the number has another group.  From the fourth number on, not the
+    number itself is stored but its difference from the number two places before.
 
     >>> decompress("0141N0003")
     [0, 1, 4, 2, 2, 2, 2, 2, 5]

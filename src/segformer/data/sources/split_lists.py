@@ -26,7 +26,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def find_listed(line: str, found: Mapping[str, Path], images: Path) -> str | None:
-    """Name of the image that a line refers to; None if no image matches, or if a path matches two.
+    """Name of the image that a line refers to; None if no image matches, or if the line is a path that fits two images.
 
     A line is a name without or with its ending, or a path that contains the folder of the images.
     """
@@ -53,7 +53,7 @@ def find_images(images: Path) -> dict[str, Path]:
 
 
 def shared_name(path: Path, folder: Path) -> str:
-    """Name that an image and its mask share: the path in their folders, without the ending, in the Unicode form NFC.
+    """Name that an image and its mask share: its path relative to ``folder``, without the ending, in Unicode form NFC.
 
     macOS writes file names in the form NFD, which stores accents separately from letters.
     """

@@ -66,7 +66,7 @@ def draw_shop(street: Street, part: Part, length: float) -> None:
 
 
 def draw_building(street: Street, side: int, z: float, length: float) -> None:
-    """Paint a house beside the pavement: roof, end wall, front, and its shadow if that falls on the street."""
+    """Paint a house beside the pavement: roof, end wall and front, and the shadow if it falls on the street."""
     rng = street.rng
     x = side * (street.road + street.pavement)
     far = z + length

@@ -1,7 +1,7 @@
 """Canvas of toytown: paints a street, given in meters, as a pinhole camera sees it.
 
-x points to the right, y up and z ahead.  The fourth channel of the picture stores the class of each pixel.  Each stroke
-paints color and class together, so the image and its mask always agree.
+x points to the right, y up and z ahead.  The fourth channel of the picture stores the class of each pixel.  Color
+and class are always painted together, so the image and its mask agree.
 """
 
 from collections.abc import Iterable, Sequence
@@ -114,7 +114,7 @@ class Street:
         self._draw.ellipse(box, fill=self._ink(color, label, lit))
 
     def strip(self, xs: tuple[float, float], zs: tuple[float, float], color: Rgb, label: int) -> None:
-        """Paint the strip of ground between two x and two z, in meters."""
+        """Paint a strip of ground; ``xs`` and ``zs`` are its limits in meters."""
         self.fill(((x, 0.0, z) for x, z in outline(xs, zs)), color, label)
 
     def shade(self, points: Iterable[tuple[float, float]], strength: float) -> None:
@@ -122,7 +122,7 @@ class Street:
         self._shade.polygon([self.project(x, 0.0, z) for x, z in points], fill=int(255 * strength))
 
     def cast(self, x: float, z: float, half: float, height: float) -> None:
-        """Paint the shadow of an upright object on the ground, and darken the ground around its foot."""
+        """Paint the shadow that an upright object casts on the ground, and darken the ground around the object."""
         sx = self.shadow[0] * height
         sz = self.shadow[1] * height
         x0 = x - half
@@ -135,7 +135,7 @@ class Street:
         return 1.0 - self.sun * (0.1 + 0.2 * facing * float(np.sign(self.shadow[0])))
 
     def color(self, vivid: float = 0.85) -> Rgb:
-        """Choose a random color, sometimes a gray, a muted color or the color of a sign."""
+        """Choose a random color, in 30 % of the calls a variation of a sign's color, white or gray."""
         if self.rng.random() < 0.3:
             return self.pick((RED, BLUE, GREEN, AMBER, WHITE, WHITE, STEEL))
         hue, saturation, value = self.rng.random(3)
@@ -149,18 +149,18 @@ class Street:
 
 
 def outline(xs: tuple[float, float], zs: tuple[float, float]) -> list[tuple[float, float]]:
-    """Corners (x, z) of a strip of ground, with enough corners to follow the bend of the street."""
+    """Corners (x, z) of a strip of ground, enough of them to follow the bend of the street."""
     z = np.geomspace(max(zs[0], NEAR), zs[1], 16 if zs[1] > 3 * zs[0] else 2).tolist()
     return [(xs[0], depth) for depth in z] + [(xs[1], depth) for depth in reversed(z)]
 
 
 def ring(x: float, y: float, rx: float, ry: float, corners: int = 12, turn: float = 0.0) -> list[tuple[float, float]]:
-    """Corners of a regular polygon, the first one on top; ``turn`` rotates the polygon by that number of corners."""
+    """Corners of a polygon in an ellipse, the first one on top; a ``turn`` of 1 rotates by one corner."""
     angles = [2 * pi * (i + turn) / corners for i in range(corners)]
     return [(x + rx * sin(angle), y + ry * cos(angle)) for angle in angles]
 
 
 def patch(quad: Sequence[Point], u0: float, u1: float, v0: float, v1: float) -> list[Point]:
-    """Corners of a part of a quadrilateral; u goes from 0 to 1 along its first side, v along its second."""
+    """Corners of a part of a quadrilateral: u0 to u1 along its first side, v0 to v1 along its second, as shares."""
     a, b, c, d = quad
     return [mix(mix(a, b, u), mix(d, c, u), v) for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))]

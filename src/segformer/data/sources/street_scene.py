@@ -1,7 +1,7 @@
 """Scenes of toytown: plans the objects in a street, draws them from far to near, and turns the picture into a photo.
 
-Colors are misleading on purpose: cars, clothes, walls, shop boards and signs share them, and the light changes from
-noon to dusk.
+Colors are misleading on purpose: cars, clothes, walls, shop boards and signs share the same colors, and the light
+varies between the scenes from noon to dusk.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Toytown: street scenes with masks, drawn from seeds, so there is nothing to download."""
+"""Toytown: street scenes with masks, each drawn from a seed, so there is nothing to download."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,7 +44,7 @@ class Scene:
 
 @lru_cache(maxsize=512)
 def draw_once(seed: int) -> tuple[Array, Array]:
-    """Draw a scene and cache it (240 kB each), because a run reads every training scene many times."""
+    """Draw a scene and cache it (240 kB per scene), because a run reads every training scene many times."""
     image, mask = draw_scene(seed)
     image.setflags(write=False)
     mask.setflags(write=False)
