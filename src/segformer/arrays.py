@@ -25,9 +25,9 @@ def to_tensor(pixels: Array) -> "Tensor":
 def to_tensor_view(pixels: Array) -> "Tensor":
     """Convert an image to a tensor, without a copy if possible.  (H, W, C) -> (C, H, W)
 
-    Do not write to the tensor, because its memory may be read-only.  An image with more than three channels is stored
-    channel by channel; otherwise torch's resize would round its values differently, and results would not be
-    reproducible.
+    Do not write to the tensor, because its memory may be read-only.  A tensor with more than three channels is laid out
+    channel by channel in memory; otherwise torch's resize would round the values differently, and results would not
+    be reproducible.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Write files safely: after a crash or on a full disk there is the old file or the new one, never a partial one."""
+"""Write files safely: a crash or a full disk leaves either the old file or the new one, never a partial one."""
 
 import errno
 import json
@@ -49,7 +49,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` with a temporary folder to fill, then rename that folder to ``path``, replacing an old one."""
+    """Let ``write`` fill a temporary folder, then rename that to ``path``; an existing folder is replaced."""
     recover_folder(path)
     partial = path.with_name(f".{path.name}.partial")
     old = _previous(path)
@@ -81,7 +81,7 @@ def _previous(path: Path) -> Path:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Convert file system errors, such as a full disk, to a UserError that names ``path`` and the reason."""
+    """Convert file system errors in a ``with`` block to a UserError that names ``path`` and the reason."""
     try:
         yield
     except OSError as error:

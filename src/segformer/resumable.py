@@ -43,7 +43,7 @@ class Store:
     """
 
     def __init__(self, folder: Path | None, identity: Mapping[str, Any], *, work: str, remedy: str = REMEDY) -> None:
-        """``work`` is the name of the computation in error messages; ``remedy`` is the advice at their end."""
+        """``work`` is the name of the computation in error messages; ``remedy`` is the advice at the end of them."""
         self.folder = folder
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))  # so that tuples become lists, as in the file
         self.work = work
@@ -81,7 +81,7 @@ class Store:
         return UserError(f"{path}: damaged, expected a file of an interrupted {self.work}; {self.remedy}")
 
     def path(self, name: str) -> Path:
-        """Return the path of a piece.
+        """Return the path of the file for the piece ``name``.
 
         The folder is created if necessary.  If it contains finished work with another identity, that work is deleted.
         """
@@ -100,7 +100,7 @@ class Store:
         self._is_ours = True
 
     def has(self, name: str) -> bool:
-        """Whether the folder contains the piece ``name`` with this identity."""
+        """Whether the folder contains the piece ``name``, computed with the identity of this Store."""
         return self.folder is not None and self._is_ours and (self.folder / name).is_file()
 
     def save_json(self, name: str, values: Any) -> None:
@@ -136,11 +136,11 @@ class Store:
 
     @contextmanager
     def saving(self, name: str, arrays: Callable[[], Mapping[str, Array]]) -> Iterator[Callable[[], None]]:
-        """Save running sums about every 30 seconds, and when the ``with`` block ends or is interrupted.
+        """Save running sums as one piece about every 30 seconds, and when the ``with`` block ends or is interrupted.
 
-        The ``with`` block gets a function that must be called after each piece.  ``arrays`` is a function that returns
-        the running sums.  It may be called at any moment if there is an interruption, so the sums must be updated in
-        one step: by a new object or a single ``dict.update``.
+        The ``with`` block gets a function that must be called after each update of the sums.  ``arrays`` is a function
+        that returns the sums.  An interruption may cause a call of ``arrays`` at any moment, so the sums must be
+        updated in one step: by assigning a new object, or by a single ``dict.update``.
         """
         saved_at = time.monotonic()
         changed = False

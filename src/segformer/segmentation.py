@@ -1,4 +1,4 @@
-"""The result of a prediction, and how it is drawn, outlined with polygons and saved."""
+"""The result of a prediction, which can be drawn, outlined with polygons and saved."""
 
 import io
 import json
@@ -58,7 +58,7 @@ class Segmentation:
     def overlay(self, opacity: float = 0.55) -> Array:
         """Blend the image with the colors of the classes, and draw the borders between classes.  -> (H, W, 3) uint8
 
-        ``opacity`` is the share of the colors, from 0 to 1.
+        ``opacity`` is the weight of the colors in the blend, from 0 (only the image) to 1 (only the colors).
         """
         if self.image is None:
             raise UserError("overlay needs the image, but this Segmentation has none; create it with image=")
@@ -75,8 +75,8 @@ class Segmentation:
     def polygons(self, min_area: int = 16) -> list[dict[str, Any]]:
         """Outline each connected region of at least ``min_area`` pixels with a polygon.
 
-        Each region is a dict with "class" (name), "area" in pixels, "polygon" as (x, y) pixel coordinates, and "holes",
-        a list of such polygons.
+        Returns a dict for each region with "class" (name), "area" in pixels, "polygon" as (x, y) pixel coordinates, and
+        "holes", a list of polygons around the holes in the region.
         """
         import cv2
 
@@ -150,7 +150,7 @@ def index_image(mask: Array, palette: Sequence[Sequence[int]]) -> "Image.Image":
 
 
 def png(image: "Array | Image.Image") -> bytes:
-    """Encode an image as PNG; it is a Pillow image or an (H, W, 3) uint8 array."""
+    """Encode an image as PNG; ``image`` is a Pillow image or an (H, W, 3) uint8 array."""
     from PIL import Image
 
     buffer = io.BytesIO()

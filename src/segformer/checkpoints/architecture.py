@@ -12,7 +12,7 @@ from segformer.published import MIT_SIZES
 
 
 def read_architecture(table: KeyTable, state: State) -> tuple[ModelConfig, int]:
-    """Return the model configuration and the number of classes of a checkpoint; the number is 0 without a decoder.
+    """Return the model configuration and the number of classes of a checkpoint, 0 if it has no decoder.
 
     Raises a UserError if the sizes of the encoder do not match any of MiT-B0 ... B5.
     """
@@ -44,7 +44,7 @@ def read_architecture(table: KeyTable, state: State) -> tuple[ModelConfig, int]:
 
 
 def expected_state(config: ModelConfig, num_classes: int) -> dict[str, Tensor]:
-    """Return the state dict that a model of ours must have; its tensors are on the meta device, without values."""
+    """Return the state dict of a model with this configuration; its tensors are on the meta device, without values."""
     with torch.device("meta"):
         return build_model(config, num_classes=max(num_classes, 1)).state_dict()
 
@@ -54,7 +54,7 @@ def _row(table: KeyTable, ours: str) -> Row:
 
 
 def _shape(table: KeyTable, state: State, ours: str, stage: int = 0) -> tuple[int, ...]:
-    """Return the shape of a module's weight in the checkpoint, for a module that the table only renames."""
+    """Return the shape of a module's weight in the checkpoint; ``ours`` is the module's name in the table."""
     name = fill(_row(table, ours).their_names[0], {"i": stage, "s": "weight"})
     shape = tuple(take(table, state, name).shape)
     if len(shape) < 2:
@@ -63,7 +63,7 @@ def _shape(table: KeyTable, state: State, ours: str, stage: int = 0) -> tuple[in
 
 
 def _depth(table: KeyTable, state: State, stage: int) -> int:
-    """Count the blocks of a stage: each block has one tensor for the weight of its first norm."""
+    """Count the blocks of a stage by a tensor that every block has: the weight of its first norm."""
     template = _row(table, "encoder.stages.{i}.blocks.{j}.norm1").their_names[0]
     depth = 0
     while fill(template, {"i": stage, "j": depth, "s": "weight"}) in state:

@@ -22,7 +22,7 @@ def targets() -> list[str]:
 def convert(source: str | Path, target: str | Path, to: str = MODEL_FOLDER) -> list[str]:
     """Convert a model to another format and write it to the new folder ``target``.
 
-    ``source`` is anything that ``load`` accepts, and ``to`` is one of ``targets()``.  Returns one note for everything
+    ``source`` is anything that ``load`` accepts, and ``to`` is one of ``targets()``.  Returns one note for each thing
     that was left out, changed or lost.  Raises a UserError if ``target`` exists, if ``source`` is not a model, or if
     the format cannot represent the model.
     """
@@ -49,6 +49,6 @@ def convert(source: str | Path, target: str | Path, to: str = MODEL_FOLDER) -> l
 
 
 def two_logits(state: State) -> State:
-    """Return the weights of a binary model with a two-class head; the first class always has logit 0."""
+    """Return a binary model's weights with its one-logit head converted to two logits; the first is always 0."""
     names = [f"decoder.classifier.{name}" for name in ("weight", "bias")]
     return {**state, **{name: torch.cat([torch.zeros_like(state[name]), state[name]]) for name in names}}

@@ -10,8 +10,9 @@ from segformer.models.segmenter import Segmenter
 def initialize(model: Segmenter, weights: Weights) -> list[str]:
     """Copy all weights that fit into a model.
 
-    Returns notes: the notes of ``weights``, which layers were initialized at random, and whether the first convolution
-    was adapted to another number of channels.  Raises a UserError if the encoders differ.
+    Returns the notes of ``weights``, then a note if the first convolution was adapted to another number of channels,
+    and a note that names the layers that were initialized at random, if there are any.  Raises a UserError if the
+    encoders differ.
     """
     ours, theirs = model.card.model, weights.config
     if theirs.encoder != ours.encoder:
@@ -37,10 +38,10 @@ def initialize(model: Segmenter, weights: Weights) -> list[str]:
 
 
 def adapt_channels(weight: Tensor, channels: int) -> Tensor:
-    """Change the number of input channels of a convolution.
+    """Return the weight of a convolution, adapted to another number of input channels.
 
-    Every new channel gets the mean weight of the old channels, multiplied by old number / new number, so that the
-    scale of the output stays the same.
+    Every new channel gets the mean weight of the old channels, multiplied by (old number / new number) of channels, so
+    that the scale of the output stays the same.
     """
     mean = weight.mean(dim=1, keepdim=True) * (weight.shape[1] / channels)
     return mean.repeat(1, channels, 1, 1)

@@ -26,10 +26,10 @@ OTHER_ARCHITECTURES = {  # regular expression of a tensor name -> the architectu
 
 
 def translate(checkpoint: Checkpoint, source: str) -> Weights:
-    """Recognize the format of a checkpoint, and return its weights under our names in float32, with a model card.
+    """Return the weights of another project's checkpoint under our tensor names, in float32, with a model card.
 
-    ``source`` is the path or hub id that the user gave.  Raises a UserError that names the file if its format is
-    unknown or if its tensors do not fit.
+    ``source`` is the path or hub id that the user gave.  The card is None if there is only an encoder.  Raises a
+    UserError that names the file if its format is unknown or if its tensors do not fit.
     """
     try:
         form, table = recognize(checkpoint.state)
@@ -76,7 +76,7 @@ def recognize(state: State) -> tuple[Format, KeyTable]:
 def two_classes(card: ModelCard, state: dict[str, Tensor]) -> tuple[ModelCard, dict[str, Tensor]]:
     """Convert a head with one logit z to a head with two classes: a background with logit 0, and the class with z.
 
-    The arg-max then chooses the class if z > 0, and its softmax probability is the sigmoid of z.
+    The arg-max then chooses the class if z > 0, and the softmax probability of the class is the sigmoid of z.
     """
     names = ("background", *card.classes)
     doubled = {name: torch.cat([torch.zeros_like(state[name]), state[name]]) for name in CLASSIFIER}
@@ -115,7 +115,10 @@ def _are_same_classes(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
 
 
 def _is_same_class(ours: str, theirs: str) -> bool:
-    """Whether two class names mean the same, ignoring case, synonyms ("sofa; couch") and longer forms of a name."""
+    """Whether two class names mean the same, ignoring case.
+
+    ``theirs`` may list synonyms ("sofa; couch").  One of them must begin with ``ours``, or ``ours`` with one of them.
+    """
     name = ours.lower()
     words = [word.strip().lower() for word in re.split("[;,]", theirs)]
     return any(word.startswith(name) or name.startswith(word) for word in words if word)

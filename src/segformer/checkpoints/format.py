@@ -14,13 +14,13 @@ from segformer.published import MIT_SIZES
 
 
 def classes_in_meta(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Return the class names in ``meta["CLASSES"]`` of a checkpoint; empty if there are no usable names."""
+    """Return the class names in ``meta["CLASSES"]`` of a checkpoint; the tuple is empty if they are unusable."""
     names = checkpoint.meta.get("CLASSES")
     return tuple(str(name).strip() for name in names) if isinstance(names, list | tuple) else ()
 
 
 def palette_in_meta(checkpoint: Checkpoint) -> tuple[Color, ...]:
-    """Return the colors in ``meta["PALETTE"]`` of a checkpoint; empty if there are no usable colors."""
+    """Return the colors in ``meta["PALETTE"]`` of a checkpoint; the tuple is empty if they are unusable."""
     try:
         return tuple((int(r), int(g), int(b)) for r, g, b in checkpoint.meta.get("PALETTE") or ())
     except (TypeError, ValueError):
@@ -52,9 +52,9 @@ class Format:
     """A checkpoint format that ``load`` can read; ``convert --to`` can write it if ``write`` is not None."""
 
     tables: tuple[KeyTable, ...]
-    """One table for each kind of checkpoint, such as a complete model or an encoder; the first one is for writing."""
+    """One key table per kind of checkpoint, such as a complete model or only an encoder; writing uses the first one."""
     config_key: str | None = None
-    """A key that is in this format's config.json but never in a model folder's; None: there is no config.json."""
+    """A key in this format's config.json that our own config.json never has; None: the format has no config.json."""
     prepare: Callable[[State], tuple[dict[str, Tensor], list[str]]] = unchanged
     """Function that changes tensors before they are renamed; returns the tensors and one note for each change."""
     read_classes: Callable[[Checkpoint], tuple[str, ...]] = classes_in_meta
@@ -68,9 +68,9 @@ class Format:
     decoders: tuple[str, ...] = ("all_mlp",)
     """Names of the decoders that the format can store."""
     write: Callable[[State, ModelCard, Path], None] | None = None
-    """Function that writes tensors (under our names) and a model card to an existing folder; None: no writing."""
+    """Function that writes tensors (under our names) and a model card to an existing folder; None: only for reading."""
     left_behind: Callable[[str, ModelCard], list[str]] = preprocessing_left_behind
-    """Function that returns notes on what the format cannot store of a card; called with the first table's name."""
+    """Function that returns notes on what is lost, given the name of the first table and the model card."""
 
     def check_card(self, card: ModelCard) -> None:
         """Raise a UserError if the format cannot store the encoder or decoder of a model."""
@@ -83,7 +83,7 @@ class Format:
                 )
 
     def losses(self, card: ModelCard) -> list[str]:
-        """Return notes on what changes if a model is written: constants of the other project, and lost information."""
+        """Return notes on what changes when a model is written: constants, such as eps, and lost information."""
         table = self.tables[0]
         notes = []
         for name in ("norm_eps", "embed_norm_eps"):

@@ -26,7 +26,7 @@ def is_id(source: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class HubOptions:
-    """Options for downloads; ``huggingface_hub.snapshot_download`` explains them."""
+    """Options for downloads from the hub; ``huggingface_hub.snapshot_download`` documents them."""
 
     revision: str | None = None
     token: str | bool | None = None
@@ -73,7 +73,7 @@ def download(source: str, options: HubOptions) -> Path:
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
-    """Return all exceptions that a download may raise, including those of the HTTP client of huggingface_hub."""
+    """Return the types of all exceptions that a download may raise, including those of huggingface_hub."""
     from huggingface_hub import errors
 
     named = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]

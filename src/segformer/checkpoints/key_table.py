@@ -1,10 +1,10 @@
 """Key tables: they pair the tensor names of another project ("theirs") with the names of this package ("ours").
 
 Each row pairs the names of one module.  In a name, ``{i}`` is the number of the stage and ``{j}`` the number of the
-block, both starting at 0.  ``{I}`` is the number of the stage starting at 1, and ``{R}`` counts stages from the last
-one.  If a row has several of their names, their tensors are concatenated to one tensor of ours.  If it has several of
-our names, one tensor of theirs is split.  ``as_convolution`` marks our linear layers that are 1x1 convolutions in the
-other project.
+block, both starting at 0.  ``{I}`` is the number of the stage starting at 1, and ``{R}`` is the number of the stage
+counted from the last one, which has the number 0.  If a row has several names in the other project, the tensors are
+concatenated to one tensor of ours.  If a row has several names in this package, one tensor of the other project is
+split.  ``as_convolution`` marks our linear layers that are 1x1 convolutions in the other project.
 """
 
 import re
@@ -21,7 +21,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """A pair of names for one module: ours and theirs; one of the two may be several names."""
+    """The names of one module, ours and theirs; one of these fields may be a tuple of several names."""
 
     ours: str | tuple[str, ...]
     theirs: str | tuple[str, ...]
@@ -73,7 +73,7 @@ class Entry:
 
 
 def entries(table: KeyTable, expected: State) -> Iterator[Entry]:
-    """Yield the entry of each tensor of a model; tensors without a row in the table are skipped."""
+    """Yield the names of each tensor of our model ``expected``; tensors without a row in the table are skipped."""
     patterns = [(re.compile(_pattern(row.our_names[0])), row) for row in table.rows]
     for name in expected:
         for pattern, row in patterns:
@@ -85,7 +85,7 @@ def entries(table: KeyTable, expected: State) -> Iterator[Entry]:
 
 
 def read(table: KeyTable, state: State, expected: State) -> tuple[dict[str, Tensor], list[str]]:
-    """Convert a checkpoint to our names, and return its tensors with a note for everything that was left out.
+    """Convert a checkpoint to our names, and return its tensors, with notes on those that were left out.
 
     Raises a UserError that names the first tensor that is missing or unknown, or whose shape differs from ``expected``.
     """
@@ -103,7 +103,7 @@ def read(table: KeyTable, state: State, expected: State) -> tuple[dict[str, Tens
 
 
 def write(table: KeyTable, state: State) -> dict[str, Tensor]:
-    """Convert our tensors to their names and shapes; raises a UserError if a tensor has no row in the table."""
+    """Return our tensors with the other project's names and shapes; raises a UserError if a tensor has no row."""
     found = list(entries(table, state))
     named = {name for entry in found for name in entry.ours}
     for name in state:
@@ -118,7 +118,7 @@ def write(table: KeyTable, state: State) -> dict[str, Tensor]:
 
 
 def left_out(table: KeyTable, keys: Sequence[str]) -> list[str]:
-    """Return notes on why the tensors ``keys`` are left out; raises a UserError if a tensor has no known reason."""
+    """Return notes that say why the tensors ``keys`` are left out; raises a UserError if the table names no reason."""
     reasons: dict[str, list[str]] = {}
     for key in keys:
         reason = next((why for pattern, why in table.dropped.items() if re.fullmatch(pattern, key)), None)
@@ -136,12 +136,12 @@ def take(table: KeyTable, state: State, name: str) -> Tensor:
 
 
 def with_prefix(rows: Sequence[Row], prefix: str) -> tuple[Row, ...]:
-    """Return the rows with a prefix before each of their names."""
+    """Return the rows with a prefix before each name of the other project."""
     return tuple(Row(row.ours, tuple(prefix + name for name in row.their_names), row.as_convolution) for row in rows)
 
 
 def fill(template: str, numbers: Mapping[str, str | int]) -> str:
-    """Insert the stage number (i), the block number (j) and the last part of the tensor name (s) into a template."""
+    """Fill the placeholders of a template: stage (i, I, R), block (j) and the last part of the tensor name (s)."""
     values: dict[str, str | int] = dict(numbers)
     if "i" in values:
         values |= {"I": int(values["i"]) + 1, "R": 3 - int(values["i"])}
@@ -168,7 +168,7 @@ def _cut(joined: Tensor, sizes: Sequence[int], entry: Entry) -> Sequence[Tensor]
 
 
 def _fit(tensor: Tensor, expected: Tensor, name: str) -> Tensor:
-    """Remove or add the last two dimensions of a 1x1 convolution if necessary; raises a UserError for other shapes."""
+    """Add or remove the two dimensions of a 1x1 kernel as expected; raises a UserError for any other difference."""
     shape = tuple(tensor.shape)
     if shape in ((*expected.shape, 1, 1), tuple(expected.shape)) or (*shape, 1, 1) == tuple(expected.shape):
         return tensor.reshape(expected.shape)

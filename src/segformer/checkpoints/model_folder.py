@@ -74,7 +74,7 @@ def load(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> Segmenter:
-    """Load a model in evaluation mode.
+    """Load a model and set it to evaluation mode.
 
     ``source`` is a model folder, a file or folder of another project, or a model on the hub (owner/name[@revision]).
     ``num_classes`` is for fine-tuning: a head for another number of classes is replaced by a randomly initialized one,
@@ -97,7 +97,7 @@ from_pretrained = load  # the name that the ecosystem expects
 
 
 def build_from_weights(weights: Weights, num_classes: int | None = None) -> Segmenter:
-    """Return a model with the given weights; with another ``num_classes``, only the weights that fit are used."""
+    """Return a model with the given weights; if ``num_classes`` needs a new head, only weights that fit are used."""
     for note in weights.notes:
         log.info("%s: %s", weights.source, note)
     if num_classes is None and weights.card is None:
@@ -138,7 +138,7 @@ def read_weights(source: str | Path, hub: HubOptions | None = None) -> Weights:
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether a path is a model folder of this package, complete or not, and not a folder of another format."""
+    """Whether a path is a folder that is not of another project's format; files of the model may be missing."""
     if not path.is_dir():
         return False
     if not (path / CONFIG).is_file():
@@ -150,7 +150,7 @@ def is_model_folder(path: Path) -> bool:
 
 
 def read_model_folder(folder: Path) -> Weights:
-    """Read a model folder of this package; raises a UserError if a file is missing, damaged or does not fit."""
+    """Read a model folder of this package; raises a UserError if files are missing, damaged or do not match."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(

@@ -59,7 +59,7 @@ def read_checkpoint(source: Path) -> Checkpoint:
 
 
 def read_folder(folder: Path) -> Any:
-    """Read the checkpoint in a folder, including all of its shards."""
+    """Read the checkpoint in a folder; if it is split into shards, all of them are read."""
     for name in FOLDER_FILES:
         if (folder / name).is_file():
             return read_file(folder / name)
@@ -94,7 +94,7 @@ def read_file(path: Path) -> Any:
 
 
 def unwrap(loaded: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Return the tensors in a loaded file and its ``meta``; prefixes such as "module." are removed from all names."""
+    """Return the tensors and ``meta`` of a loaded file; a prefix that all names have, such as "module.", is removed."""
     meta = loaded.get("meta", {}) if isinstance(loaded, Mapping) else {}
     state = loaded
     while isinstance(state, Mapping):

@@ -46,7 +46,7 @@ def list_models() -> list[str]:
 
 
 def model_config(encoder: str, **options: Any) -> ModelConfig:
-    """Return the paper's configuration for an encoder; ``options`` override fields of it."""
+    """Return the paper's configuration for an encoder; ``options`` override its fields."""
     check_choice("model.encoder", encoder, ENCODERS)
     values = {"encoder": encoder, "decoder_channels": ENCODERS[encoder].decoder_channels} | options
     return from_json(ModelConfig, values, "model")

@@ -11,7 +11,7 @@ from segformer.validation import check_choice
 
 
 class Classifier(nn.Module):
-    """An encoder and a linear layer on the mean of its last map.  Normalized images (B, C, H, W) -> logits (B, K)"""
+    """An encoder, and a linear layer on the mean of the last map.  Normalized images (B, C, H, W) -> logits (B, K)"""
 
     def __init__(self, encoder: Encoder, num_classes: int = 1000) -> None:
         super().__init__()

@@ -86,7 +86,7 @@ class Decoder(nn.Module):
         return self
 
     def reset_classes(self, num_classes: int) -> None:
-        """Replace each layer whose size depends on the number of classes by a random one for ``num_classes``."""
+        """Replace each layer whose size depends on the number of classes by a new, random one."""
         raise NotImplementedError
 
     def freeze_norm(self) -> None:
@@ -97,7 +97,7 @@ class Decoder(nn.Module):
 
 
 class Network(Protocol):
-    """Interface for prediction, which Segmenter and FusedSegmenter implement; models of other kinds can, too."""
+    """Interface of networks for prediction: Segmenter, FusedSegmenter, and any other class with these methods."""
 
     card: ModelCard
 

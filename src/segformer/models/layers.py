@@ -51,7 +51,7 @@ class StochasticDepth(nn.Module):
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
-        """Set the branch of each chosen sample to 0, and scale up the others so that the mean is unchanged."""
+        """Set the branch of each chosen sample to 0, and scale up the other branches to keep the expected value."""
         if not self.training or self.rate == 0.0:
             return branch
         kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.rate

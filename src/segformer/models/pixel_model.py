@@ -1,4 +1,4 @@
-"""Base class of the models: it normalizes the pixels before the logits, and chooses each pixel's class after them."""
+"""Base class of the models: it normalizes pixels for the network, and chooses each pixel's class by the logits."""
 
 import torch
 from torch import Tensor, nn

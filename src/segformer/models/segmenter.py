@@ -38,8 +38,8 @@ class Segmenter(PixelModel):
 
         Without ``dtype`` the two models share their parameters.  With torch.bfloat16 or torch.float16 the new model has
         its own weights of that type; it still normalizes images and computes masks in float32.  With ``compile`` the
-        new model is compiled for each of the first eight batch shapes, which takes seconds to a minute per shape (on a
-        GPU as CUDA graphs).  Further shapes run uncompiled.
+        new model is compiled for each of the first eight batch shapes, which takes seconds to a minute per shape.
+        On a GPU each compiled shape is a CUDA graph.  Further shapes run uncompiled.
         """
         fused = FusedSegmenter(
             fused_form(self.encoder), fused_form(self.decoder), fused_form(self.head), self.card, dtype
@@ -54,7 +54,7 @@ def for_inference(network: Network, dtype: torch.dtype | None = None, *, compile
     """Return the inference form of a Segmenter; any other network is returned unchanged.
 
     See ``Segmenter.fuse`` for ``dtype`` and ``compile``.  Raises a UserError if ``compile`` or a different ``dtype`` is
-    requested for a network that is already fused or of another kind.
+    requested for a network that is not a Segmenter, such as one that is already fused.
     """
     if isinstance(network, Segmenter):
         return network.fuse(dtype, compile=compile)

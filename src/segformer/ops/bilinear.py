@@ -50,9 +50,9 @@ def tiles(
 ) -> list[tuple[slice, slice, Tensor]]:
     """Divide an axis of the target into tiles, and return the source range, target range and weights of each tile.
 
-    The weights are a matrix with one row per source and one column per target; each column has at most two nonzero
-    weights.  Tiles are so narrow that a matrix product is faster than torch's own upsampling, and so is the product
-    with the transpose in the backward pass.
+    The weights of a tile are a matrix with one row per source pixel and one column per target pixel; each column has at
+    most two nonzero weights.  Tiles are so narrow that a product with this matrix is faster than torch's own
+    upsampling.  In the backward pass, a product with the transposed matrix is faster, too.
     """
     return _tiles(source, target, align_corners, step, like.dtype, like.device)
 

@@ -100,8 +100,8 @@ def focal_loss(
 ) -> Tensor:
     """Return the cross-entropy times (1 - p)^gamma; p is the probability of the true class (Lin et al. 2017, Eq. 5).
 
-    ``class_weights`` correspond to alpha in that paper.  ``average`` divides the sum exactly as in
-    ``upsample_cross_entropy``; for gamma = 0 the two losses are equal.
+    ``class_weights`` correspond to alpha in that paper.  ``average`` chooses the divisor of the sum as in
+    ``upsample_cross_entropy``, which this loss equals for gamma = 0.
     """
     if gamma < 0:
         raise UserError(f"gamma must be at least 0, got {gamma}")

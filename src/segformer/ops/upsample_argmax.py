@@ -17,10 +17,11 @@ CANDIDATES = 8  # the fast path handles cells with at most this many possible wi
 def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
     """Return the class of every pixel after bilinear upsampling to ``size``.  (B, K, h, w) -> (B, H, W) int64
 
-    Four neighboring positions are the corners of a cell.  A pixel's scores are weighted means of the logits there.
-    A class that has the best score at all four corners therefore wins in the whole cell.  In the other cells, the mean
-    of the scores of the corners' winners is a lower bound of the best score, and it is smallest at one of the corners.
-    A class whose scores are below this bound at every corner cannot win, so only the other classes are interpolated.
+    Four neighboring positions are the corners of a cell.  A pixel's scores are weighted means of the logits at
+    the corners of its cell.  A class that has the best score at all four corners therefore wins in the whole cell.  In
+    any other cell, the best score of a pixel is at least the mean of the scores of the four corners' winners.  Within
+    the cell, this mean is smallest at a corner.  A class whose scores at all corners are below the smallest mean cannot
+    win, so only the remaining classes are interpolated.
 
     Memory is O(B * H * W), never B * K * H * W.  The result equals that of float64 arithmetic if the two best scores of
     a pixel differ by more than the rounding error of float32.  Logits in bfloat16 or float16 are converted to float32.
@@ -44,8 +45,8 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool =
 class _Cells:
     """The cells of a map (the squares between four neighboring positions) and the target pixels in each of them.
 
-    Cells at the border reach beyond the outermost positions, so there are (h + 1) x (w + 1) of them.  Each cell has
-    P x Q pixels; if there are fewer in it, its last row or column is repeated.
+    Cells at the border reach beyond the outermost positions, so there are (h + 1) x (w + 1) cells.  No cell has more
+    than P rows and Q columns of pixels; if a cell has fewer, its last row or column is repeated up to P x Q pixels.
     """
 
     def __init__(self, logits: Tensor, size: tuple[int, int], align_corners: bool) -> None:
@@ -65,7 +66,7 @@ class _Cells:
         self.horizontal = horizontal.expand(-1, *self.shape, 2, 2).flatten(1)
 
     def nearest(self) -> Tensor:
-        """Return the winner at one corner of each pixel's cell; it is final if all corners agree.  -> (B, H, W)"""
+        """Return the best class at one corner of each pixel's cell; it is final if all corners agree.  -> (B, H, W)"""
         return self.winners.index_select(2, self.columns.nearest).index_select(1, self.rows.nearest)
 
     def mixed(self) -> Tensor:
@@ -76,7 +77,7 @@ class _Cells:
         return differ & self.rows.filled[:, None] & self.columns.filled
 
     def pixels(self, b: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pixels of n cells as indices into the flat mask, and their classes.  -> 2 x (n, P * Q)"""
+        """Return the indices in the flat mask, and the classes, of the pixels of n cells.  -> 2 x (n, P * Q)"""
         rows = (b * self.size[0])[:, None] + self.rows.pixels[y]
         indices = rows[:, :, None] * self.size[1] + self.columns.pixels[x][:, None, :]
         upper, lower = ((b * self.height + side[y]) * self.width for side in self.rows.sides())
@@ -118,7 +119,7 @@ class _Cells:
 
 @dataclass(frozen=True)
 class _Side:
-    """The cells along one axis: cell k is between the positions k - 1 and k; the first and last cell have only one."""
+    """The cells along one axis: cell k is between positions k - 1 and k; the first and last cell lack one of them."""
 
     before: Tensor  # index of the position before each cell
     after: Tensor  # index of the position after each cell

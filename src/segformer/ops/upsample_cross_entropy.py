@@ -67,7 +67,7 @@ def denominator(target: Tensor, ignore_index: int, class_weights: Tensor | None,
 
 
 class _TiledCrossEntropy(torch.autograd.Function):
-    """The summed loss.  The forward pass also computes the gradient, while the scores of a tile are in the cache."""
+    """The summed loss; the forward pass also computes the gradient, while the scores of a tile are in the cache."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""The format of mmsegmentation.  Only encoders can be read, because its decoder computes a different function."""
+"""The format of mmsegmentation.  Only encoders can be read: the decoder of mmsegmentation computes another function."""
 
 from segformer.checkpoints.format import Format
 from segformer.checkpoints.key_table import KeyTable, Row, with_prefix

@@ -48,7 +48,8 @@ ENCODER = KeyTable(
 def write_nvlabs(state: State, card: ModelCard, folder: Path) -> None:
     """Write ``model.pth``: {"meta": {CLASSES, PALETTE}, "state_dict"} with exactly the tensor names of the release.
 
-    The released checkpoints also contain a layer ``conv_seg`` that their decoder never uses; it is written as zeros.
+    The released checkpoints also contain a layer ``conv_seg`` that the decoder never uses; its tensors are all written
+    as zeros.
     """
     num_classes = len(card.classes)
     unused = {"weight": torch.zeros(num_classes, 128, 1, 1), "bias": torch.zeros(num_classes)}

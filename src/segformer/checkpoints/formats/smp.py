@@ -1,4 +1,4 @@
-"""The format of segmentation-models-pytorch: NVlabs' encoder names, and a decoder that numbers stages from the last."""
+"""The format of segmentation-models-pytorch: NVlabs' encoder names; decoder names count stages from the last."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def write_smp(state: State, card: ModelCard, folder: Path) -> None:
 
 
 def left_behind(name: str, card: ModelCard) -> list[str]:
-    """Return notes on what the files cannot store of a card: classes, palette and preprocessing."""
+    """Return notes on the parts of a model card that the files cannot store: classes, palette and preprocessing."""
     return [f"{name} holds no class names and no palette", *preprocessing_left_behind(name, card)]
 
 

@@ -1,4 +1,4 @@
-"""The format of NVIDIA TAO: NVlabs' tensor names, plus a bias of the fusion layer.  It can only be read."""
+"""The format of NVIDIA TAO: NVlabs' tensor names, plus a bias of the fusion layer.  It can be read but not written."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ TABLE = replace(SEGMENTATION, name="NVIDIA TAO", signature=(*SEGMENTATION.signat
 
 
 def fold_bias(state: State) -> tuple[dict[str, Tensor], list[str]]:
-    """Remove the bias of the fusion layer and subtract it from the mean of the batch norm; the function is the same."""
+    """Subtract the bias of the fusion layer from the mean of the batch norm after it, which gives the same output."""
     mean = take(TABLE, state, MEAN)
     bias = state[BIAS]
     if bias.shape != mean.shape:

@@ -1,6 +1,6 @@
 """The format of transformers, with two sets of tensor names.
 
-Files on the hub use one set.  Since version 5.23, the models of transformers in memory use the other.
+Files on the hub use one set.  The models that transformers 5.23 or later builds in memory use the other.
 """
 
 from collections.abc import Sequence
@@ -123,9 +123,9 @@ def translate_preprocessing(values: Any, in_channels: int) -> Preprocessing:
 
 
 def _scale(values: dict[str, Any]) -> float:
-    """Return the raw pixel value that rescaling maps to 1, such as 255.
+    """Return the raw pixel value that rescaling maps to 1, such as 255; it is 1 if there is no rescaling.
 
-    Multiplied by it, image_mean and image_std are in raw pixel values.
+    image_mean and image_std refer to rescaled pixels; multiplied by this value they refer to raw pixel values.
     """
     if not values.get("do_rescale", True):
         return 1.0
@@ -140,7 +140,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _resize(size: Any) -> dict[str, Any]:
-    """Convert a size to resize options: it is an int, {"height", "width"}, or {"shortest_edge", "longest_edge"}."""
+    """Convert a size (int, {"height", "width"} or {"shortest_edge", "longest_edge"}) to resize options."""
     sides = size if isinstance(size, dict) else {"height": size, "width": size}
     if not all(type(side) is int and side > 0 for side in sides.values()):
         raise UserError(f"size must contain only positive whole numbers, got {size!r}")
@@ -153,7 +153,7 @@ def _resize(size: Any) -> dict[str, Any]:
 
 
 def write_transformers(state: State, card: ModelCard, folder: Path) -> None:
-    """Write the three files that ``SegformerForSemanticSegmentation.from_pretrained`` reads."""
+    """Write the config.json, preprocessor_config.json and model.safetensors that transformers reads."""
     write_json(folder / "config.json", config_json(card))
     write_json(folder / "preprocessor_config.json", preprocessor_json(card.preprocessing))
     write_bytes(folder / "model.safetensors", serialize(write(SEGMENTATION, state), {"format": "pt"}))
@@ -202,7 +202,7 @@ def preprocessor_json(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def left_behind(name: str, card: ModelCard) -> list[str]:
-    """Return a note if transformers cannot resize images as the model's preprocessing does."""
+    """Return a list with one note if transformers cannot resize images as the model does; otherwise it is empty."""
     if card.preprocessing.resize == "squash":
         return []
     return [f"{name} squashes images to one size, this model keeps their aspect ratio: resize them yourself"]

@@ -16,10 +16,10 @@ class AllMLPDecoder(Decoder):
     """Project all maps to the same channels, upsample them, fuse them and classify.  maps -> (B, K, H/4, W/4)
 
     ``forward_literal`` follows Equation 4 as printed.  ``forward`` gives the same result, but never applies the fusion
-    layer (4C -> C) at full size.  Upsampling acts on positions and a linear layer on channels, so the two can be
-    swapped.  A linear layer of a concatenation is a sum of linear layers.  So ``forward`` first multiplies the matrix
-    of each projection by the matching part of the fusion matrix.  It applies each product to its map before
-    upsampling, and then adds the upsampled maps.
+    layer (4C -> C) at full size.  Upsampling acts on positions and a linear layer on channels, so their order
+    does not matter.  A linear layer of concatenated maps equals a sum of linear layers, one for each map.  Therefore
+    ``forward`` first multiplies the matrix of each projection by the matching part of the fusion matrix.  It applies
+    each product to the map of that projection before upsampling, and then adds the upsampled maps.
     """
 
     classifier: nn.Conv2d
@@ -52,13 +52,13 @@ class AllMLPDecoder(Decoder):
         """Compute the input of the classifier.  -> (B, C, h, w)
 
         Values and gradients equal those of Equation 4 up to rounding.  Dropout multiplies by 0 or by a positive number,
-        so it can be applied before the ReLU, and both can then work in place.
+        so it can be applied before the ReLU.  Dropout and ReLU can then work in place.
         """
         fused = merge(maps, *self.merged_projections())
         return F.relu(F.dropout2d(self.norm(fused), self.dropout.p, self.training, inplace=True), inplace=True)
 
     def merged_projections(self) -> tuple[list[Tensor], Tensor]:
-        """Multiply the fusion weight W_i of each stage by its projection's weight L_i and bias b_i.
+        """Multiply the part W_i of the fusion weight for stage i by the weight L_i and bias b_i of its projection.
 
         Returns the products W_i L_i (C, C_i), stage 1 first, and the sum of all W_i b_i (C,).
         """
@@ -81,7 +81,7 @@ def build_all_mlp(
 
 
 def merge(maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -> Tensor:
-    """Apply a (C, C_i) weight to each map, upsample all to the first map's size and add them up.  -> (B, C, h, w)"""
+    """Apply a (C, C_i) weight to each map, upsample to the first map's size, add all and the bias.  -> (B, C, h, w)"""
     merged = linear(maps[0], weights[0], bias)  # upsampling does not change a constant bias
     for features, weight in zip(maps[1:], weights[1:], strict=True):
         merged = merged + upsample(linear(features, weight), merged.shape[2:])

@@ -21,7 +21,7 @@ MLP_RATIO = 4
 
 
 class EfficientSelfAttention(nn.Module):
-    """Self-attention with keys and values on a grid of N / R positions (Eq. 1, 2).  (B, N, C) -> (B, N, C)"""
+    """Self-attention of N tokens; keys and values come from N / R tokens (Eq. 1, 2).  (B, N, C) -> (B, N, C)"""
 
     def __init__(self, channels: int, num_heads: int, reduction: int, eps: float) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class EfficientSelfAttention(nn.Module):
 
 
 class OverlapPatchEmbed(nn.Module):
-    """Overlapped patch merging: each token is computed from a patch that overlaps its neighbors (Sec. 3.1)."""
+    """Overlapped patch merging: each token is computed from a patch that overlaps the next patches (Sec. 3.1)."""
 
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, eps: float) -> None:
         super().__init__()
@@ -65,13 +65,13 @@ class OverlapPatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=eps)
 
     def forward(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return the tokens and the (height, width) of their grid.  (B, C_in, H, W) -> (B, H/S * W/S, C)"""
+        """Return the tokens and the (height, width) of their grid; S: stride.  (B, C_in, H, W) -> (B, H/S * W/S, C)"""
         patches = self.project(features)
         return self.norm(as_tokens(patches)), (patches.shape[2], patches.shape[3])
 
 
 class MixFFN(nn.Module):
-    """Feed-forward layer with a convolution, whose zero padding tells the model about positions (Eq. 3).  (B, N, C)"""
+    """Feed-forward layer with a 3x3 convolution; its zero padding encodes positions (Eq. 3).  (B, N, C)"""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """One stage of the encoder: patch embedding, blocks, LayerNorm.  (B, C_in, H, W) -> (B, C, H/S, W/S)"""
+    """A stage of the encoder: patch embedding with stride S, blocks, LayerNorm.  (B, C_in, H, W) -> (B, C, H/S, W/S)"""
 
     def __init__(self, embed: OverlapPatchEmbed, blocks: Sequence[Block], norm: nn.LayerNorm) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class MixTransformer(Encoder):
     """Hierarchical Transformer encoder.  (B, C_in, H, W) -> four maps at strides 4, 8, 16, 32
 
     ``norm_eps`` is the eps of the LayerNorms in blocks and at the end of stages.  ``embed_norm_eps`` is the eps of the
-    LayerNorms after patch embedding and after sequence reduction.  Projects that train SegFormer use different values.
+    LayerNorms after patch embedding and after sequence reduction.  These values differ between projects.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class MixTransformer(Encoder):
         self.apply(init_weights)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Compute the four maps.  Their sizes are rounded up; the first one is ceil(H/4) x ceil(W/4)."""
+        """Compute the four maps.  Their heights and widths are rounded up; the first is ceil(H/4) x ceil(W/4)."""
         maps = []
         features = images.contiguous(memory_format=torch.channels_last)  # so maps and tokens can share memory
         for stage in self.stages:
@@ -172,7 +172,7 @@ class MixTransformer(Encoder):
         return {f"stages.{i}": stage for i, stage in enumerate(self.stages)}
 
     def recompute(self, on: bool) -> None:
-        """Switch activation checkpointing of the blocks on or off; frozen stages never need it."""
+        """Switch activation checkpointing of the blocks on or off; in frozen stages it is always off."""
         for stage in cast("Sequence[Stage]", self.stages):
             stage.recompute = on and any(parameter.requires_grad for parameter in stage.parameters())
 

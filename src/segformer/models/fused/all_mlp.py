@@ -1,6 +1,6 @@
 """Inference form of the All-MLP decoder.
 
-The linear layers are merged in advance and include the batch norm.  On a CPU, the decoder is computed in bands of rows.
+The linear layers and the batch norm are merged in advance.  On a CPU, the decoder is computed in bands of rows.
 """
 
 from collections.abc import Sequence
@@ -52,9 +52,9 @@ class FusedAllMLPDecoder(Decoder):
     def by_bands(self, maps: Sequence[Tensor], logits: Tensor) -> None:
         """Write the logits of one image into ``logits``, one band of rows at a time.  (h, w, K)
 
-        A band is small enough that its intermediate results fit into the cache.  Each band needs only a few rows of a
-        coarse map.  These rows are upsampled to full width first.  One matrix product then interpolates between them
-        and adds the result to the band.
+        A band is small enough that its intermediate results fit into the cache.  Each band needs only a few rows of
+        each coarser map.  These rows are first upsampled to full width.  One matrix product then interpolates between
+        the rows and adds the result to the band.
         """
         height, width, num_classes = logits.shape
         first = maps[0].permute(0, 2, 3, 1)[0]

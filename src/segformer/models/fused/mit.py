@@ -1,7 +1,7 @@
-"""Inference form of MiT: on a CPU each block is computed in bands of rows, so that its results fit into the cache.
+"""Inference form of MiT: on a CPU each block is computed in bands of rows, so that a band fits into the cache.
 
-For an image of 1024 x 2048 the hidden map of a Mix-FFN takes 64 MiB.  Allocating, writing and reading it takes longer
-than computing the layers.
+For an image of 1024 x 2048 the hidden map of a Mix-FFN takes 64 MiB.  Allocating, writing and reading such a map
+takes longer than computing the layers.
 """
 
 from typing import cast
@@ -42,7 +42,7 @@ class BandedBlock(nn.Module):
 
 
 def block_by_bands(block: Block, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """Compute a block in evaluation mode in bands of rows; results differ only by rounding.  (B, N, C)"""
+    """Compute a block in evaluation mode in bands of rows; only rounding differs from ``block`` itself.  (B, N, C)"""
     maps = tokens.view(tokens.shape[0], *size, -1)
     attended = torch.empty_like(maps)
     result = torch.empty_like(maps)
@@ -63,7 +63,7 @@ def bands(height: int, row: int, multiple: int = 1) -> list[slice]:
 
 
 def _attend(tokens: Tensor, norm: nn.LayerNorm, attention: EfficientSelfAttention, result: Tensor) -> None:
-    """Write the tokens plus the attention of the normalized tokens into ``result``.  (h, w, C)"""
+    """Add the tokens and the attention of the normalized tokens, and write the sum into ``result``.  (h, w, C)"""
     height, width, channels = tokens.shape
     reduction = attention.reduction
     divided = bands(height, width * channels * tokens.element_size(), reduction)
@@ -78,7 +78,7 @@ def _attend(tokens: Tensor, norm: nn.LayerNorm, attention: EfficientSelfAttentio
 
 
 def _mix(tokens: Tensor, norm: nn.LayerNorm, ffn: MixFFN, result: Tensor) -> None:
-    """Write the tokens plus the Mix-FFN of the normalized tokens into ``result``.  (h, w, C)
+    """Add the tokens and the Mix-FFN of the normalized tokens, and write the sum into ``result``.  (h, w, C)
 
     The 3x3 convolution of the Mix-FFN needs one more row above and below each band.
     """
@@ -93,5 +93,5 @@ def _mix(tokens: Tensor, norm: nn.LayerNorm, ffn: MixFFN, result: Tensor) -> Non
 
 
 def _layer(tokens: Tensor, linear: nn.Linear) -> Tensor:
-    """Apply a linear layer.  A module that replaces it, such as an adapter or a quantized layer, is simply called."""
+    """Apply a linear layer, with oneDNN if possible; an adapter or quantized layer in its place is called as usual."""
     return quick_linear(tokens, linear.weight, linear.bias) if type(linear) is nn.Linear else linear(tokens)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def onednn_dtypes() -> frozenset[torch.dtype]:
-    """Return the data types for which fused oneDNN layers are available here; the set may be empty."""
+    """Return the data types for which fused oneDNN layers are available on this machine; the set may be empty."""
     layers = ("_linear_pointwise", "_convolution_pointwise")
     if (
         not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

@@ -41,7 +41,7 @@ class FusedSegmenter(PixelModel):
     def __init__(
         self, encoder: Encoder, decoder: Decoder, head: nn.Module, card: ModelCard, dtype: torch.dtype | None = None
     ) -> None:
-        """If ``dtype`` is None, the weights stay in float32 and are shared; otherwise they are converted copies."""
+        """If ``dtype`` is None, the parts are used as given; otherwise encoder and decoder are copied and converted."""
         if dtype is not None:
             encoder = copy.deepcopy(encoder).to(dtype)
             decoder = copy.deepcopy(decoder).to(dtype)
@@ -55,7 +55,7 @@ class FusedSegmenter(PixelModel):
     def compile_shapes(self) -> None:
         """Compile the model for the first eight batch shapes that it gets from now on; other shapes run uncompiled.
 
-        On a GPU the compiled model is a CUDA graph for each shape.
+        On a GPU the model becomes one CUDA graph for each of these shapes.
         """
         mode = "reduce-overhead" if self.mean.is_cuda else "default"
         self.compiled = torch.compile(self._logits, dynamic=False, mode=mode)

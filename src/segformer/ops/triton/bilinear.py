@@ -11,9 +11,9 @@ CLASSES = 32  # classes that a block processes at a time
 def pixels_of_a_block(
     scores, top, bottom, down, left, right, across, height, width, rows, columns, num_classes, PIXELS: tl.constexpr
 ):
-    """Find the pixels that this block processes; they belong to one row of the target.
+    """Find the pixels that this block processes; all of them are in one row of the target.
 
-    Returns their indices, whether they are inside the row, and the first six arguments of ``interpolated``.
+    Returns the index of each pixel, whether it is inside the row, and the first six arguments of ``interpolated``.
     """
     y, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
     x = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)

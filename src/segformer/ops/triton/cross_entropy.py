@@ -50,7 +50,7 @@ def cross_entropy_sums(
 
 
 def _span(neighbors: tuple[Tensor, Tensor, Tensor], source: int) -> tuple[Tensor, Tensor]:
-    """Return the range of targets that depend on each source position: the first target, and the last one plus 1."""
+    """Return which targets depend on each source position: the index of the first one, and of the last one plus 1."""
     first, second, _ = neighbors
     places = torch.arange(source, device=first.device)
     return torch.searchsorted(second, places), torch.searchsorted(first, places, right=True)
