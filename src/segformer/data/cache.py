@@ -66,7 +66,7 @@ def cached(samples: Sequence[Sample], folder: str) -> list[Sample]:
 
 
 def cached_sample(sample: Sample, folder: Path) -> Sample:
-    """Wrap a sample of files, also one of a joined data set, in a CachedSample; return any other sample unchanged."""
+    """Return a sample that reads its files through the cache; a sample without files is returned unchanged."""
     if isinstance(sample, Translated):
         return replace(sample, sample=cached_sample(sample.sample, folder))
     return CachedSample(sample, folder) if hasattr(sample, "image") and hasattr(sample, "mask") else sample

@@ -47,7 +47,7 @@ class Pair:
 
 
 class Files(Protocol):
-    """Anything with an image file and a file of its labels, for example a mask or polygons."""
+    """A sample that has an image file and a label file, for example a mask or polygons."""
 
     @property
     def image(self) -> Path:
@@ -74,7 +74,7 @@ def check_sizes(image: Array, mask: Array, files: Files, decoding: Decoding = RG
 
 
 def mask_name(sample: Sample) -> object:
-    """Return the name of a sample's mask for messages: the mask file, or the name of a sample without files."""
+    """Return the name of a sample's mask for messages: the mask file, or the sample's name if there are no files."""
     return getattr(sample, "mask", sample.name)
 
 
@@ -90,7 +90,7 @@ class DataSource:
     notes: tuple[str, ...] = ()
     """Notes for the user about how the data set was read."""
     sequence: str = ""
-    """Regular expression for the start of a sample's name that all frames of one video share; empty: no videos."""
+    """Regular expression for the start of sample names, which is equal for all frames of a video; empty: no videos."""
 
     def samples(self, split: str) -> Sequence[Sample]:
         """Return the samples of a split; if it does not exist, raises a UserError that lists the existing splits."""

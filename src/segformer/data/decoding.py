@@ -22,7 +22,7 @@ def check_is_file(path: str | Path) -> None:
 
 
 def open_image(path: str | Path, enough: Size | None = None) -> Image.Image:
-    """Decode a file completely, so that damage is found here and reported with the name of the file.
+    """Decode a file completely, so that damage is found at once and reported with the file's name.
 
     A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its (long, short) sides are at least ``enough``.
     """
@@ -31,7 +31,10 @@ def open_image(path: str | Path, enough: Size | None = None) -> Image.Image:
 
 
 def decode(file: str | Path | BytesIO, name: object, enough: Size | None = None) -> Image.Image:
-    """Decode a file, on disk or in memory, completely; ``name`` is its name in error messages."""
+    """Decode a whole image file, on disk or in memory; ``name`` stands for the file in error messages.
+
+    ``enough`` is explained in ``open_image``.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -16,7 +16,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def expand_inputs(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:
-    """Return each input file, and each image below an input folder, with the relative path for its outputs.
+    """Return (path, relative path for outputs) of each input file and of each image below an input folder.
 
     Raises a UserError if a path does not exist or if a folder contains no images.
     """

@@ -21,7 +21,7 @@ class Decoding:
     channels: int | None = 3
     """Required number of channels; None: any number."""
     enough: Size | None = None
-    """Smallest (long, short) sides needed; a larger JPEG may be decoded at 1/2, 1/4 or 1/8 of its size."""
+    """Sufficient (long, short) sides: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if it stays this large."""
 
     @classmethod
     def from_model(cls, model: ModelConfig, preprocessing: Preprocessing) -> "Decoding":
@@ -50,7 +50,7 @@ def read_image(path: str | Path, decoding: Decoding = RGB) -> Array:
 
 
 def check_num_channels(pixels: Array, name: object, decoding: Decoding) -> Array:
-    """Return the pixels unchanged; raises a UserError if the model takes a different number of channels.  (H, W, C)"""
+    """Return the pixels; raises a UserError if ``decoding`` requires another number of channels.  (H, W, C)"""
     if decoding.channels not in (None, pixels.shape[2]):
         raise UserError(
             f"{name}: expected an image of model.in_channels = {decoding.channels} channels, got {pixels.shape[2]}; "

@@ -31,7 +31,7 @@ class Translated:
 
 
 def join(sources: Sequence[DataSource]) -> DataSource:
-    """Join data sets split by split; the first one sets the classes, and the others must use the same class names.
+    """Join data sets split by split; the result has the classes of the first data set; others are matched by name.
 
     Raises a UserError if another data set has a class that the first one does not have.
     """
@@ -60,7 +60,7 @@ def table_into(source: DataSource, target: DataSource) -> LabelTable:
 def relabel(source: DataSource, changes: Sequence[tuple[str, str]]) -> DataSource:
     """Rename classes.  Classes with the same new name are merged; a class with an empty new name is ignored.
 
-    ``changes`` are (class, new name).  Raises a UserError for an unknown class, or if fewer than two classes remain.
+    ``changes`` are pairs (class, new name).  Raises a UserError if a class is unknown or fewer than two classes remain.
     """
     renamed = dict(zip(source.classes, source.classes, strict=True))
     for old, new in changes:

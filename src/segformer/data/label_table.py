@@ -16,14 +16,14 @@ MAX_CLASSES = IGNORE_INDEX
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Table that maps raw label ids to class indices; each mask is translated once."""
+    """Table that translates the raw label ids of a mask to class indices."""
 
     values: Array
     """Class index, IGNORE_INDEX or INVALID for each raw id.  (largest raw id + 1,) int16"""
 
     @classmethod
     def identity(cls, num_classes: int, ignore_index: int = IGNORE_INDEX) -> "LabelTable":
-        """Return a table: ids 0 to K-1 are the classes, ``ignore_index`` is ignored, and all other ids are errors."""
+        """Return the table for masks of class indices; ``ignore_index`` is ignored, and ids of no class are errors."""
         if num_classes > MAX_CLASSES:
             raise UserError(f"at most {MAX_CLASSES} classes are supported, got {num_classes}; merge some of them")
         values = np.full(max(num_classes, ignore_index) + 1, INVALID, dtype=np.int16)
@@ -35,7 +35,7 @@ class LabelTable:
     def from_mapping(cls, mapping: Mapping[int, int], size: int = 256, unlisted: int = INVALID) -> "LabelTable":
         """Return a table in which each id below ``size`` gets its value in the mapping, or else ``unlisted``.
 
-        Larger ids are errors.
+        Ids from ``size`` on are errors, as are ids with the value INVALID (-1).
 
         >>> LabelTable.from_mapping({0: IGNORE_INDEX, 1: 0}, size=3).values.tolist()
         [255, 0, -1]
@@ -86,7 +86,7 @@ class LabelTable:
 
     @cached_property
     def _codes(self) -> tuple[bytes, bytes]:
-        """Return the class index of each id from 0 to 255, and the unused value that marks invalid ids."""
+        """Return the class index of each id from 0 to 255, and the unused value that invalid ids get instead."""
         values = np.full(256, INVALID)
         values[: len(self.values)] = self.values[:256]
         free = np.setdiff1d(np.arange(256), values)[:1]  # empty only if no id is INVALID

@@ -1,4 +1,4 @@
-"""Samples as tensors: the only Dataset class, its random generators, and the setup of its worker processes."""
+"""Load samples as tensors: the package's only PyTorch Dataset, its random generators, and its worker processes."""
 
 import os
 import traceback
@@ -24,7 +24,7 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
     """Transformed samples of one split as tensors: image and mask of class indices.  (C, H, W), (H, W) uint8
 
     An item is requested by (epoch, index), and the random numbers of its transform depend only on (seed, epoch, index).
-    A transform must not write to the image it receives, because the image may share memory with the sample.
+    A transform must not write to the image it receives, because the image may share its memory with the sample.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ def seed_of(*key: int) -> int:
 
 
 def iterate(loader: DataLoader[T]) -> Iterator[T]:
-    """Yield the items of a loader; errors that a user can cause are raised without the traceback of a worker process.
+    """Yield the items of a loader; a UserError or OSError in a worker process is raised without the worker's traceback.
 
-    PyTorch raises a worker's exception again with the same type, but with the worker's traceback as its message.
+    PyTorch itself would raise the same type of exception, but with the worker's traceback as the message.
     """
     try:
         yield from loader

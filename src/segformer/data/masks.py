@@ -21,7 +21,7 @@ def read_mask(path: str | Path) -> Array:
 
 
 def index_mask(image: Image.Image, name: object) -> Array:
-    """Return the raw label ids of a decoded mask; raises a UserError if it contains colors instead.  -> (H, W)"""
+    """Return the label ids in a decoded mask; raises a UserError if it contains colors instead of ids.  -> (H, W)"""
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
     if image.mode not in INDEX_MODES:

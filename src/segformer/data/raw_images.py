@@ -95,10 +95,10 @@ def tiff_header(path: str | Path) -> tuple[Size, int, str]:
 
 
 def axes_of(page: Any) -> str:
-    """Return one letter per axis of a page: Y and X for the image, other letters for channels.
+    """Return one letter per axis of a page: Y for rows, X for columns, other letters for channels.
 
-    An array (H, W, C) written without metadata is described as H images of W x C.  No image is that narrow, so C is
-    taken for the channels.
+    tifffile takes an array (H, W, C) that was written without metadata for H images of W x C.  If C is smaller than
+    the width of any usable image, this function takes it for the number of channels.
     """
     axes = str(page.axes)
     shape = page.shape

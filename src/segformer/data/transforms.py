@@ -1,7 +1,7 @@
-"""The paper's augmentation, in the released order, and the test transform (Sec. 4.1).
+"""The paper's augmentation, in the order of the released code, and the test transform (Sec. 4.1).
 
-Images are (C, H, W) uint8 (raw channels also float32), masks (H, W) uint8 class indices.  Every random number comes
-from the given generator.  The arguments are never changed.
+Images are (C, H, W) uint8, or float32 for raw channels; masks are (H, W) uint8 class indices.  Every random number
+comes from the given generator.  Only functions whose name ends in an underscore change their arguments.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ def uniform(generator: Generator, low: float = 0.0, high: float = 1.0) -> float:
 def random_resize(
     image: Tensor, mask: Tensor, sides: tuple[int, int], ratio: tuple[float, float], generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Resize image and mask to fit within (long, short) ``sides``, multiplied by a random factor from ``ratio``.
+    """Resize image and mask to fit within (long, short) ``sides`` times a random factor from the range ``ratio``.
 
     The aspect ratio is taken from the mask, because the image may have been decoded at a reduced size.
     """
@@ -72,7 +72,7 @@ def random_resize(
 def random_crop(
     image: Tensor, mask: Tensor, crop: tuple[int, int], max_class_share: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Cut a random crop; try again while one class covers more than ``max_class_share`` of its labeled pixels.
+    """Cut a random crop; try again while one class covers more than ``max_class_share`` of the crop's labeled pixels.
 
     The last of CROP_TRIES crops is taken in any case.
     """
@@ -85,7 +85,7 @@ def random_crop(
 
 
 def rare_crop(image: Tensor, mask: Tensor, crop: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-    """Draw one of the classes in the mask, with equal chances, and cut a crop that contains a random pixel of it.
+    """Draw one of the classes in the mask, with equal chances, and cut a crop with a random pixel of this class.
 
     A mask without labeled pixels gets a random crop.
     """
@@ -143,7 +143,10 @@ def photometric_distortion(image: Tensor, generator: Generator) -> Tensor:
 
 
 def raw_distortion(image: Tensor, std: Tensor, generator: Generator) -> Tensor:
-    """Change brightness and contrast, each with probability 1/2, of channels in any units.  (C, H, W) -> float"""
+    """Change brightness and contrast of raw channels, each with probability 1/2.  (C, H, W) -> float
+
+    ``std`` is the standard deviation of each channel, by which the change of brightness is scaled.
+    """
     pixels = image.float()
     if uniform(generator) < 0.5:
         pixels = pixels + std * uniform(generator, -RAW_BRIGHTNESS, RAW_BRIGHTNESS)
@@ -153,7 +156,7 @@ def raw_distortion(image: Tensor, std: Tensor, generator: Generator) -> Tensor:
 
 
 def bands(image: Tensor) -> Iterator[slice]:
-    """Yield slices of the rows of an image, each with about BAND pixels.  (C, H, W)"""
+    """Yield slices of rows that divide an image into bands of about BAND pixels.  (C, H, W)"""
     height = max(1, BAND // image.shape[-1])
     for top in range(0, image.shape[-2], height):
         yield slice(top, min(top + height, image.shape[-2]))
@@ -219,7 +222,7 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def nearest(side: int, length: int) -> NDArray[np.intp]:
-    """Return the source index, below ``side``, of each of ``length`` resized pixels, like torch's NEAREST in float32.
+    """Return the source index of each pixel of a ``side`` resized to ``length``, like torch's NEAREST in float32.
 
     >>> nearest(4, 6)
     array([0, 0, 1, 2, 2, 3])
@@ -229,7 +232,7 @@ def nearest(side: int, length: int) -> NDArray[np.intp]:
 
 
 def fitted_size(size: tuple[int, int], long_side: float, short_side: float) -> tuple[int, int]:
-    """Return the largest (height, width) of the same aspect ratio that fits within a long and a short side.
+    """Return the largest (height, width) with the aspect ratio of ``size`` that fits within a long and a short side.
 
     >>> fitted_size((480, 640), 2048, 512)
     (512, 683)
@@ -257,7 +260,7 @@ def sizes_at_test(size: tuple[int, int], preprocessing: Preprocessing, scale: fl
 
 
 def preprocess(image: Tensor, preprocessing: Preprocessing, scale: float = 1.0) -> Tensor:
-    """Apply the resizes of the test transform.  (C, H, W) uint8 -> (C, H', W') uint8"""
+    """Apply the resizes of the test transform.  (C, H, W) uint8 or float32 -> (C, H', W') of the same type"""
     for size in sizes_at_test((image.shape[-2], image.shape[-1]), preprocessing, scale):
         if size != tuple(image.shape[-2:]):
             image = resize_image(image, size, preprocessing.antialias)

@@ -19,7 +19,7 @@ from segformer.segmentation import target_of
 AHEAD = 2  # images that are decoded in advance, and results that may wait to be written
 
 Planned = tuple[Path, Path]
-"""Path of an image, and path of its results without their endings."""
+"""Path of an image, and common path of its results, without the ending."""
 
 
 def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]) -> list[Planned]:
@@ -45,7 +45,10 @@ def plan_outputs(inputs: Sequence[str | Path], out: Path, outputs: Sequence[str]
 
 
 def _images(inputs: Sequence[str | Path], out: Path) -> list[tuple[Path, Path]]:
-    """Return each image once, with its relative path; results of an earlier run inside an input folder are skipped."""
+    """Return each image once, with its relative path.
+
+    If ``out`` is inside an input folder, the files in ``out`` are skipped: they are results of an earlier run.
+    """
     results = out.resolve()
     folders = [Path(given).resolve() for given in inputs if Path(given).is_dir()]
     found = {path.resolve(): (path, relative) for path, relative in expand_inputs(inputs)}
@@ -71,8 +74,8 @@ def _replacing(target: Path) -> UserError:
 def segment_files(predictor: Predictor, planned: Sequence[Planned], outputs: Sequence[Output]) -> Iterator[str | None]:
     """Segment files while the next files are decoded and finished results are written.
 
-    Yields one outcome for each file, in order: None, or the error message of a damaged image.  Raises a UserError if a
-    result cannot be written.
+    Yields one outcome for each file, in order: None, or the error message if the image cannot be segmented.  Raises a
+    UserError if a result cannot be written.
     """
     with ThreadPoolExecutor(AHEAD) as readers, ThreadPoolExecutor(AHEAD) as writers:
         waiting = deque(readers.submit(predictor.read, path) for path, _ in planned[:AHEAD])
@@ -105,7 +108,7 @@ def segment_rasters(
     config: EvalConfig,
     progress: Callable[[Path, int, int], None] | None = None,
 ) -> Iterator[str | None]:
-    """Segment image files of any size, a few rows at a time; the mask is a TIFF for a TIFF, otherwise a PNG.
+    """Segment image files of any size, a few rows at a time; a TIFF gets a TIFF as its mask, any other image a PNG.
 
     Yields one outcome for each file, in order: None, or an error message.  ``progress`` is called with the path of the
     image, the number of finished rows, and the number of all rows.

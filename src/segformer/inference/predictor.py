@@ -57,7 +57,7 @@ class Predictor:
     def __call__(self, image: str | Path | NDArray[Any] | Image.Image) -> Segmentation:
         """Segment one image: a path, a Pillow image, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16.
 
-        A model for raw pixels takes arrays of any numeric type, in the units of its training images.  (H, W, C)
+        A model for raw pixels takes arrays (H, W) or (H, W, C) of any numeric type, in the training images' units.
         """
         if isinstance(image, str | Path):
             pixels = self.read(image)
@@ -77,7 +77,7 @@ class Predictor:
         return read_image(path, self.decoding)
 
     def segment(self, pixels: Array) -> Segmentation:
-        """Segment a decoded image.  (H, W, C) uint8 or float32"""
+        """Segment an image that ``read`` has decoded.  (H, W, C) uint8 or float32"""
         image = to_tensor(pixels)
         card = self.model.card
         if self.scores:
@@ -95,7 +95,7 @@ class Predictor:
         return predict_mask(self.model, image, self.config)
 
     def mask_with_scores(self, image: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mask, and the logits at N pixels.  (C, H, W), (N,) -> (H, W), (N, K)
+        """Return the mask, and the logits of each class at N pixels.  (C, H, W), (N,) -> (H, W), (N, K)
 
         ``points`` are indices of pixels, counted row by row.  With several scales or flips, the logarithms of the mean
         probabilities are returned instead of logits.

@@ -1,7 +1,7 @@
 """Segment images larger than memory: read rows, segment windows, and write each finished row of the mask to disk.
 
 Windows are cut from the image at its own resolution; nothing is resized.  Finished rows are stored in a folder next to
-the result.  After an interruption, segmentation resumes from there.
+the result.  After an interruption, segmentation resumes after the stored rows.
 """
 
 import warnings
@@ -38,10 +38,10 @@ def segment_raster(
 ) -> None:
     """Segment an image file of any size, in windows of ``config.crop`` at the image's own resolution.
 
-    ``target`` ends in .tif (tiled and compressed, with the source's georeference) or in .png, and gets the palette.
-    Pixels that the source declares to have no data become 255.  ``progress`` is called with the numbers of finished and
-    of all rows.  After an interruption, segmentation resumes from the folder ``<target>.part``.  Raises a UserError for
-    a file that is not an upright image.
+    ``target`` ends in .tif (tiled and compressed, with the source's georeference) or in .png, and contains the model's
+    palette.  Pixels that the source declares to have no data become 255 (ignored).  ``progress`` is called with the
+    number of finished rows and the number of all rows.  After an interruption, segmentation resumes from the folder
+    ``<target>.part``.  Raises a UserError if the file is not an image, or has to be rotated as EXIF says.
     """
     check_windows(config)
     predictor = Predictor(model, config=config)
@@ -77,7 +77,7 @@ def check_windows(config: EvalConfig) -> None:
 def mask_rows(
     predictor: Predictor, read: Callable[[slice], Tensor], size: Size, done: int = 0
 ) -> Iterator[tuple[slice, Array]]:
-    """Yield (slice of rows, class of every pixel in them), starting with row ``done``.  -> slice, (rows, W) uint8
+    """Yield a slice of rows and the classes of their pixels, starting with row ``done``.  -> slice, (rows, W) uint8
 
     ``read`` takes a slice of rows and returns their pixels, (C, rows, W).  Rows are yielded as soon as no later
     window covers them.
@@ -98,7 +98,7 @@ def mask_rows(
 
 
 class RowReader:
-    """Reads rows of a raster as pixels for the model; rows that two windows share are read only once."""
+    """Reads rows of a raster as pixels for the model; rows that two successive calls share are read only once."""
 
     def __init__(self, raster: Any, decoding: Decoding) -> None:
         self.raster = raster
@@ -108,7 +108,7 @@ class RowReader:
         self.kept = torch.empty(0)
 
     def __call__(self, rows: slice) -> Tensor:
-        """Return the pixels of some rows; rows of the previous call are not read again.  -> (C, rows, W)"""
+        """Return the pixels of some rows; rows that the previous call returned are not read again.  -> (C, rows, W)"""
         if self.kept.numel() and self.first <= rows.start < self.first + self.kept.shape[1]:
             old = self.kept[:, rows.start - self.first :]
             fresh = slice(rows.start + old.shape[1], rows.stop)
@@ -166,7 +166,7 @@ class MaskRows:
         with disk_errors(self.path):
             self.file: BinaryIO = self.path.open("ab")
         self.count = self.file.tell() // size[1]
-        self.file.truncate(self.count * size[1])  # a kill may have left half a row
+        self.file.truncate(self.count * size[1])  # an interruption may have left a part of a row
 
     def append(self, mask: Array) -> None:
         """Append the next rows to the file.  (rows, W) uint8"""

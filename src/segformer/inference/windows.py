@@ -1,4 +1,4 @@
-"""Compute the class scores or the mask of an image: whole, by a sliding window, or at several scales (Sec. 4.1).
+"""Compute class scores or the mask of an image as a whole, by a sliding window, or at several scales (Sec. 4.1).
 
 All protocols share one procedure.  Each view of the image (one scale, mirrored or not) is cut into windows, and the
 logits of each window are kept at the small size that the network returns.  Scores at the image's size need much memory,
@@ -49,7 +49,7 @@ class View:
 
 @torch.inference_mode()
 def predict_mask(model: Network, image: Tensor, config: EvalConfig) -> Tensor:
-    """Return the class of every pixel of one image at its own size.  (C, H, W) uint8 or float32 -> (H, W) int64"""
+    """Return the class of every pixel of one image, at the image's size.  (C, H, W) uint8 or float32 -> (H, W) int64"""
     if is_plain(config):
         return upsample_argmax(whole_logits(model, image), size_of(image), model.card.model.align_corners)[0]
     views = list(views_of(model, image, config))
@@ -68,7 +68,7 @@ def predict_scores(model: Network, image: Tensor, config: EvalConfig) -> Tensor:
 
 @torch.inference_mode()
 def predict_with_scores(model: Network, image: Tensor, config: EvalConfig, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mask, and the scores at N pixels.  (C, H, W), (N,) -> (H, W), (N, K)
+    """Return the mask, and the scores of each class at N pixels.  (C, H, W), (N,) -> (H, W), (N, K)
 
     ``points`` are indices of pixels, counted row by row.  Scores are logits, or with several views the logarithms of
     the averaged probabilities; in both cases, softmax turns them into probabilities.
@@ -97,7 +97,7 @@ def is_plain(config: EvalConfig) -> bool:
 
 
 def views_of(model: Network, image: Tensor, config: EvalConfig) -> Iterator[View]:
-    """Run the model on an image at every scale, and also on its mirror image if ``config.flip`` is set.  (C, H, W)"""
+    """Run the model and yield a view for each scale, and also a mirrored one if ``config.flip`` is set.  (C, H, W)"""
     for scale in config.scales:
         for mirrored in (False, True) if config.flip else (False,):
             pixels = preprocess(image.flip(-1) if mirrored else image, model.card.preprocessing, scale)
@@ -118,10 +118,11 @@ def whole_logits(model: Network, image: Tensor, scale: float = 1.0) -> Tensor:
 def slide(
     model: Network, read: Callable[[slice], Tensor], size: Size, config: EvalConfig, first: int = 0
 ) -> Iterator[list[Window]]:
-    """Run the model on the windows of a view; yields one row of windows at a time, from row number ``first`` on.
+    """Run the model on the windows of a view; yields the windows of one row at a time, from top to bottom.
 
-    ``size`` is the size of the view.  ``read`` takes a slice of rows and returns their raw pixels, (C, rows, W).  The
-    model gets ``config.windows`` windows at once.
+    The first ``first`` rows of windows are left out.  ``size`` is the size of the view.  ``read`` takes a slice of
+    pixel rows and returns their pixels before normalization, (C, rows, W).  The model gets up to ``config.windows``
+    windows at once.
     """
     crop = crop_of(config, size)
     stride = stride_of(config)
@@ -146,7 +147,8 @@ def score_bands(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield the scores of the image, one band of rows at a time.  -> slice of rows, (K, rows, W)
 
-    Scores are the logits of a single view, or the mean probabilities of several views.  ``within`` limits the rows.
+    Scores are the logits of a single view, or the mean probabilities of several views.  ``within``
+    restricts them to some rows of the image.
     """
     align_corners = model.card.model.align_corners
     height = max(1, BAND // (len(model.card.classes) * size[1]))
@@ -163,7 +165,7 @@ def score_bands(
 
 
 def view_rows(view: View, size: Size, rows: slice, align_corners: bool) -> Tensor:
-    """Return the logits of a view for some rows of the image.  -> (K, rows, W)"""
+    """Return the logits of a view for some rows of the image, at the image's ``size``.  -> (K, rows, W)"""
     if view.blend is None:
         (window,) = view.windows
         logits = window.logits
@@ -178,7 +180,7 @@ def view_rows(view: View, size: Size, rows: slice, align_corners: bool) -> Tenso
 
 
 def blended_rows(view: View, rows: slice, align_corners: bool) -> Tensor:
-    """Return the logits of some rows of the view, averaged where windows overlap.  -> (K, rows, W)"""
+    """Return the logits of some rows of the view, at its size, averaged over overlapping windows.  -> (K, rows, W)"""
     assert view.blend is not None
     like = view.windows[0].logits
     total = like.new_zeros(like.shape[1], rows.stop - rows.start, view.size[1], dtype=torch.float32)
@@ -217,19 +219,19 @@ def window_weight(size: Size, blend: Blend) -> Tensor:
 
 
 def crop_of(config: EvalConfig, size: Size) -> Size:
-    """Return the size of the sliding window, which is at most ``size``, the size of the view."""
+    """Return (height, width) of the sliding window; ``config.crop``, but at most the view's ``size``."""
     assert config.crop is not None
     return min(config.crop[0], size[0]), min(config.crop[1], size[1])
 
 
 def stride_of(config: EvalConfig) -> Size:
-    """Return the step of the sliding window in pixels."""
+    """Return the (vertical, horizontal) step of the sliding window in pixels; by default 3/4 of the window."""
     assert config.crop is not None
     return config.stride or (max(1, config.crop[0] * 3 // 4), max(1, config.crop[1] * 3 // 4))
 
 
 def window_starts(side: int, crop: int, stride: int) -> list[int]:
-    """Return the start of each window along one side; the last window is shifted back to end with the side.
+    """Return the start of each window along one side; the last window is shifted back so that it ends with the side.
 
     >>> window_starts(2048, 1024, 768)
     [0, 768, 1024]

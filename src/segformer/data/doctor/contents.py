@@ -1,4 +1,4 @@
-"""Contents of a data set: numbers of images, image sizes, pixels of each class, and channel statistics."""
+"""Contents of a data set: number and sizes of images, pixels of each class, and channel statistics."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -57,7 +57,10 @@ def count_split(samples: Sequence[SampleFacts], split: str, labels: Labels) -> S
 
 
 def channel_statistics(samples: Sequence[SampleFacts]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel over all pixels; empty if the numbers of channels differ."""
+    """Return the means and the standard deviations of the channels over all pixels.
+
+    Both tuples are empty if nothing was decoded or if the images differ in their number of channels.
+    """
     moments = [sample.moments for sample in samples if sample.moments is not None]
     if len({parts.shape for parts in moments}) != 1:
         return (), ()
@@ -73,7 +76,7 @@ def five_digits(values: Sequence[float]) -> str:
 
 
 def balance(split: Split | None, classes: Sequence[str]) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
-    """Return class weights for a split, and the names of its rare classes.
+    """Return class weights for a split, and the names of its rare classes (below 1 % of the labeled pixels).
 
     The weights are None if there are fewer than two classes or no labeled pixels.
     """
@@ -84,7 +87,9 @@ def balance(split: Split | None, classes: Sequence[str]) -> tuple[tuple[float, .
 
 
 def balanced_weights(pixels: Sequence[int]) -> tuple[float, ...]:
-    """Return 1 / sqrt(share of the pixels) of each class, scaled to a mean of 1; classes that never occur get 1.
+    """Return 1 / sqrt(share of the pixels) of each class, scaled to a mean of 1 and then clipped to WEIGHTS.
+
+    Classes that never occur get the weight 1.
 
     >>> balanced_weights([90, 10, 0])
     (0.5, 1.5, 1.0)

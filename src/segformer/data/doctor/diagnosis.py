@@ -1,6 +1,6 @@
 """Diagnosis of a data set before training: its contents, its faults, and training options that suit it.
 
-A folder in the generic layout is read file by file, so that one fault does not hide the others.
+A folder in the generic layout (images/ and masks/) is read file by file, so that one fault does not hide the others.
 """
 
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     """Faults that were found, errors first."""
     class_weights: tuple[float, ...] | None
-    """Suggested weights: 1 / sqrt(share in the training split), scaled to a mean of 1; None if no mask was decoded."""
+    """Suggested weights of the classes (see ``balanced_weights``); None without labeled pixels or two classes."""
     rare: tuple[str, ...]
     """Classes that make up less than 1 % of the labeled pixels in the training split."""
     mean: tuple[float, ...]
-    """Mean of each channel in the training split; empty if nothing was decoded or the channels differ."""
+    """Mean of each channel in the training split; empty if nothing was decoded or the numbers of channels differ."""
     std: tuple[float, ...]
     """Standard deviation of each channel in the training split; empty if ``mean`` is empty."""
     raw: bool
@@ -54,7 +54,7 @@ class Diagnosis:
 
     @property
     def ready(self) -> bool:
-        """Whether there are no errors.  Warnings do not count: the owner of the data has to judge them."""
+        """Whether there are no errors.  Warnings do not count, because only the owner of the data can judge them."""
         return not self.errors
 
     @property
@@ -82,9 +82,9 @@ class Diagnosis:
 
 
 def diagnose(data: Data, *, cheap: bool = False, progress: OnProgress | None = None) -> Diagnosis:
-    """Examine every file of a data set, given as a folder, a value of ``--data``, a config or an open source.
+    """Examine every file of a data set, given as a folder, a value of ``--data``, a DataConfig or a DataSource.
 
-    With ``cheap``, files are not decoded: only missing partners, headers, sizes and modes are checked.  Raises a
+    With ``cheap``, files are not decoded: only missing partners, headers, sizes and color modes are checked.  Raises a
     UserError if the data set cannot be opened at all; every other fault becomes a finding.
     """
     config = as_config(data)
@@ -119,7 +119,7 @@ def find_labels(found: Survey, samples: Sequence[SampleFacts]) -> Labels:
 
 
 def missing_splits(config: DataConfig, splits: dict[str, Split]) -> list[Finding]:
-    """Return an error for each split that training needs but that is missing or empty."""
+    """Return one finding for each split that training needs but that is missing or empty."""
     wanted = {"train": config.train_split, "val": config.val_split}
     return [
         Finding(
@@ -135,7 +135,7 @@ def missing_splits(config: DataConfig, splits: dict[str, Split]) -> list[Finding
 
 
 def missing_classes(labels: Labels, findings: Sequence[Finding]) -> list[Finding]:
-    """Return a finding if the masks contain fewer than two classes and no other finding explains why."""
+    """Return a finding if fewer than two classes were counted in the masks and no other finding explains why."""
     explained = any(finding.kind == "binary_mask" for finding in findings)
     if not labels.counted or labels.table is None or len(labels.classes) >= 2 or explained:
         return []
@@ -145,7 +145,7 @@ def missing_classes(labels: Labels, findings: Sequence[Finding]) -> list[Finding
 
 
 def with_lists(finding: Finding, found: Survey, splits: dict[str, Split]) -> Finding:
-    """Extend the fix of a finding that removes files: their lines must be removed from the lists of the splits too."""
+    """If a finding's command deletes files, add to its fix that the split lists must no longer name these files."""
     lists = [f"{name}.txt" for name in splits if (Path(found.name) / f"{name}.txt").is_file()]
     if not lists or not finding.command.startswith("rm "):
         return finding

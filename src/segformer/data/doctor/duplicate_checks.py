@@ -19,7 +19,7 @@ ROWS = 1024  # rows of the distance matrix computed at once
 
 
 def check_shared_files(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find image files that are in two splits."""
+    """Find image files that are in more than one split."""
     shared = splits_of_shared_files(without_joined_splits(samples))
     if shared:
         names = ", ".join(f"{name} in {' and '.join(splits)}" for name, splits in list(shared.items())[:3])
@@ -29,7 +29,7 @@ def check_shared_files(samples: Sequence[SampleFacts], labels: Labels) -> Iterat
 
 
 def check_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find image files with identical pixels in one split."""
+    """Find different image files of the same split with identical pixels."""
     samples = without_joined_splits(samples)
     shared = splits_of_shared_files(samples)
     groups: dict[tuple[str, bytes], dict[str, SampleFacts]] = {}
@@ -47,7 +47,7 @@ def check_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Iterator
 
 
 def check_near_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find two image files in two splits that show nearly the same."""
+    """Find pairs of nearly identical images in different splits."""
     samples = without_joined_splits(samples)
     shared = splits_of_shared_files(samples)
     close = close_pairs([sample for sample in samples if sample.bits is not None])
@@ -62,7 +62,7 @@ def check_near_duplicates(samples: Sequence[SampleFacts], labels: Labels) -> Ite
 
 
 def splits_of_shared_files(samples: Sequence[SampleFacts]) -> dict[str, list[str]]:
-    """Return the splits of each image file that is in more than one; such a file must never be deleted."""
+    """Map each image file that is in more than one split to these splits; no fix may delete such a file."""
     splits: dict[str, dict[str, None]] = {}
     for sample in samples:
         if sample.image and not sample.drawn:
@@ -71,7 +71,7 @@ def splits_of_shared_files(samples: Sequence[SampleFacts]) -> dict[str, list[str
 
 
 def without_joined_splits(samples: Sequence[SampleFacts]) -> list[SampleFacts]:
-    """Leave out the samples of splits that join two others, such as trainval."""
+    """Return the samples without those of splits that are the union of two other splits, such as trainval."""
     images: dict[str, set[str]] = {}
     for sample in samples:
         if sample.image:
@@ -84,8 +84,8 @@ def without_joined_splits(samples: Sequence[SampleFacts]) -> list[SampleFacts]:
 def close_pairs(samples: Sequence[SampleFacts]) -> list[tuple[SampleFacts, SampleFacts]]:
     """Return pairs of images from different splits whose difference hashes and thumbnails are similar.
 
-    With bits written as +1 and -1, one matrix product gives the distances between all hashes.  Flat images may have the
-    same hash by chance, so the thumbnails are compared as well.
+    With bits written as +1 and -1, one matrix product gives the distances between all hashes.  Images of little
+    contrast may have the same hash by chance, so the thumbnails are compared as well.
     """
     if not samples:
         return []

@@ -10,7 +10,7 @@ from PIL import Image
 from segformer.arrays import Array
 from segformer.config import Color, Size
 
-NUM_COLORS = 32  # most frequent colors that are stored of a color mask
+NUM_COLORS = 32  # stored colors of a color mask; only the most frequent ones
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,9 +23,9 @@ class SampleFacts:
     mask: str = ""
     """Mask file; empty if there is no mask."""
     drawn: bool = False
-    """Whether the sample is not a pair of files; ``image`` and ``mask`` are then its name."""
+    """Whether the sample is not a pair of image and mask file; ``image`` and ``mask`` are then the sample's name."""
     expected_mask: str = ""
-    """Path at which the mask was expected, if it was found at another path; otherwise empty."""
+    """Path of the PNG mask that was expected, if a mask in an unsuitable format was found instead; otherwise empty."""
     image_error: str = ""
     """Reason why the image cannot be decoded; empty if it can."""
     mask_error: str = ""
@@ -39,11 +39,11 @@ class SampleFacts:
     channels: str = ""
     """Kind of channels, such as RGB or gray."""
     fits_unrotated: bool = False
-    """Whether the mask's borders follow the edges of the stored image, not of the image that EXIF rotates."""
+    """Whether the mask's borders fit the edges of the image as stored better than the edges after rotation by EXIF."""
     jpeg: bool = False
     """Whether the mask is a JPEG file."""
     mask_mode: str = ""
-    """Pillow's mode of the mask if it is not an index mask; otherwise empty."""
+    """Pillow's mode, such as RGB, of a mask that is not an index mask; otherwise empty."""
     num_colors: int = 0
     """Number of distinct colors in a color mask."""
     colors: tuple[Color, ...] = ()
@@ -85,7 +85,7 @@ def channel_moments(pixels: Array) -> dict[str, Any]:
 
 
 def label_facts(mask: Array) -> dict[str, Any]:
-    """Return the size of a mask, its ids, and the number of pixels of each id as fields of SampleFacts.  (H, W)"""
+    """Return a mask's size, its label ids, and the pixels of each id as fields of SampleFacts.  (H, W)"""
     if mask.dtype in (np.uint8, bool):
         counts = np.bincount(mask.ravel().astype(np.uint8), minlength=256)
         ids = np.flatnonzero(counts)
@@ -95,7 +95,7 @@ def label_facts(mask: Array) -> dict[str, Any]:
 
 
 def color_facts(pixels: Array) -> dict[str, Any]:
-    """Return the number of colors in a mask and its most frequent colors as fields of SampleFacts.  (H, W, 3)"""
+    """Return a mask's number of colors and most frequent colors as fields of SampleFacts.  (H, W, 3)"""
     packed = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
     values, counts = np.unique(packed, return_counts=True)
     top = values[np.argsort(-counts, kind="stable")][:NUM_COLORS].tolist()

@@ -25,7 +25,7 @@ CHECKS: dict[str, Check] = {
     "near_duplicates": check_near_duplicates,
     "channels": check_channels,
 }
-"""Each check looks at all samples and yields findings; these are reported in this order, errors first."""
+"""Each check looks at all samples and yields findings.  Errors are reported before warnings, each in this order."""
 
 
 def find_faults(samples: Sequence[SampleFacts], labels: Labels) -> list[Finding]:

@@ -40,7 +40,7 @@ def image_without_mask(bare: Sequence[SampleFacts], lonely: Sequence[str]) -> Fi
 
 
 def mask_suffix(images: Sequence[str], masks: Sequence[str]) -> str:
-    """Return the suffix, such as _mask, that most mask names add to an image's name; empty if there is none.
+    """Return the suffix, such as _mask, that mask names add to the names of over half of the images; otherwise empty.
 
     >>> mask_suffix(["images/a.jpg", "images/b.jpg"], ["masks/a_mask.png", "masks/b_mask.png"])
     '_mask'
@@ -95,7 +95,7 @@ def exif_rotation(rotated: Sequence[SampleFacts], severity: Severity, reason: st
 
 
 def check_channels(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Finding]:
-    """Find images whose kind of channels is not the most frequent kind."""
+    """Find images whose kind of channels, such as RGB or gray, is not the most frequent one."""
     kinds = Counter(s.channels for s in samples if s.channels)
     if len(kinds) > 1:
         usual = kinds.most_common(1)[0][0]

@@ -71,12 +71,12 @@ def size_text(size: Size | None) -> str:
 
 
 def removal(files: Sequence[str]) -> str:
-    """Return the shell command that deletes files; empty if there are too many to name."""
+    """Return the shell command that deletes files; empty if there are no files, or too many to name."""
     return f"rm {shlex.join(files)}" if 0 < len(files) <= 2 * MAX_NAMED else ""
 
 
 def rewriting(expression: str, files: Sequence[str]) -> str:
-    """Return the shell command that replaces each mask, an array ``a``, by the value of a NumPy expression.
+    """Return the shell command that replaces each mask by the value of a NumPy expression in ``a``, the mask's array.
 
     If there are too many masks to name, the command rewrites all PNGs in their folders.
     """

@@ -38,7 +38,7 @@ def survey_folder(root: str) -> Survey:
 
 
 def described(found: Survey, path: Path) -> Survey:
-    """Add the classes of dataset.json.  If the file is invalid, add a finding; if it is missing, add a note."""
+    """Return the survey with the classes of dataset.json, a finding if it is invalid, or a note if it is missing."""
     if not path.is_file():
         note = f"no {DESCRIPTION} found: the classes are counted in the masks"
         return replace(found, notes=(*found.notes, note))
@@ -52,14 +52,15 @@ def described(found: Survey, path: Path) -> Survey:
 
 
 def layout_error(files: Sequence[str], problem: str, fix: str) -> Finding:
-    """Return an error about the layout."""
+    """Return a finding about the layout, with severity error."""
     return Finding("layout", "error", tuple(files), problem, fix)
 
 
 def find_items(folder: Path) -> tuple[list[Item], list[Finding], list[str]]:
     """Pair the files of each split; returns items, findings and notes for the user.
 
-    As in ``find_splits``, the splits are folders, or else lists, or else made by a hash of the names.
+    As in ``find_splits``, the splits are given by folders; without folders, by lists; without lists, by a hash of the
+    names.
     """
     images, masks = folder / IMAGES, folder / MASKS
     splits = list_splits(images)
@@ -76,7 +77,7 @@ def find_items(folder: Path) -> tuple[list[Item], list[Finding], list[str]]:
 
 
 def pair_folders(folder: Path, splits: Sequence[str]) -> Listing:
-    """Pair the files in the folders of the splits."""
+    """Pair the images and masks in the folders of each split; returns items and findings."""
     images, masks = folder / IMAGES, folder / MASKS
     items: list[Item] = []
     findings: list[Finding] = []
@@ -92,7 +93,10 @@ def pair_folders(folder: Path, splits: Sequence[str]) -> Listing:
 
 
 def pair_lists(folder: Path, lists: Sequence[str]) -> Listing:
-    """Pair the files that the lists of the splits name; a mask without an image becomes an item only once."""
+    """Pair the images in each split's list with their masks; returns items and findings.
+
+    A mask without an image is in no list; it becomes one item, not one for each list.
+    """
     items: list[Item] = []
     findings: list[Finding] = []
     for name in lists:
@@ -104,7 +108,10 @@ def pair_lists(folder: Path, lists: Sequence[str]) -> Listing:
 
 
 def pair_files(split: str, images: Path, masks: Path, split_list: Path | None) -> Listing:
-    """Pair images and masks of the same name; files without a partner become items too."""
+    """Pair images and masks of the same name; files without a partner become items too.  Returns items and findings.
+
+    If the file ``split_list`` exists, only the images that it names are used.
+    """
     found, clashes = images_by_name(images)
     drawn, _ = images_by_name(masks)
     findings = []
@@ -131,9 +138,9 @@ def pair_files(split: str, images: Path, masks: Path, split_list: Path | None) -
 
 
 def images_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Return the images below a folder by name, and the files whose name another image already has.
+    """Return a dict from names to the images below a folder, and a list of the images whose name is already taken.
 
-    Of several files with the same name, the one with the preferred ending for masks is returned by name.
+    Of several files with the same name, the dict contains the one whose ending is preferred for masks.
     """
     found: dict[str, Path] = {}
     clashes = []

@@ -12,14 +12,14 @@ from segformer.data.label_table import LabelTable
 
 @dataclass(frozen=True)
 class Item:
-    """A listed sample: its files, or ``drawn`` if it is not a pair of files."""
+    """A listed sample: either its files, or ``drawn`` if it is not a pair of image and mask file."""
 
     split: str
     name: str
     image: Path | None = None
     mask: Path | None = None
     expected_mask: Path | None = None
-    """Path at which the mask was expected, if it was found at another path; otherwise None."""
+    """Path of the PNG mask that was expected, if a mask in an unsuitable format was found instead; otherwise None."""
     drawn: Sample | None = None
     """The sample itself if it is not a pair of files; otherwise None."""
 

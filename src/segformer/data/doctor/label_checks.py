@@ -32,9 +32,9 @@ def check_labels(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Fin
 def binary_masks(
     seen: Sequence[SampleFacts], splits: dict[str, list[SampleFacts]], labels: Labels
 ) -> Iterator[Finding]:
-    """Find masks that contain only 0 and 255, so that the foreground would be ignored.
+    """Find splits whose masks contain only 0 and 255: a foreground of 255 would be ignored.
 
-    With at most two classes, each split is checked by itself; with more, all masks must be like this.
+    With more than two classes, this is reported only if the masks of all splits contain nothing else.
     """
     assert labels.table is not None
     groups = list(splits.values()) if len(labels.classes) <= 2 else [list(seen)] if seen else []
@@ -49,14 +49,14 @@ def binary_masks(
 
 
 def shifted_splits(splits: dict[str, list[SampleFacts]], labels: Labels) -> Iterator[Finding]:
-    """Find splits whose labels start one higher than the classes."""
+    """Find splits in which all labels seem to be one too high."""
     for group in splits.values():
         if (finding := shifted(group, labels)) is not None:
             yield finding
 
 
 def shifted(group: Sequence[SampleFacts], labels: Labels) -> Finding | None:
-    """Return a finding if all labels of one split look one too high; otherwise None."""
+    """Return a finding if all labels of one split seem to be one too high; otherwise None."""
     table = labels.table
     assert table is not None
     known = table.class_ids
@@ -82,7 +82,7 @@ def shifted(group: Sequence[SampleFacts], labels: Labels) -> Finding | None:
 
 
 def out_of_range(samples: Sequence[SampleFacts], table: LabelTable, in_description: bool) -> Iterator[Finding]:
-    """Find labels that are neither a class nor ignored; ``in_description``: dataset.json names the classes."""
+    """Find labels that are neither a class nor ignored; with ``in_description``, dataset.json may be edited."""
     found = [(s.mask, ids_of(s)[wrong_ids(ids_of(s), table)]) for s in samples]
     wrong = [(mask, ids) for mask, ids in found if len(ids)]
     if not wrong:

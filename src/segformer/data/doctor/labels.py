@@ -1,4 +1,4 @@
-"""Labels of a data set for the checks: label table and class names, either described or counted in the masks."""
+"""Label table and class names of a data set, as the checks need them: described, or else counted in the masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from segformer.data.doctor.facts import SampleFacts
 from segformer.data.label_table import INVALID, MAX_CLASSES, LabelTable
 
 RARE_SHARE = 0.005  # share of a mask's pixels below which a value is rare; JPEG adds many rare values
-NUM_STRAY = 8  # rare values without a class that indicate damage
-NUM_STRAY_UNKNOWN = 32  # rare values that indicate damage if the classes are not known
+NUM_STRAY = 8  # number of rare values without a class from which a mask counts as damaged
+NUM_STRAY_UNKNOWN = 32  # the same for any rare values, if the classes are not known
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Labels:
     counted: bool
     """Whether the classes were counted in the masks, because no description names them."""
     in_description: bool = True
-    """Whether dataset.json is the place for the class names; False for a data set whose classes are fixed."""
+    """Whether class names can be added or changed in dataset.json; False if the classes are defined elsewhere."""
 
     @classmethod
     def from_masks(cls, samples: Sequence[SampleFacts]) -> "Labels":
-        """Count the classes from 0 to the highest id in undamaged masks, as ``description.count_classes`` does."""
+        """Return one class per id from 0 to the highest in undamaged masks, as ``description.count_classes`` does."""
         seen = [s.ids for s in samples if s.ids is not None and not is_damaged(s, None)]
         if not seen:
             return cls(None, (), True)
@@ -44,7 +44,7 @@ class Labels:
 def is_damaged(sample: SampleFacts, table: LabelTable | None) -> bool:
     """Whether a mask is a JPEG, or has so many rare values that it was probably converted from a JPEG.
 
-    With a table, only values that it does not contain are counted as rare.
+    With a table, only values that are neither a class nor ignored count as rare.
     """
     if sample.jpeg:
         return True
@@ -59,7 +59,7 @@ def is_damaged(sample: SampleFacts, table: LabelTable | None) -> bool:
 
 
 def wrong_ids(ids: Array, table: LabelTable) -> Array:
-    """Return for each id whether the table has no class for it and does not ignore it.  (N,) -> (N,) bool"""
+    """Return for each id whether it is neither a class nor ignored in the table.  (N,) -> (N,) bool"""
     return np.asarray(table.look_up(ids) == INVALID)
 
 

@@ -25,9 +25,9 @@ def check_colors(samples: Sequence[SampleFacts], labels: Labels) -> Iterator[Fin
 
 
 def color_fix(colors: Sequence[Color], most: int, files: Sequence[str]) -> tuple[str, str]:
-    """Return the fix and the command for masks with these colors; one mask has up to ``most`` colors.
+    """Return the fix and the shell command for color masks; one mask has up to ``most`` colors.
 
-    Masks that were not decoded have no known ``colors`` and get a general fix.
+    If the masks were not decoded, ``colors`` is empty, and the fix is a general one.
     """
     if not colors:
         return "save the class index of every pixel as a gray PNG", ""

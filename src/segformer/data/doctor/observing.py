@@ -23,7 +23,7 @@ CHANNELS |= {"RGBa": "RGBA", "RGBX": "RGB", "I": "16-bit", "F": "float"}  # by P
 
 
 def observe(item: Item, cheap: bool) -> SampleFacts:
-    """Return the facts about a sample; with ``cheap``, only the headers of its files are read."""
+    """Return the facts about a sample; with ``cheap``, only the files' headers are read, unless the sizes differ."""
     if item.drawn is not None:
         return observe_drawn(item, cheap)
     facts: dict[str, Any] = {}
@@ -40,7 +40,7 @@ def observe(item: Item, cheap: bool) -> SampleFacts:
 
 
 def observe_drawn(item: Item, cheap: bool) -> SampleFacts:
-    """Return the facts about a sample that is not a pair of files; with ``cheap``, it is not read."""
+    """Return the facts about a sample that is not a pair of files; with ``cheap``, the sample is not read."""
     assert item.drawn is not None
     if cheap:
         return SampleFacts(split=item.split, image=item.name, mask=item.name, drawn=True)
@@ -50,7 +50,7 @@ def observe_drawn(item: Item, cheap: bool) -> SampleFacts:
 
 
 def observe_image(path: Path, mask: Path | None, cheap: bool) -> dict[str, Any]:
-    """Return the facts about an image file; the mask shows whether a rotation by EXIF is right."""
+    """Return the facts about an image file; the file ``mask`` shows whether the image's rotation by EXIF is right."""
     if path.suffix.lower() in TIFF_SUFFIXES and needs_tiff_reader(path):
         return observe_tiff(path, cheap)
     try:
@@ -69,7 +69,7 @@ def observe_image(path: Path, mask: Path | None, cheap: bool) -> dict[str, Any]:
 
 
 def needs_tiff_reader(path: Path) -> bool:
-    """Whether only tifffile can read a TIFF: it has neither one channel nor 8-bit colors; False without tifffile."""
+    """Whether a TIFF needs tifffile, because it has neither one channel nor 8-bit colors; False without tifffile."""
     with suppress(UserError, OSError, ModuleNotFoundError):
         _, channels, kind = tiff_header(path)
         return channels != 1 and not (channels in (3, 4) and kind == "uint8")
@@ -111,7 +111,7 @@ def open_whole(path: Path) -> tuple[Image.Image, int]:
 def open_header(path: Path) -> tuple[Image.Image, int]:
     """Read only the header of a file; returns the undecoded image and its EXIF orientation.
 
-    If a PNG stores its orientation after the pixels, 1 is returned.
+    If a PNG stores its orientation after the pixels, the returned orientation is 1.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -124,7 +124,7 @@ def open_header(path: Path) -> tuple[Image.Image, int]:
 
 
 def reason_of(error: Exception, path: Path) -> str:
-    """Return the reason in an error message about a file, without the name of the file and the fix."""
+    """Return the reason in an error message about a file, without the file's name and the proposed fix."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     return str(error).removeprefix(f"{path}: ").split(";")[0]

@@ -17,7 +17,7 @@ EDGE_FACTOR = 1.1  # the right orientation had at least 1.14 times the contrast 
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, from 1 (as stored) to 8; from 5 on, height and width are swapped.
 
-    It is 1 for TIFFs, because Pillow rotates them itself.
+    For a TIFF, 1 is returned, because Pillow itself rotates TIFFs when it decodes them.
     """
     if image.format == "TIFF":
         return 1
@@ -27,7 +27,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def fits_unrotated(image: Image.Image, rotated: Array, path: Path) -> bool:
-    """Whether the borders of the mask follow the edges of the stored image better than those of the rotated image."""
+    """Whether the borders of the mask fit the edges of the image as stored better than those of the rotated image."""
     try:
         mask = open_image(path)
     except (UserError, OSError):
@@ -40,7 +40,7 @@ def fits_unrotated(image: Image.Image, rotated: Array, path: Path) -> bool:
 
 
 def edge_contrast(gray: Array, mask: Array) -> float:
-    """Return the mean step of gray values across the mask's borders, divided by the mean step everywhere."""
+    """Return the mean step between neighboring gray values at the mask's borders, divided by the image's mean step."""
     steps = [np.abs(np.diff(gray.astype(np.float32), axis=axis)).ravel() for axis in (0, 1)]
     borders = [(np.diff(mask, axis=axis) != 0).ravel() for axis in (0, 1)]
     step = np.concatenate(steps)

@@ -31,11 +31,11 @@ MARGIN = 8
 LINE = 18  # height of a line of text
 
 Tile = tuple[str, Array, Array]
-"""Name, image and mask of class indices.  str, (H, W, 3) uint8, (H, W)"""
+"""A sample: its name, its image, and its mask of class indices.  str, (H, W, 3) uint8, (H, W)"""
 
 
 def recipe_for(recipe: Recipe, data: str, diagnosis: Diagnosis) -> Recipe:
-    """Return the recipe with this data set, and with raw pixels if the images would lose information as 8-bit RGB."""
+    """Return the recipe with ``data`` as its data set, and with raw pixels if 8-bit RGB would lose information."""
     recipe = replace(recipe, data=with_data(recipe.data, data))
     if not (diagnosis.raw and diagnosis.mean):
         return recipe
@@ -44,7 +44,10 @@ def recipe_for(recipe: Recipe, data: str, diagnosis: Diagnosis) -> Recipe:
 
 
 def write_sheets(recipe: Recipe, out: Path, *, augmented: bool) -> list[Path]:
-    """Write pairs.png, and augmented.png if ``augmented`` is set; returns the paths of the files written."""
+    """Write pairs.png, and augmented.png if ``augmented`` is set; returns the paths of the written files.
+
+    A sheet that cannot be drawn, because its data cannot be read, is left out.
+    """
     written = []
     for name in ("pairs.png", "augmented.png") if augmented else ("pairs.png",):
         with suppress(UserError):  # the data cannot be shown; the diagnosis says why
@@ -55,7 +58,7 @@ def write_sheets(recipe: Recipe, out: Path, *, augmented: bool) -> list[Path]:
 
 
 def contact_sheet(data: Data, count: int = 12) -> Array:
-    """Draw images next to their colored masks, evenly spaced over the data set.  -> (H, W, 3) uint8
+    """Draw up to ``count`` images, evenly spaced over the data set, next to their colored masks.  -> (H, W, 3) uint8
 
     Samples that cannot be read are skipped; raises a UserError if no sample can be read.
     """
@@ -78,7 +81,7 @@ def contact_sheet(data: Data, count: int = 12) -> Array:
 
 
 def sample_of(item: Item) -> Sample:
-    """Return the sample of an item, which must not lack its image or its mask."""
+    """Return the sample of an item that has both an image and a mask."""
     if item.drawn:
         return item.drawn
     assert item.image
@@ -95,7 +98,7 @@ def labels_of(found: Survey, masks: Sequence[Array]) -> tuple[Labels, Sequence[C
 
 
 def read_displayed(sample: Sample) -> tuple[Array, Array]:
-    """Read an image for display, and its mask; channels other than RGB are stretched.  -> (H, W, 3) uint8, (H, W)"""
+    """Read an image for display, and its mask; images not readable as RGB are stretched.  -> (H, W, 3) uint8, (H, W)"""
     try:
         return sample.read()
     except UserError:

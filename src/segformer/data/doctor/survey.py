@@ -13,14 +13,14 @@ from segformer.data.sources.folder_pairs import LISTED
 from segformer.errors import UserError
 
 Data = str | Path | DataConfig | DataSource
-"""A data set: a folder, a value of ``--data``, a config, or an open source."""
+"""A data set: a folder, a value of ``--data``, a DataConfig, or a DataSource (an opened data set)."""
 
 SURVEYS: dict[str, Callable[[str], Survey]] = {"folder": survey_folder}
 """For each data set name, the function that surveys its root file by file, so that one fault does not hide others."""
 
 
 def survey(data: Data) -> Survey:
-    """List the samples of a data set; raises a UserError if it cannot be opened at all."""
+    """List the samples of a data set; raises a UserError if the data set cannot be opened at all."""
     if isinstance(data, DataSource):
         return survey_source(data)
     config = as_config(data)
@@ -36,7 +36,7 @@ def survey(data: Data) -> Survey:
 
 
 def survey_source(source: DataSource) -> Survey:
-    """List the samples of an open source."""
+    """List the samples of an opened data set."""
     items = []
     for split, samples in source.splits.items():
         for sample in samples:
@@ -48,7 +48,7 @@ def survey_source(source: DataSource) -> Survey:
 
 
 def as_config(data: Data) -> DataConfig:
-    """Return the config of a data set; an open source gets the default config, with the usual names of splits."""
+    """Return the config of a data set; a DataSource gets the default config, with the usual names of splits."""
     if isinstance(data, DataConfig):
         return data
     return DataConfig() if isinstance(data, DataSource) else with_data(DataConfig(), str(data))
