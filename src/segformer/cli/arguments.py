@@ -35,7 +35,10 @@ ThreadsArgument = Annotated[int, arg(metavar="N", help="Number of CPU threads; 0
 SplitArgument = Annotated[str, arg(metavar="NAME", help="Split to use, such as train, val or test.")]
 MasksArgument = Annotated[
     str,
-    arg(metavar="DIR", help="Folder of the masks, if it is not masks/ in the data folder; as --data.masks in train."),
+    arg(
+        metavar="DIR",
+        help="Folder of the masks, if it is not masks/ in the data folder; the same as --data.masks in train.",
+    ),
 ]
 RelabelArgument = Annotated[
     tuple[tuple[str, str], ...],
@@ -55,7 +58,7 @@ DeviceArgument = Annotated[
 
 
 def choose_device(name: str) -> str:
-    """Return the name of a device, with auto replaced by the best one; raises a UserError if it does not exist here."""
+    """Return the name of a device; auto becomes cuda, mps or cpu.  Raises a UserError if the device does not exist."""
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -106,7 +109,10 @@ def load_model(folder: str, device: str, threads: int) -> "Segmenter":
 
 
 def choose_protocol(model: "Network", protocol: Protocol, blend: Blend | None) -> EvalConfig:
-    """Return the named test protocol; "own" is the protocol stored with the model.  ``blend`` replaces its blend."""
+    """Return the named test protocol; "own" is the protocol stored with the model.
+
+    If ``blend`` is given, it replaces the ``blend`` of the protocol.
+    """
     from segformer.evaluation.evaluate import with_protocol
 
     card = model.card

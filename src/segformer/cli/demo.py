@@ -25,7 +25,7 @@ def demo(
 ) -> None:
     """Train, evaluate and predict on a data set of drawn streets, and write a report.
 
-    The streets are drawn by the command, which takes a few minutes on two CPU cores.
+    The command draws the streets itself. It takes a few minutes in all on two CPU cores.
     """
     from segformer.cli.demo_run import run_demo
 

@@ -32,12 +32,12 @@ PictureRow = tuple[str, list[tuple[str, Array]]]
 
 @dataclass(frozen=True, kw_only=True)
 class DemoScores:
-    """Measurements of the demo; the scores are those on the test split, which is not used in training."""
+    """Measurements of the demo; the scores are on the test split, whose images are not used in training."""
 
     trained: Scores
     """Scores of the trained model."""
     untrained: Scores
-    """Scores of the same model with random weights."""
+    """Scores of a model with the same architecture and random weights."""
     num_scenes: int
     """Number of images in the test split."""
     minutes: float

@@ -108,7 +108,7 @@ def evaluated(
     out: Path | None,
     name: str,
 ) -> "Evaluation":
-    """Evaluate a model with a progress bar; if ``out`` is given, write scores.json and the page into this folder."""
+    """Evaluate a model with a progress bar; if ``out`` is given, write scores.json and report.html into this folder."""
     from segformer.cli.terminal import progress_of
     from segformer.evaluation.evaluate import evaluate
     from segformer.evaluation.page import write_evaluation_page
@@ -126,7 +126,7 @@ def evaluated(
 
 
 def print_scores(evaluation: "Evaluation", title: str) -> None:
-    """Print the scores of each class, their means, the interval of the mIoU and the calibration error."""
+    """Print the scores of each class, their means, the confidence interval of the mIoU and the calibration error."""
     from segformer.cli.table import print_paragraph, print_table
 
     scores = evaluation.scores

@@ -25,7 +25,7 @@ def info(model: Annotated[Positional[str], arg(metavar="MODEL", help=ANY_MODEL)]
 
 
 def info_rows(weights: "Weights") -> list[tuple[str, str]]:
-    """Return rows (heading, text) that describe a model; of an encoder without decoder, only the architecture."""
+    """Return rows (heading, text) that describe a model; for an encoder alone, only architecture and notes."""
     from segformer.json_config import to_json
     from segformer.paper.complexity import complexity_lines
 

@@ -46,7 +46,7 @@ def inspect(
 ) -> None:
     """Check a data set before training: print its contents, its faults with their fixes, and the cost of a step.
 
-    The last line is "ready" if training can start; if it would fail, the exit status is 2.
+    If training can start, the last line is "ready"; otherwise the exit status is 2.
     """
     from segformer.cli.terminal import progress_of
     from segformer.data.doctor.diagnosis import diagnose
@@ -68,7 +68,7 @@ def inspect(
 
 
 def step_costs(recipe: "Recipe", device: str) -> tuple[str, str]:
-    """Measure a training step of a recipe and the loading of its data; returns one sentence about each."""
+    """Measure a training step of a recipe and the loading of its data; returns one sentence about each of the two."""
     from segformer.data.sources.catalog import open_data
     from segformer.training.cost import step_cost
 
@@ -118,14 +118,14 @@ def print_splits(diagnosis: "Diagnosis") -> None:
 
 
 def sizes_text(split: "Split") -> str:
-    """List the three most frequent image sizes of a split, and count the others."""
+    """Return a text with the three most frequent image sizes of a split, and how many other sizes there are."""
     sizes = [(f"{height} x {width}", times) for (height, width), times in split.sizes.items()]
     listed = ", ".join(size if len(sizes) == 1 else f"{size} ({times})" for size, times in sizes[:3])
     return listed + (f", {len(sizes) - 3} more" if len(sizes) > 3 else "")
 
 
 def print_classes(diagnosis: "Diagnosis") -> None:
-    """Print a table of the classes: share of the labeled pixels in each split, and the suggested weight."""
+    """Print a table of the classes: share of each class in each split's labeled pixels, and its suggested weight."""
     splits = {name: split.shares() for name, split in diagnosis.splits.items() if split.class_pixels}
     rows = []
     for k, name in enumerate(diagnosis.classes):

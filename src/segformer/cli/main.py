@@ -46,13 +46,13 @@ EXTRAS = {
     "timm": "pretrain",
     "wandb": "wandb",
 }
-"""For the name of an optional module, the extra of this package that installs it."""
+"""For each optional module, the extra of this package that installs the module."""
 OS_ERRORS = {
     *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENOMEM),
     *(errno.EADDRINUSE, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH),
 }
-"""Errors of the operating system that a user can cause and correct."""
+"""Error numbers (errno) of the operating system for errors that a user can cause and correct."""
 OUT_OF_MEMORY = "out of memory; use fewer or smaller images at a time, or another --device"
 
 
@@ -115,7 +115,7 @@ def sigterm_as_exit() -> Iterator[None]:
 
 
 def user_message(error: Exception) -> str | None:
-    """Return one line about an error that a user can correct; None means that the error is a bug."""
+    """Return one line about an error that a user can correct; for any other error, return None."""
     if isinstance(error, UserError):
         return one_line(str(error))
     if isinstance(error, ModuleNotFoundError):
@@ -130,7 +130,7 @@ def user_message(error: Exception) -> str | None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that a device or the main memory is full; does not import torch."""
+    """Return whether an error says that the memory of a device or the main memory is full.  Does not import torch."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool({"OutOfMemoryError", "MemoryError"} & names) or "can't allocate memory" in str(error)
 

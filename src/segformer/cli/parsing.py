@@ -42,7 +42,7 @@ def call(command: Callable[..., None], arguments: Sequence[str]) -> None:
 
 
 def parse(kind: Callable[..., T], arguments: Sequence[str], command: str, **options: Any) -> T:
-    """Parse arguments into a dataclass, or call a function with them; raises a UserError of one line if they are wrong.
+    """Parse arguments into a dataclass, or call a function with them; a UserError says in one line what is wrong.
 
     ``options`` are passed on to ``tyro.cli``, for example ``default``.
     """
@@ -104,7 +104,7 @@ def wrap(text: str) -> str:
 
 
 def row_names(mark: OneOf) -> str:
-    """Return the names of the rows that a table has now, as a sentence for a help text."""
+    """Return a sentence for a help text that lists the names in the table of a mark."""
     module, _, table = mark.table.rpartition(".")
     rows = getattr(import_module(f"segformer.{module}"), table)
     rows = rows() if callable(rows) else rows
@@ -126,7 +126,7 @@ def with_row_names(hint: Any, text: str = "") -> Any:
 
 
 def row_name_registry() -> ConstructorRegistry:
-    """Return tyro's rules plus one: if a field of a config is marked OneOf, its help lists the allowed names."""
+    """Return tyro's registry with one more rule: the help of a config field marked OneOf lists the allowed names."""
     registry = ConstructorRegistry()
     asked: list[type] = []  # types that are being described: tyro asks the rule about them a second time
 

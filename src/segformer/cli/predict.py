@@ -32,7 +32,9 @@ def predict(
     window: Annotated[int | None, arg(metavar="PIXELS", help=WINDOW)] = None,
     blend: Annotated[Blend, arg(help="Weighting of overlapping windows; used with --window.")] = "gaussian",
     precision: Annotated[Precision, arg(help="Number format of the computation.")] = "fp32",
-    compile: Annotated[bool, arg(help="Compile the model; pays off for many images of few sizes.")] = False,
+    compile: Annotated[
+        bool, arg(help="Compile the model; worth it for many images that have only a few different sizes.")
+    ] = False,
     device: DeviceArgument = "auto",
     threads: ThreadsArgument = 0,
 ) -> None:

@@ -17,7 +17,7 @@ ResumeArgument = Annotated[
 
 @dataclass(frozen=True)
 class RecipeChoice:
-    """The arguments that decide which recipe is used; its fields are the other options."""
+    """The arguments that decide which recipe is used; the fields of this recipe become the other options."""
 
     name: str | None
     """Name of the recipe or path of a recipe.json; None if it was not given."""
@@ -40,9 +40,9 @@ def choose_recipe(arguments: Sequence[str]) -> RecipeChoice:
 
 
 def launch_devices(arguments: Sequence[str], devices: int) -> None:
-    """For several devices, start one process per device, and exit when all have ended.
+    """If ``devices`` is above 1, start one process per device, and exit when all these processes have ended.
 
-    Does nothing if this process is already one of several, started here, by torchrun or by SLURM.
+    Does nothing if this process was itself started as one of several: by this function, torchrun or SLURM.
     """
     from segformer.training.processes import launch, started_outside
 

@@ -44,7 +44,7 @@ def print_parts() -> None:
 
 
 def description_of(row: Any) -> str:
-    """Return the description of a table's row, with the options and their defaults if it has any."""
+    """Return the description of a data set, encoder, decoder or loss, with its options and their defaults, if any."""
     options = ", ".join(f"{name} {value:g}" for name, value in getattr(row, "options", {}).items())
     return f"{row.description} (options: {options})" if options else str(row.description)
 
@@ -58,7 +58,7 @@ def grouped(groups: Mapping[str, Sequence[str]], recipes: Mapping[str, Recipe]) 
 
 
 def recipe_row(recipe: Recipe) -> list[str]:
-    """Return the cells of a recipe's row; the last cell is the paper's result or else the purpose of the recipe."""
+    """Return the row of a recipe in the list; its last cell is the paper's result or, if there is none, the purpose."""
     height, width = recipe.data.crop
     result = re.match(r"mIoU [^;(]*", recipe.paper)  # leaves out the number of the table, and the hardware
     text = result[0].strip() if result else recipe.description

@@ -1,4 +1,4 @@
-"""``segformer reproduce``: print the paper's tables next to the numbers that this package counts."""
+"""``segformer reproduce``: print the paper's tables next to our own counts of parameters and Flops."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -63,7 +63,7 @@ def print_notes(table: PaperTable, marks: dict[str, str]) -> None:
 
 
 def row_lines(row: Row, marks: Sequence[str]) -> list[list[str]]:
-    """Return the lines of a row; the mark of a column refers to the note on how to measure it."""
+    """Return the lines of a row; ``marks`` has one mark per column, which refers to the note on how to measure it."""
     if row.counted is None:
         return [[row.name, "paper *", *row.paper]]
     columns = [compare(*column) for column in zip(row.paper, row.counted, marks, strict=True)]
@@ -74,7 +74,8 @@ def row_lines(row: Row, marks: Sequence[str]) -> list[list[str]]:
 def compare(paper: str, counted: float | None, mark: str) -> tuple[str, str, str]:
     """Return three cells: the paper's value, our count and the difference.
 
-    Without a count, the second cell is ``mark``, which refers to the note on how to measure the value.
+    Without a count, the second cell is ``mark``, which refers to the note on how to measure the value.  If the paper
+    has no value, the second and third cells are empty.
 
     >>> compare("8.4", 8.388, ""), compare("37.4", None, "(a)"), compare("-", 8.388, "")
     (('8.4', '8.39', '-0.01'), ('37.4', '(a)', ''), ('-', '', ''))

@@ -74,7 +74,7 @@ def robustness(
     """Score a model on corrupted images at several severities, as Table 5 does on Cityscapes-C.
 
     Writes DIR/report.html and DIR/robustness.json. The scores of each corruption and severity are stored in DIR/cells
-    as soon as they are measured; after Ctrl-C, run the same command again to measure only the others.
+    as soon as they are measured; after Ctrl-C, run the same command again to measure only what is missing.
     """
     from segformer.robustness.cells import robustness as measure_cells
     from segformer.robustness.page import write_results
@@ -93,7 +93,7 @@ def robustness(
 def stoppable(measure: "Callable[..., Robustness]", hint: str) -> "Robustness":
     """Call ``measure(progress=...)`` with a progress bar; after Ctrl-C or SIGTERM, print ``hint`` and exit.
 
-    The exit waits for the current image.
+    The process exits only after the current image is done.
     """
     from segformer.cli.terminal import progress_of
     from segformer.training.processes import stop_signals

@@ -40,7 +40,7 @@ class RunProgress:
         self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def start(self, steps: int, done: int) -> None:
-        """Show the progress bar of a run that has ``done`` of its ``steps`` behind it."""
+        """Show the progress bar of a run with ``steps`` steps, of which ``done`` are already done."""
         if self.steps is not None:  # the bar of an earlier run
             self.bar.remove_task(self.steps)
         self.steps = self.bar.add_task("train", total=steps, completed=done, figures="", left="")
@@ -54,7 +54,7 @@ class RunProgress:
             self.bar.update(self.steps, completed=step)
 
     def report(self, report: StepReport) -> None:
-        """Show loss, speed and remaining time in the bar; without a terminal, print them every 30 seconds."""
+        """Show loss, speed and remaining time in the bar; without a terminal, print them at most every 30 seconds."""
         self.step_figures = (f"loss {report.loss:.3f}", f"{report.images_per_second:.1f} img/s")
         left = f"{clock(report.seconds_left)} left"
         if self.steps is not None:
@@ -71,7 +71,7 @@ class RunProgress:
         self.bar.update(self.evaluation, completed=done)
 
     def evaluated(self, position: str, figures: Mapping[str, float]) -> None:
-        """Print the scores of an evaluation, and show the first score in the bar."""
+        """Print the scores of an evaluation after the text ``position``; show the first score in the bar."""
         if self.evaluation is not None:
             self.bar.remove_task(self.evaluation)
             self.evaluation = None

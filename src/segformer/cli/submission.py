@@ -31,7 +31,9 @@ def submission(
     /,
     *,
     to: Annotated[str, arg(metavar="NAME", help="Data set to whose test server the files are sent."), SERVER_NAMES],
-    out: Annotated[Path, arg(metavar="DIR", help="Folder for the files; masks that exist in it are kept.")],
+    out: Annotated[
+        Path, arg(metavar="DIR", help="Folder for the files; masks that already exist in it are not computed again.")
+    ],
     protocol: Annotated[Protocol, arg(help="Test protocol; own: the protocol in the model's config.json.")] = "own",
     device: DeviceArgument = "auto",
     threads: ThreadsArgument = 0,

@@ -1,4 +1,4 @@
-"""Tables as aligned plain text; on a terminal they fit its width, elsewhere each row is one line."""
+"""Tables as aligned plain text.  On a terminal they fit its width; elsewhere they are never wrapped or divided."""
 
 import os
 import re
@@ -17,7 +17,7 @@ def print_table(
 ) -> None:
     """Print a table; one that is too wide for the terminal is divided into several tables.
 
-    The first ``num_labels`` columns are repeated in each of them.  Columns of numbers are aligned at the right.  A
+    Each of these starts with the first ``num_labels`` columns.  Columns of numbers are aligned at the right.  A
     heading may have several lines.  ``headings`` may be empty.
     """
     if title:
@@ -90,7 +90,7 @@ def _parts(widths: Sequence[int], width: int, num_labels: int) -> list[list[int]
 
 
 def _lines(columns: Sequence[Sequence[str]], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
-    """Return the lines of a table with aligned cells; a row has as many lines as its highest cell."""
+    """Return the lines of a table with aligned cells; a row has as many lines as its cell with the most lines."""
     lines = []
     for row in zip(*columns, strict=True):
         cells = [cell.split("\n") for cell in row]

@@ -84,7 +84,7 @@ class Train:
         )
 
     def to_recipe(self, base: Recipe) -> Recipe:
-        """Return a copy of the base recipe with the values of the options."""
+        """Return a copy of ``base`` with the values of this command's options."""
         from segformer.data.sources.catalog import with_data
 
         return replace(
@@ -121,9 +121,10 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def with_width(model: ModelConfig, base: ModelConfig, arguments: Sequence[str]) -> ModelConfig:
-    """Return the model with the decoder width that goes with its encoder.
+    """Return the model config with the default decoder width for its encoder.
 
-    The width stays as it is if the encoder is that of the recipe, or if the command line gives a width.
+    The width is not changed if the encoder is the same as in ``base``, the model config of the recipe, or if the
+    command line contains --model.decoder-channels.
     """
     from segformer.models.encoders import ENCODERS
 

@@ -67,7 +67,7 @@ def attention_maps(encoder: Encoder, image: Tensor, position: tuple[int, int] | 
 
 
 def grid_position(position: tuple[int, int] | None, image: Tensor, size: tuple[int, int]) -> tuple[int, int] | None:
-    """Return the row and column of a pixel on the token grid; None if there is no pixel."""
+    """Return the row and column of the token at a pixel, given the size of the token grid; None without a pixel."""
     if position is None:
         return None
     return position[0] * size[0] // image.shape[2], position[1] * size[1] // image.shape[3]
@@ -77,9 +77,9 @@ def grid_position(position: tuple[int, int] | None, image: Tensor, size: tuple[i
 def layer_attention(
     layer: EfficientSelfAttention, tokens: Tensor, size: tuple[int, int], query: tuple[int, int] | None
 ) -> Tensor:
-    """Return one layer's attention for a query (row, column).  (1, N, C) -> (heads, h, w)
+    """Return one layer's attention for the query at (row, column), or averaged over all queries if ``query`` is None.
 
-    Without a query, it is averaged over all queries.
+    The N tokens are the queries, and the h x w reduced tokens are the keys.  (1, N, C) -> (heads, h, w)
     """
     if query is not None:
         index = query[0] * size[1] + query[1]
@@ -95,7 +95,10 @@ def layer_attention(
 def attention_weights(
     layer: EfficientSelfAttention, tokens: Tensor, size: tuple[int, int], queries: Sequence[int]
 ) -> Tensor:
-    """Return the attention weights of the given queries over all keys.  (B, N, C) -> (B, heads, len(queries), M)"""
+    """Return the attention weights of the given queries over all keys.
+
+    ``queries`` are indices of the N tokens; M is the number of keys.  (B, N, C) -> (B, heads, len(queries), M)
+    """
     query = layer.heads(layer.query(tokens[:, list(queries)]))
     key, _ = layer.keys_and_values(tokens, size)
     scores: Tensor = query @ key.transpose(2, 3) / query.shape[3] ** 0.5

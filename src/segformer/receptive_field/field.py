@@ -1,14 +1,16 @@
-"""Effective receptive fields (Luo et al. 2016), as in Figure 3: where in the image an output looks, and how far.
+"""Effective receptive fields (Luo et al. 2016), as in Figure 3: how much each pixel influences an output.
 
 The receptive field of an output is computed from its features at the central position.  Their sum is differentiated
 with respect to the input.  The absolute values of this gradient are summed over the channels of the input and averaged
 over images.  The paper leaves two details open:
 
 - Only positive features are summed.  After a LayerNorm whose weights are equal, the sum of all features does not depend
-  on the image at all, and after training it hardly does.  After a ReLU, both sums are the same.
+  on the image at all, and after training it hardly does.  After a ReLU, no feature is negative, so the choice makes no
+  difference.
 - The central position of an h x w map is (h // 2, w // 2).  If h and w are even, four positions are equally central,
-  and this is one of them.  With convolutions of odd kernels, it is exactly over the central pixel (H // 2, W // 2);
-  image sizes for which it is not are refused.  With patches that do not overlap, its patch begins at that pixel.
+  and this is the lower right one.  If the kernels have odd sizes, this position is exactly over the central pixel
+  (H // 2, W // 2); image sizes for which that is not true are refused.  If the encoder divides the image into patches
+  that do not overlap, the patch of the central position begins at the central pixel.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -45,11 +47,11 @@ class ReceptiveField:
         return int(np.searchsorted(mass, share * mass[-1])) + 1
 
     def covered(self, share: float) -> float:
-        """Return ``area`` as a share of the image."""
+        """Return ``area(share)`` as a share of the number of pixels in the image."""
         return self.area(share) / self.map.size
 
     def side(self, share: float) -> float:
-        """Return the side in pixels of a square with this ``area``."""
+        """Return the side in pixels of a square that has as many pixels as ``area(share)``."""
         return float(np.sqrt(self.area(share)))
 
     def radius(self, share: float) -> float:
@@ -101,7 +103,7 @@ class ReceptiveFields:
         return ReceptiveField(self.sums[output] / self.count, self.strides[output])
 
     def plus(self, fields: Mapping[str, ReceptiveField]) -> "ReceptiveFields":
-        """Return new sums to which the receptive fields of one more image are added."""
+        """Return new sums, to which ``fields``, the receptive fields of one more image, are added."""
         sums = {name: self.sums[name] + field.map if self.count else field.map for name, field in fields.items()}
         return ReceptiveFields(sums, {name: field.stride for name, field in fields.items()}, self.count + 1)
 
@@ -120,8 +122,8 @@ NO_IMAGES = ReceptiveFields({}, {}, 0)
 def receptive_fields(outputs: Outputs, images: Iterable[Tensor]) -> ReceptiveFields:
     """Return the receptive fields of a network's outputs, averaged over images.
 
-    Each image is normalized, (1, C, H, W), and processed alone.  The network must be in evaluation mode.  Raises a
-    UserError in the cases of ``image_fields``, and if an output depends on no pixel.
+    The images must already be normalized, (1, C, H, W); each is processed alone.  The network must be in evaluation
+    mode.  Raises a UserError for the same reasons as ``image_fields``, and if an output depends on no pixel.
 
     >>> blur = torch.nn.Conv2d(1, 1, 3, padding=1, bias=False)
     >>> torch.nn.init.ones_(blur.weight).shape
@@ -139,8 +141,8 @@ def receptive_fields(outputs: Outputs, images: Iterable[Tensor]) -> ReceptiveFie
 def image_fields(outputs: Outputs, image: Tensor) -> dict[str, ReceptiveField]:
     """Return the receptive field of each output for one image.  (1, C, H, W) -> (H, W) for each output
 
-    Takes one forward pass, and one backward pass for each output.  Raises a UserError if a central position is not over
-    the central pixel, or if a gradient is missing or not finite.
+    Takes one forward pass, and one backward pass for each output.  Raises a UserError if the central position of an
+    output is not over the central pixel of the image, or if a gradient is missing or not finite.
     """
     image = image.detach().requires_grad_()
     with torch.enable_grad():
@@ -158,7 +160,7 @@ def image_fields(outputs: Outputs, image: Tensor) -> dict[str, ReceptiveField]:
 
 
 def input_gradient(name: str, output: Tensor, image: Tensor, *, keep_graph: bool) -> Tensor:
-    """Return the gradient of a scalar output with respect to the image; raises a UserError if there is none."""
+    """Return the gradient of a scalar output with respect to the image; raises a UserError if no gradient exists."""
     gradient = None
     if output.requires_grad:
         (gradient,) = torch.autograd.grad(output, image, retain_graph=keep_graph, allow_unused=True)
@@ -176,7 +178,7 @@ def central_sum(features: Tensor) -> Tensor:
 
 
 def nominal_stride(name: str, features: Tensor, image: Tensor) -> int:
-    """Return the stride of a map in pixels.
+    """Return the stride of a feature map in pixels of the image.
 
     Raises a UserError if the central position of the map is not over the central pixel of the image.
     """

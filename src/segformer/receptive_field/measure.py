@@ -36,10 +36,11 @@ def measure(
     out: Path,
     progress: OnProgress | None = None,
 ) -> Fields:
-    """Return the receptive fields of each network over the first ``limit`` samples (None: all).
+    """Return the receptive fields of each network, summed over the first ``limit`` samples (None: over all).
 
-    ``data`` is the name of the data set, and ``card`` says how its images are decoded.  The sums are stored in
-    ``out``/state even if the measurement is interrupted; the next call resumes from them and gives the same result.
+    ``data`` is the name of the data set, and ``card`` says how its images are decoded.  The sums so far
+    are stored in ``out``/state, also if the measurement is interrupted; the next call resumes from them, and its result
+    is the same as without an interruption.
     Raises a UserError if ``out`` contains another measurement.
     """
     if not samples:
@@ -81,9 +82,10 @@ def add_image(total: ReceptiveFields, probe: Probe, pixels: Tensor) -> Receptive
 
 
 def choose_size(size: Size | None, preprocessing: Preprocessing) -> Size:
-    """Return the given size, or a square whose side is the model's short side, rounded to a multiple of 64.
+    """Return the given size, or a square if ``size`` is None.
 
-    Raises a UserError if a side of the given size is not a multiple of 64.
+    The side of the square is the short side of the preprocessing, rounded to a multiple of 64.  Raises a UserError if a
+    side of the given size is not a multiple of 64.
 
     >>> choose_size(None, Preprocessing(short_side=512)), choose_size(None, Preprocessing(short_side=360))
     ((512, 512), (384, 384))
@@ -135,7 +137,10 @@ def image_count(fields: Fields) -> int:
 
 
 def to_arrays(fields: Fields) -> dict[str, Array]:
-    """Return the sums and strides as arrays, named "0/stage 1/sum" for the first network and its output "stage 1"."""
+    """Return the sums, the strides and the number of images as arrays.
+
+    "0/stage 1/sum" is the name of the sum for output "stage 1" of the first network.
+    """
     arrays: dict[str, Array] = {"count": np.array(image_count(fields))}
     for number, total in enumerate(fields.values()):
         for name in total.sums:

@@ -28,7 +28,7 @@ def final_outputs(total: ReceptiveFields) -> list[str]:
 
 
 def numbers(fields: Fields) -> dict[str, Any]:
-    """Return the measured numbers of each output of each network as JSON values."""
+    """Return ``field_numbers`` for each output of each network, and the number of images, as JSON values."""
     return {
         label: {name: field_numbers(total[name]) for name in total.sums} | {"images": total.count}
         for label, total in fields.items()
@@ -36,7 +36,7 @@ def numbers(fields: Fields) -> dict[str, Any]:
 
 
 def field_numbers(field: ReceptiveField) -> dict[str, float]:
-    """Return the numbers of one receptive field; lengths and areas are in pixels."""
+    """Return the stride and the sizes of one receptive field; lengths and areas are in pixels, shares from 0 to 1."""
     figures: dict[str, float] = {"stride": field.stride}
     for percentage in PERCENTAGES:
         share = percentage / 100
@@ -50,13 +50,13 @@ def field_numbers(field: ReceptiveField) -> dict[str, float]:
 
 
 def window_of(field: ReceptiveField) -> int:
-    """Return the side of the local window in pixels; it is the same for all outputs and networks."""
+    """Return the side in pixels of the central window that counts as local: a quarter of the image's shorter side."""
     height, width = field.map.shape
     return int(min(height, width)) // WINDOW
 
 
 def number_table(fields: Fields) -> tuple[list[str], list[list[str | float | None]]]:
-    """Return the headings and the rows of the table of numbers."""
+    """Return the headings and the rows of a table of sizes, with one row for each output of each network."""
     headings = ["model", "output", "stride", "50 %: area, px", "95 %: area, px", "share", "side, px", "radius, px"]
     rows: list[list[str | float | None]] = [
         [
@@ -83,7 +83,7 @@ def percent_text(share: float) -> str:
 
 
 def explanation(fields: Fields) -> str:
-    """Explain the columns of the table of numbers."""
+    """Return a text that explains the columns of ``number_table``."""
     total = next(iter(fields.values()))
     window = window_of(total[next(iter(total.sums))])
     return (

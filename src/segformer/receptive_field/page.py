@@ -55,7 +55,7 @@ class AttendedImage:
 
 
 def attend(model: Network, sample: Sample, size: Size) -> AttendedImage:
-    """Compute the attention of a model for one sample, which is resized and cropped to a size."""
+    """Resize and crop the image of a sample to a size, and return it with the attention of a model."""
     pixels = read_pixels(sample, model.card, size)
     shown = displayed(to_pixels(pixels))
     if not isinstance(model, Segmenter | FusedSegmenter):
@@ -110,7 +110,7 @@ def covered_shares(fields: Fields, about: Mapping[str, str]) -> dict[str, str]:
 
 
 def field_rows(fields: Fields) -> list[tuple[str, list[tuple[str, Array]]]]:
-    """Draw every receptive field, and its center enlarged, to show local and non-local parts as in Figure 3."""
+    """Draw every receptive field twice, as in Figure 3: whole, to show its extent, and its center enlarged."""
     rows = []
     for label, total in fields.items():
         rows.append((label, [(name, field_picture(total[name].map)) for name in total.sums]))
@@ -135,15 +135,15 @@ def curves(fields: Fields) -> list[str]:
 
 
 def mass_by_distance(field: ReceptiveField) -> list[tuple[float, float]]:
-    """Return 100 points (distance from the central pixel, share of the mass within it), up to the corner."""
+    """Return 100 points (distance from the central pixel, share of the mass within this distance), up to the corner."""
     radii = np.linspace(0, np.hypot(*field.center), 100)
     return list(zip(radii.tolist(), field.within(radii).tolist(), strict=True))
 
 
 def attention_pictures(attended: AttendedImage) -> list[str]:
-    """Draw attention maps over the image: the mean over the heads of every block, then single heads.
+    """Draw attention maps over the image.
 
-    Single heads are drawn for the last block of each stage.
+    For every block, the mean over its heads is drawn; for the last block of each stage, each head is drawn as well.
     """
     image = attended.pixels
     attention = attended.attention
@@ -159,6 +159,9 @@ def attention_pictures(attended: AttendedImage) -> list[str]:
 
 
 def overlaid(label: str, weights: Tensor, image: Array) -> tuple[str, Array]:
-    """Return the label with the peak of the map, and the map drawn over the image.  (h, w), (H, W, 3) -> (H, W, 3)"""
+    """Draw a map of attention weights over the image, and return (label, pixels).  (h, w), (H, W, 3) -> (H, W, 3)
+
+    The maximum of the map, as a multiple of its mean, is appended to the label.
+    """
     values = weights.float().cpu().numpy()
     return f"{label}: peak {values.max() / values.mean():.3g} x mean", over_image(values, image)

@@ -1,4 +1,4 @@
-"""Networks whose receptive fields are measured, called probes: models of this package, and timm encoders to compare."""
+"""Networks whose receptive fields are measured, called probes: a model, and the networks that it is compared with."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ from segformer.validation import closest
 
 DECODER = "decoder"
 LOGITS = "logits"
-NUM_MAPS = 4  # used of a timm encoder; some encoders have a fifth, finer map
+NUM_MAPS = 4  # maps of a timm encoder that are used; some encoders have a fifth, finer map
 SEED = 0  # for random weights, so that every run compares with the same network
 DIGEST_LENGTH = 16  # hexadecimal digits
 
@@ -47,9 +47,9 @@ class SegmenterOutputs:
 
     The classifier is left out, because a 1 x 1 convolution does not enlarge a receptive field.
 
-    The decoder's receptive field may be shifted up and to the left by half the stride of a coarse map.  Each value of
-    that map covers a block of pixels.  The convolutions center the value on the top left corner of the block, but
-    upsampling with align_corners=False assumes that it belongs to the middle of the block.
+    The decoder's receptive field may be shifted up and to the left by half the stride of a coarse encoder map.  Each
+    value of such a map covers a block of pixels.  The convolutions center the value on the top left corner of the
+    block, but upsampling with align_corners=False assumes that the value belongs to the middle of the block.
     """
 
     def __init__(self, model: Segmenter | FusedSegmenter) -> None:
@@ -87,7 +87,8 @@ class TimmOutputs(nn.Module):
 def is_channels_first(features: Tensor, channels: int, height: int) -> bool:
     """Return whether a map is channels-first, (B, C, h, w), rather than channels-last, (B, h, w, C).
 
-    If its shape fits both, it is channels-first only if its third dimension equals ``height``.
+    ``height`` is the expected h.  If the shape of the map fits both layouts, the map is channels-first only if its
+    third dimension equals ``height``.
     """
     _, first, second, last = features.shape
     return first == channels and (last != channels or second == height)
@@ -116,7 +117,7 @@ def probe_all(model: Network, label: str, compare: Sequence[str], size: Size) ->
 def probe_model(model: Network, label: str = "model") -> Probe:
     """Return a probe of a model, which is not changed.
 
-    The probe of a model of this package has the maps of encoder and decoder; of any other network, only "logits".
+    For a model of this package, the outputs are the maps of encoder and decoder; for any other, only "logits".
     """
     network = copy.deepcopy(model).eval().requires_grad_(False) if isinstance(model, Segmenter) else model
 
@@ -131,7 +132,7 @@ def probe_model(model: Network, label: str = "model") -> Probe:
 
 
 def probe_named(spec: str, size: Size, device: torch.device) -> Probe:
-    """Return a probe of a value of ``--compare``: the path of a model, a timm encoder, or ENCODER=FILE.
+    """Return the probe for one value of ``--compare``: the path of a model, a timm encoder, or ENCODER=FILE.
 
     FILE contains the weights of the timm encoder.  Without it, the encoder has random weights, and its label says so;
     nothing is downloaded.  If the encoder is unknown, a UserError names the closest known encoder.
@@ -151,7 +152,7 @@ def probe_named(spec: str, size: Size, device: torch.device) -> Probe:
 
 
 def timm_encoder(name: str, weights: str, size: Size) -> tuple[Any, Any]:
-    """Create a timm encoder; returns it and timm's pretrained config, whose mean and std are for pixels from 0 to 1."""
+    """Create a timm encoder; returns (encoder, timm's config with mean and std for pixels from 0 to 1)."""
     import timm
 
     if not timm.is_model(name):

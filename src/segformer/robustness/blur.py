@@ -16,10 +16,10 @@ def motion_blur(image: Array, rng: np.random.Generator, radius: int, sigma: floa
 
 
 def smear(image: Array, radius: int, sigma: float, degrees: float) -> Array:
-    """Average 2 x radius + 1 copies of the image, each shifted by one pixel more than the copy before.
+    """Return the weighted average of 2 x radius + 1 copies of the image, each shifted one pixel further.
 
-    The weights are one half of a Gaussian.  Border pixels are repeated, even if the shift is larger than the image.
-    The published code leaves out copies with such shifts, which darkens small images.
+    The weights fall like one half of a Gaussian.  Border pixels are repeated, even if a shift is larger than the image.
+    The published code leaves out the copies whose shift is larger than the image, which darkens small images.
     """
     import cv2
 
@@ -43,7 +43,7 @@ def defocus_blur(image: Array, rng: np.random.Generator, radius: int, alias: flo
 def disc_kernel(radius: int, alias: float) -> Array:
     """Return a convolution kernel of at least 17 x 17 that is a disc with a soft rim.
 
-    Its sum is 1.  If the disc touches the edge of the kernel, the sum is 1.01, as in the published code.
+    Its sum is 1, or about 1.01 if the disc touches the edge of the kernel, as in the published code.
     """
     import cv2
 
@@ -68,9 +68,9 @@ def smooth(values: Array, sigma: float) -> Array:
 
 
 def glass_blur(image: Array, rng: np.random.Generator, sigma: float, reach: int, rounds: int) -> Array:
-    """Blur, replace every pixel ``rounds`` times by a random neighbor, and blur again.
+    """Blur the image, replace every pixel by a random neighbor in each of ``rounds`` rounds, and blur again.
 
-    A neighbor is at most ``reach`` rows and columns away.
+    A neighbor is at most ``reach`` rows and ``reach`` columns away.
     """
     pixels = to_uint8(smooth(image, sigma))
     height, width = pixels.shape[0] - 2 * reach, pixels.shape[1] - 2 * reach
@@ -82,12 +82,14 @@ def glass_blur(image: Array, rng: np.random.Generator, sigma: float, reach: int,
 def displace(pixels: Array, reach: int, offsets: Array) -> Array:
     """Replace every pixel, from the last to the first, by the pixel at its offset (down, right), except at the border.
 
-    The published code was meant to swap the two pixels.  But both sides of its assignment are views of one array, so
-    one pixel is copied over the other.  Published results contain this error, and it is reproduced here.
+    The published code was meant to swap each pixel with the one at its offset.  But both sides of its assignment are
+    views of one array, so the pixel is overwritten and the other one is unchanged.  Published results contain this
+    error, and it is reproduced here.
 
-    A loop over the pixels would be slow.  Pixels are replaced from the last to the first, so a source that comes later
-    in the image has already been replaced by its own source, and so on: the sources form a chain.  All chains are
-    followed to their ends at once by pointer jumping, which halves their lengths in every round.
+    A loop over the pixels would be slow.  The source of a pixel is the pixel at its offset.  Pixels are replaced
+    from the last to the first, so a source that comes later in the image has already been replaced by its own source,
+    and so on: the sources form a chain.  Pointer jumping follows all chains to their ends at once: every round halves
+    the lengths of the chains.
     """
     height, width = pixels.shape[:2]
     count = height * width

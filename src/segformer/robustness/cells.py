@@ -55,10 +55,10 @@ def robustness(
     """Evaluate a model on clean images and on images with each corruption (None: all) at each severity.
 
     ``limit`` restricts the split to its first images; ``frost`` is a folder of photographs as for ``corrupt``.  The
-    scores of each cell are stored below ``out`` as soon as they are measured, and a later call reads them from there.
+    scores of each cell are stored in ``out``/cells as soon as they are measured, and a later call reads them there.
     ``progress`` is called with the number of images done and their total over all cells still to be measured; ``note``
-    is called with a message for the user.  Raises a UserError if the model takes raw channels, if its classes are not
-    those of the data, or if ``out`` contains cells of another model, data set or protocol.
+    is called with a message for the user.  Raises a UserError if the model takes raw channels, if its classes differ
+    from those of the data, or if ``out`` contains cells of another model, data set or protocol.
     """
     import_module("cv2")  # a missing package should be an error here, not in a worker process
     wanted = choose_cells(corruption_names() if corruptions is None else corruptions, severities)
@@ -108,7 +108,7 @@ def check_model(model: Network, source: DataSource) -> None:
 
 
 def corrupted_source(source: DataSource, split: str, cell: Cell, seed: int, frost: Path | None) -> DataSource:
-    """Return the data set with only one split, whose images are corrupted; the clean cell changes nothing."""
+    """Return the data set with only this split and its images corrupted; for the clean cell, the unchanged data set."""
     if cell == CLEAN:
         return source
     samples = [CorruptedSample(sample, *cell, seed, frost) for sample in source.samples(split)]
@@ -131,7 +131,7 @@ def setting_of(
     seed: int,
     frost: Path | None,
 ) -> dict[str, Any]:
-    """Return everything that the scores depend on, as JSON values; large values are replaced by a digest."""
+    """Return everything that the scores depend on, as JSON values; a digest stands for each large value."""
     if seed < 0:
         raise UserError(f"seed must be 0 or more, got {seed}")
     photographs = () if frost is None else find_photographs(frost)
@@ -152,7 +152,7 @@ def setting_of(
 
 
 def open_store(out: Path | None, setting: dict[str, Any]) -> Store:
-    """Open the folder of cells; raises a UserError if they were measured with another setting or by version 0.1."""
+    """Open the folder of stored cells; raises a UserError if they are of another setting or of version 0.1."""
     if out is None:
         return Store(None, setting, work=WORK)
     if (out / OLD_SETTING).is_file():

@@ -34,19 +34,19 @@ class Corruption:
     group: str
     """Group of columns in Table 5: blur, noise, digital or weather."""
     change: Callable[..., Array]
-    """Function that corrupts an image, given a generator and the settings of a severity.  (H, W, 3) float32, 0 to 1"""
+    """Corrupts an image, given a random generator and the settings of a severity.  (H, W, 3) float32, 0 to 1"""
     settings: Sequence[Sequence[Any]]
-    """Further arguments of ``change`` for each severity, mildest first."""
+    """For each severity, mildest first, the arguments of ``change`` that follow the random generator."""
     heading: str
     """Heading of the column in Table 5."""
     from_photographs: Callable[..., Array] | None = None
-    """Function used instead of ``change`` if photographs are given; takes their folder as the keyword ``folder``."""
+    """Function used instead of ``change`` if photographs are given; its keyword ``folder`` is their folder."""
     is_random: bool = True
-    """Whether two generators give different results."""
+    """Whether the result depends on the random generator."""
 
     @property
     def severities_in_mean(self) -> tuple[int, ...]:
-        """Severities over which scores are averaged: 1 to 3 for noise and all for other groups, as in Cityscapes-C."""
+        """Severities over which scores are averaged, as in Cityscapes-C: 1 to 3 for noise, otherwise 1 to 5."""
         return NOISE_SEVERITIES if self.group == "noise" else SEVERITIES
 
 
@@ -110,7 +110,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 
 def corruption_groups() -> dict[str, tuple[str, ...]]:
-    """Return the names of the corruptions of each group, in the order of the table."""
+    """Return the names of the corruptions in each group, in the order of CORRUPTIONS."""
     groups: dict[str, tuple[str, ...]] = {}
     for name, row in CORRUPTIONS.items():
         groups[row.group] = (*groups.get(row.group, ()), name)
@@ -134,8 +134,9 @@ def display_name(name: str) -> str:
 def corrupt(image: Array, name: str, severity: int, rng: np.random.Generator, *, frost: Path | None = None) -> Array:
     """Apply the named corruption to an image at a severity from 1 to 5.  (H, W, 3) uint8 -> (H, W, 3) uint8
 
-    The result depends only on the arguments.  ``frost`` is a folder with the photographs of ImageNet-C; without it, the
-    ice is drawn.  Raises a UserError for an unknown name or severity, or an image smaller than 32 x 32.
+    The result depends only on the arguments.  ``frost`` is a folder with the frost photographs of ImageNet-C; if it
+    is None, the frost corruption draws the ice.  Raises a UserError for an unknown name or severity, or an
+    image smaller than 32 x 32.
     """
     check_choice("corruption", name, corruption_names())
     if severity not in SEVERITIES:
@@ -155,7 +156,7 @@ def corrupt(image: Array, name: str, severity: int, rng: np.random.Generator, *,
 
 @contextmanager
 def opencv_in_one_thread() -> Iterator[None]:
-    """Keep OpenCV from starting threads: its thread pool does not survive the fork of a loader's worker processes."""
+    """Keep OpenCV from starting threads in the block: its thread pool does not work in forked worker processes."""
     import cv2
 
     threads = cv2.getNumThreads()

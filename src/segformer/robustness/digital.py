@@ -14,7 +14,7 @@ ROUNDING = np.float32(1e-3)  # gray levels; added before truncation, so that rou
 
 
 def to_uint8(values: Array) -> Array:
-    """Clip values to the range from 0 to 1, and truncate them to gray levels (0 to 255) as in the published code."""
+    """Clip values to the range from 0 to 1, scale them to 0 to 255, and truncate them, as the published code does."""
     return np.asarray((values.clip(0, 1) * np.float32(255) + ROUNDING).astype(np.uint8))
 
 

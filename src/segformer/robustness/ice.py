@@ -13,7 +13,7 @@ import numpy as np
 from segformer.arrays import Array
 from segformer.config import Size
 
-LONG_SIDE = 640  # of the drawn pane in pixels, similar to the photographs; larger images enlarge it
+LONG_SIDE = 640  # of the drawn pane in pixels, similar to the photographs; the pane is enlarged for larger images
 TINT = (0.9, 1.0, 1.06)  # red, green, blue
 BRANCH_ANGLE = np.pi / 3  # between the spine of a feather and its branches: ice is hexagonal
 
@@ -35,7 +35,7 @@ def draw_ice(size: Size, rng: np.random.Generator) -> Array:
 
 
 def clouds(size: Size, rng: np.random.Generator) -> Array:
-    """Return smooth noise of several scales and unit variance, brighter towards the edges.  -> (H, W)"""
+    """Return a sum of smooth noise at several scales and a term that brightens the edges.  -> (H, W)"""
     import cv2
 
     total = np.zeros(size, np.float32)
@@ -54,8 +54,8 @@ def distance_to_edge(size: Size) -> Array:
 def feathers(size: Size, share: float, reach: float, rng: np.random.Generator) -> Array:
     """Draw bright, feather-shaped crystals with dark rims.  -> (H, W)
 
-    ``reach`` is their greatest length as a share of the long side; ``share`` is a share of the pixels, and their number
-    grows with it.
+    ``reach`` is the greatest length of a crystal as a share of the pane's long side.  The number of crystals is
+    proportional to ``share`` and to the number of pixels; at least six are drawn.
     """
     import cv2
 
@@ -80,9 +80,9 @@ def seeds(size: Size, count: int, rng: np.random.Generator) -> Array:
 
 
 def feather(start: tuple[float, float], angle: float, length: float, rng: np.random.Generator) -> Array:
-    """Return the lines of a spine and its branches, which are shorter towards the tip.  -> (lines, 2, 2)
+    """Return the lines of one crystal: a spine, and branches that get shorter towards its tip.  -> (lines, 2, 2)
 
-    Each line is the x, y of both ends, in sixteenths of a pixel.
+    A line is given by the (x, y) of its two ends, in sixteenths of a pixel.
     """
     num_branches = max(2, round(length / 3))
     along = (np.arange(num_branches) + rng.uniform(0.2, 0.8)) / num_branches
@@ -94,9 +94,9 @@ def feather(start: tuple[float, float], angle: float, length: float, rng: np.ran
 
 
 def segments(start: tuple[Any, Any], angle: float, length: Array) -> Array:
-    """Return line segments, given where they start (row, column), their angle and their lengths.  -> (lines, 2, 2)
+    """Return line segments, given their starts (row, column), their common angle and their lengths.  -> (lines, 2, 2)
 
-    Each segment is the x, y of both ends.
+    A segment is given by the (x, y) of its two ends.
     """
     row, column = (np.broadcast_to(value, length.shape) for value in start)
     ends = (column + length * np.cos(angle), row + length * np.sin(angle))

@@ -85,7 +85,7 @@ def share_text(share: float) -> str:
 
 
 def beside_the_paper(result: Robustness) -> list[str]:
-    """Return an introduction and a table with the model's row above the paper's rows of Table 5."""
+    """Return an introduction and a table, in two halves, with the model's row above the paper's rows of Table 5."""
     intro = (
         f"mIoU in %. {RULE} The first row is this model, measured by this command on {result.setting['data']}. All "
         f"other rows are {REPORTED}; only a model measured on the val split of Cityscapes can be compared with them. "
@@ -153,7 +153,7 @@ def retained_table(result: Robustness) -> list[str]:
 
 
 def class_tables(result: Robustness, card: ModelCard) -> list[str]:
-    """Return tables of the share of each class's clean IoU that is retained: by group as bars, by corruption in %."""
+    """Return tables that show how much of its clean IoU each class retains: by group as bars, by corruption in %."""
     shares = {name: result.retained_iou(name) for name in result.corruptions}
     by_group = {group: np.mean([shares[name] for name in names], axis=0) for group, names in result.groups.items()}
     classes = result.clean.classes
@@ -175,7 +175,7 @@ def picture_section(rows: list[tuple[str, Pictures]], card: ModelCard) -> list[s
 
 
 def setting_texts(setting: Mapping[str, Any]) -> dict[str, str]:
-    """Return each entry of a setting as text; a nested entry becomes one line."""
+    """Return the entries of a setting as text; the values of a nested entry are joined in one line."""
     return {
         key.replace("_", " "): ", ".join(f"{name} {part}" for name, part in value.items())
         if isinstance(value, Mapping)

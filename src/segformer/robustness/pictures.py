@@ -35,7 +35,7 @@ class PredictionDrawer:
     """Folder of frost photographs; None: the ice is drawn."""
 
     def draw(self, sample: Sample, cells: Sequence[Cell]) -> Pictures:
-        """Return one picture for each cell: the image above the same image with the predicted mask."""
+        """Return one picture for each cell: the image, and below it a copy overlaid with the predicted mask."""
         pictures = []
         for cell in cells:
             shown = sample if cell == CLEAN else CorruptedSample(sample, *cell, self.seed, self.frost)
@@ -65,7 +65,7 @@ def picture_rows(result: Robustness, drawer: PredictionDrawer, samples: Sequence
 
 
 def above_overlay(pixels: Array, mask: Array, card: ModelCard) -> Array:
-    """Shrink an image, and append below it the same image with the mask.  (H, W, 3), (H, W) -> (2 h, w, 3)"""
+    """Shrink an image, and append below it a copy overlaid with the mask.  (H, W, 3), (H, W) -> (2 h, w, 3)"""
     image = Image.fromarray(pixels)
     image.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
     small_mask = Image.fromarray(mask.astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)

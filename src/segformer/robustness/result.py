@@ -17,7 +17,7 @@ CLEAN: Cell = ("clean", 0)
 
 @dataclass(frozen=True, eq=False)
 class Robustness:
-    """Scores on clean images, and for every measured cell: a corruption at a severity.  mIoU is from 0 to 1."""
+    """Scores on clean images and for every measured cell, a corruption at a severity.  mIoU is from 0 to 1."""
 
     clean: Scores
     cells: Mapping[Cell, Scores]
@@ -32,7 +32,7 @@ class Robustness:
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Names of the measured corruptions of each group; groups without any are left out."""
+        """Names of the measured corruptions of each group; groups without measured corruptions are left out."""
         groups = {
             group: tuple(name for name in names if name in self.corruptions)
             for group, names in corruption_groups().items()
@@ -45,20 +45,20 @@ class Robustness:
         return tuple(sorted({severity for _, severity in self.cells}))
 
     def severities_in_mean(self, corruption: str) -> tuple[int, ...]:
-        """Return the measured severities over which scores are averaged: at most 1 to 3 for noise, otherwise all."""
+        """Return the measured severities over which scores are averaged: for noise only 1 to 3, otherwise all."""
         return tuple(s for s in CORRUPTIONS[corruption].severities_in_mean if (corruption, s) in self.cells)
 
     def miou(self, corruption: str) -> float:
-        """Return the mean mIoU over ``severities_in_mean``; NaN if none of them was measured."""
+        """Return the mean mIoU over ``severities_in_mean``; NaN if no such severity was measured."""
         return finite_mean(self.cells[corruption, severity].miou for severity in self.severities_in_mean(corruption))
 
     def group_miou(self, group: str) -> float:
-        """Return the mean mIoU over the measured corruptions of a group; NaN if there are none."""
+        """Return the mean of ``miou`` over the measured corruptions of a group; NaN if none was measured."""
         return finite_mean(self.miou(name) for name in self.groups.get(group, ()))
 
     @property
     def corrupted_miou(self) -> float:
-        """Mean mIoU over all measured corruptions."""
+        """Mean of ``miou`` over all measured corruptions."""
         return finite_mean(self.miou(name) for name in self.corruptions)
 
     def retained(self, miou: float) -> float:
@@ -66,7 +66,11 @@ class Robustness:
         return miou / self.clean.miou if self.clean.miou > 0 else float("nan")
 
     def retained_iou(self, corruption: str) -> Array:
-        """Return the mean IoU of each class as a share of its clean IoU; NaN if the clean IoU is 0.  -> (K,)"""
+        """Return, for each class, the IoU on corrupted images as a share of the IoU on clean images.  -> (num_classes,)
+
+        The IoU on corrupted images is the mean over ``severities_in_mean``.  The share is NaN if the IoU on clean
+        images is 0, or if no such severity was measured.
+        """
         scores = [self.cells[corruption, severity] for severity in self.severities_in_mean(corruption)]
         if not scores:
             return np.full(len(self.clean.classes), np.nan)

@@ -35,7 +35,7 @@ class CorruptedSample:
         return self.sample.name
 
     def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        """Return the image, corrupted at its decoded size, and the unchanged mask.  (H, W, 3) uint8, (H, W)"""
+        """Decode the image and corrupt it; returns (image, unchanged mask).  (H, W, 3) uint8, (H, W)"""
         image, mask = self.sample.read(decoding)
         key = (self.seed, self.severity, digest_number(self.corruption), digest_number(self.name))
         rng = np.random.default_rng(seed_of(*key))

@@ -35,7 +35,7 @@ def table5() -> FigureTable:
 def group_table(result: Robustness, group: str) -> FigureTable:
     """Return a table about a group of corruptions, with a column for each corruption.
 
-    Its rows are the mIoU at each severity, the mean, the mean in % of the clean mIoU, and the paper's value.
+    Its rows are the mIoU at each severity, ``miou``, ``miou`` in % of the clean mIoU, and the paper's SegFormer-B5.
     """
     names = result.groups[group]
     rows = []
@@ -50,7 +50,7 @@ def group_table(result: Robustness, group: str) -> FigureTable:
 
 
 def table5_row(result: Robustness) -> dict[str, float | None]:
-    """Return a model's row of Table 5 in %: "clean", then every corruption; None if it was not measured."""
+    """Return a model's row of Table 5 in %: "clean", then every corruption, None for those not measured."""
     row: dict[str, float | None] = dict.fromkeys(corruption_names())
     row |= {name: 100 * result.miou(name) for name in result.corruptions}
     return {"clean": 100 * result.clean.miou, **row}

@@ -34,7 +34,7 @@ def snow(
     sigma: float,
     keep: float,
 ) -> Array:
-    """Whiten the image, add flakes that fall within 45 degrees of vertical, and add the same flakes upside down."""
+    """Whiten the image; add flakes that fall within 45 degrees of vertical, and their copy rotated by 180 degrees."""
     import cv2
 
     height, width = image.shape[:2]
@@ -80,7 +80,7 @@ def spatter(
 
 
 def shade_drops(drops: Array) -> Array:
-    """Shade drops by the distance to their outlines, lit from one corner.  (H, W) uint8 -> (H, W) float32"""
+    """Shade drops by the distance to their outlines, as if lit from a corner.  (H, W) uint8 -> (H, W) float32"""
     import cv2
 
     distance = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
@@ -90,7 +90,7 @@ def shade_drops(drops: Array) -> Array:
 
 
 def fog(image: Array, rng: np.random.Generator, strength: float, decay: float) -> Array:
-    """Add haze, then scale so that the brightest pixel keeps its value where the haze is thickest."""
+    """Add haze, then darken so that the brightest value of the image would be the same under the thickest haze."""
     height, width = image.shape[:2]
     haze = plasma(1 << (max(height, width) - 1).bit_length(), decay, rng)[:height, :width, None]
     brightest = image.max()
@@ -98,7 +98,7 @@ def fog(image: Array, rng: np.random.Generator, strength: float, decay: float) -
 
 
 def plasma(side: int, decay: float, rng: np.random.Generator) -> Array:
-    """Return random heights from 0 to 1 by the diamond-square algorithm on a torus.  -> (side, side)
+    """Return random heights from 0 to 1 by the diamond-square algorithm with wrapped edges.  -> (side, side)
 
     ``side`` must be a power of two.
     """
@@ -135,12 +135,12 @@ def photographed_frost(image: Array, rng: np.random.Generator, keep: float, amou
 
 
 def blend(image: Array, ice: Array, keep: float, amount: float) -> Array:
-    """Return the weighted sum of image and ice."""
+    """Return ``keep`` times the image plus ``amount`` times the ice."""
     return np.asarray(np.float32(keep) * image + np.float32(amount) * ice)
 
 
 def crop_of_one(pictures: tuple[Array, ...], size: Size, rng: np.random.Generator) -> Array:
-    """Choose a picture, enlarge it until it covers a size, and cut out a random part.  -> (H, W, 3) float32, 0 to 1"""
+    """Choose a picture, enlarge it beyond the size (H, W), and cut out a random part.  -> (H, W, 3) float32, 0 to 1"""
     import cv2
 
     picture = pictures[rng.integers(len(pictures))]
