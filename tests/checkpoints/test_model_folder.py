@@ -285,7 +285,7 @@ def test_weights_of_another_type_work_or_are_an_error(folder: Path) -> None:
         ("model", {"encoder": "mitb0"}, "model.encoder must be one of .*; got 'mitb0'; did you mean 'mit_b0'"),
         ("eval", {"crop": [64]}, r"eval.crop must have 2 values, got 1"),
         ("preprocessing", {"resize": "fitt"}, "preprocessing.resize must be one of .*; did you mean 'fit'"),
-        (None, {"palette": [[0, 0, 0]]}, "palette must have one colo.*r per class, 3, got 1"),
+        (None, {"palette": [[0, 0, 0]]}, r"palette must have one color per class \(3\), got 1"),
         ("preprocessing", {"mean": [0.5], "std": [0.5]}, r"must have model.in_channels = 3 values, got 1 and 1"),
     ],
 )

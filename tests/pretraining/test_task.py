@@ -181,7 +181,7 @@ def test_a_run_learns_and_hands_its_encoder_over(
     model = build_model("mit_b0", num_classes=7)
     initialize(model, weights)
     main(["info", str(best)])
-    assert "an encoder alone: encoder mit_b0" in " ".join(capsys.readouterr().out.split())
+    assert "an encoder without decoder: encoder mit_b0" in " ".join(capsys.readouterr().out.split())
     state = torch.load(result.run_dir / "last" / "trainer.pt", weights_only=True)
     if facts["epoch"] == 5:
         for name, tensor in model.encoder.state_dict().items():
