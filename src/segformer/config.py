@@ -23,7 +23,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Architecture of the model, without its number of classes."""
+    """Architecture of a model.  The number of classes is not part of it."""
 
     encoder: Annotated[str, OneOf("models.encoders.ENCODERS")]
     """Encoder: the network that turns an image into feature maps."""
@@ -34,15 +34,15 @@ class ModelConfig:
     in_channels: int = 3
     """Number of channels of an input image."""
     binary: bool = False
-    """Use a single logit, that of the second class, and binary cross-entropy; only for two classes."""
+    """For two classes only: use a single logit, which scores the second class, and binary cross-entropy."""
     drop_path: float = 0.1
-    """Stochastic depth rate of the encoder's last block; it rises linearly from 0 at the first block."""
+    """Stochastic depth rate of the encoder's last block; the rate rises linearly from 0 at the first block."""
     dropout: float = 0.1
-    """Probability of dropping a channel of the decoder before the classifier."""
+    """Probability that a channel of the decoder is set to zero before the classifier; only in training."""
     norm_eps: float = 1e-6
-    """Epsilon of the LayerNorms in the blocks and after each stage."""
+    """Epsilon of the encoder's LayerNorms in the blocks and after each stage."""
     embed_norm_eps: float = 1e-5
-    """Epsilon of the LayerNorms after the patch embedding and after the sequence reduction."""
+    """Epsilon of the encoder's LayerNorms after each patch embedding and each sequence reduction."""
     align_corners: bool = False
     """Align the corner pixels when the logits are upsampled to the size of the image."""
 
@@ -59,33 +59,34 @@ MODEL_RULES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How an image is turned into the model's input. Training uses only pixels, mean and std, and data.resize."""
+    """How an image is turned into the model's input. Training uses pixels, mean and std, but resizes by data.resize."""
 
     resize: Literal["fit", "squash", "none"] = "fit"
-    """Resize rule. fit: keep the aspect ratio; squash: short_side high and long_side wide; none: keep the size."""
+    """Resize rule. fit: keep the aspect ratio; squash: height short_side, width long_side; none: keep the size."""
     long_side: int = 2048
     """Long side of the resized image, in pixels (with fit: at most)."""
     short_side: int = 512
     """Short side of the resized image, in pixels (with fit: at most)."""
     multiple: int = 32
-    """Divisor of both sides: a second resize enlarges each side to a multiple of this number (1: off)."""
+    """After preprocessing.resize, a second resize enlarges each side to the next multiple of this number (1: off)."""
     antialias: bool = False
     """Average neighboring pixels when an image is shrunk; the released models were trained without this."""
     pixels: Pixels = "rgb"
     """Pixel format. rgb: every image is converted to 8-bit RGB; raw: any number of channels and the file's values."""
     mean: tuple[float, ...] = IMAGENET_MEAN
-    """Mean of each channel, which is subtracted; in pixel values (for rgb: 0 to 255)."""
+    """Mean pixel value of each channel, to be subtracted (for rgb: on the scale from 0 to 255)."""
     std: tuple[float, ...] = IMAGENET_STD
-    """Standard deviation of each channel, which is divided by; in pixel values (for rgb: 0 to 255)."""
+    """Standard deviation of each channel's pixel values, to divide by (for rgb: on the scale from 0 to 255)."""
 
     def __post_init__(self) -> None:
         check_fields(self, PREPROCESSING_RULES, "preprocessing")
 
     @classmethod
     def for_channels(cls, in_channels: int, **options: Any) -> "Preprocessing":
-        """Return RGB with ImageNet's mean and std for 3 channels; for any other number of channels, raw pixels.
+        """Return the preprocessing for a number of channels: rgb for 3 channels, raw for any other number.
 
-        Each raw channel gets the average of ImageNet's means and the average of its stds.  ``options`` sets the rest.
+        For rgb, mean and std are ImageNet's; for raw, every channel gets the average of ImageNet's three means and the
+        average of its three stds.  ``options`` are values for any fields; they take precedence.
         """
         if in_channels == 3:
             return cls(**options)
@@ -105,11 +106,11 @@ class EvalConfig:
     """Test protocol: how a mask is computed from a preprocessed image."""
 
     crop: Size | None = None
-    """Height and width of the sliding window; None: no window, the whole image at once."""
+    """Height and width of the sliding window, in pixels; None: no window, the whole image is segmented at once."""
     stride: Size | None = None
-    """Vertical and horizontal step of the sliding window; None: three quarters of the crop."""
+    """Vertical and horizontal step of the sliding window, in pixels; None: three quarters of eval.crop."""
     blend: Blend = "uniform"
-    """Weights of overlapping windows. uniform: equal, as in the paper; gaussian, cosine: highest in the center."""
+    """Weights in overlaps of windows. uniform: equal, as in the paper; gaussian, cosine: highest in window centers."""
     windows: int = 1
     """Number of windows per batch: a larger number is faster on a GPU but needs more memory."""
     scales: tuple[float, ...] = (1.0,)
@@ -143,13 +144,13 @@ class DataConfig:
     masks: str = ""
     """Folder of the masks if it is not masks/ in data.root; only for the data set type folder."""
     relabel: tuple[tuple[str, str], ...] = ()
-    """Pairs of a class name and its new name. Classes with the same new name are merged; "" ignores the class."""
+    """Pairs (class, new name). Classes with the same new name are merged; a class with the new name "" is ignored."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"
     """Split to evaluate on."""
     resize: Size = (2048, 512)
-    """Largest long and short side of a resized training image, in pixels, before the random factor data.ratio."""
+    """Largest long side and largest short side of a training image, in pixels, before the factor of data.ratio."""
     ratio: tuple[float, float] = (0.5, 2.0)
     """Smallest and largest value of the random factor by which data.resize is multiplied."""
     crop: Size = (512, 512)
@@ -157,7 +158,7 @@ class DataConfig:
     max_class_share: float = 0.75
     """Largest share of a crop's labeled pixels that one class may cover; otherwise another crop is tried (1: off)."""
     rare_crop: float = 0.0
-    """Probability of cropping around a class that is chosen at random, so that rare classes are seen more often."""
+    """Probability of cropping around a pixel of a randomly chosen class, so that rare classes are seen more often."""
     flip: float = 0.5
     """Probability of mirroring an image horizontally."""
     photometric: bool = True
@@ -199,9 +200,9 @@ class TrainConfig:
     warmup_ratio: float = 1e-6
     """Learning rate at the first step of the warm-up, as a fraction of the peak learning rate."""
     power: float = 1.0
-    """Exponent of the polynomial decay of the learning rate to 0."""
+    """Exponent of the polynomial by which the learning rate decays to 0 (1: linear)."""
     loss_average: Literal["all", "valid"] = "all"
-    """Pixels that the loss is averaged over. all: every pixel, as in the released recipes; valid: labeled pixels."""
+    """Pixels that the loss is averaged over. all: ignored ones too, as in the released recipes; valid: labeled ones."""
     loss: Annotated[str, OneOf("ops.losses.LOSSES")] = "cross_entropy"
     """Loss function."""
     loss_options: tuple[tuple[str, float], ...] = ()
@@ -235,9 +236,9 @@ class TrainConfig:
     wandb: str | None = None
     """Weights & Biases project to which the run is also logged; None: off."""
     workers: int = 2
-    """Number of processes that load data, for each device."""
+    """Number of processes per device that load data."""
     init_from: str | None = None
-    """Initial weights: model folder, checkpoint file or hub id of a model or of an encoder; None: random weights."""
+    """Source of initial weights (model or encoder): model folder, checkpoint file or hub id; None: random weights."""
     seed: int = 0
     """Seed for initialization, sample order, augmentation and dropout."""
 
@@ -262,11 +263,11 @@ class Recipe:
     """A training recipe: all settings of a training run."""
 
     name: str
-    """Name of the recipe; by default also of its run folder."""
+    """Name of the recipe, and by default also of its run folder."""
     description: str
     """Purpose of the recipe, in one line."""
     paper: str = ""
-    """Result that the paper reports for this recipe, and the paper's hardware; empty if there is none."""
+    """Result that the paper reports for this recipe, and the paper's hardware; empty if the paper reports none."""
     model: ModelConfig
     """Architecture of the model."""
     data: DataConfig
@@ -314,8 +315,8 @@ class ModelCard:
 def default_palette(num_classes: int) -> tuple[Color, ...]:
     """Return colors that are easy to tell apart for the first few dozen classes.
 
-    This is the color map of PASCAL VOC without black: the bits of k + 1, lowest first, become the highest bits of red,
-    green and blue in turn.
+    This is the color map of PASCAL VOC without black.  For class k, the bits of k + 1, lowest first, are dealt to red,
+    green and blue in turn; each of the three values is filled from its highest bit down.
 
     >>> default_palette(2)
     ((128, 0, 0), (0, 128, 0))

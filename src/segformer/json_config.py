@@ -19,7 +19,7 @@ def to_json(config: Any) -> dict[str, Any]:
 def from_json(cls: type[T], values: Any, where: str = "") -> T:
     """Build a config from a JSON object; raises a UserError that names an unknown, missing or invalid field.
 
-    ``where`` is the path of the object in messages, such as "train"; empty for the outermost object.
+    ``where`` is the name of the object in error messages, such as "train"; it is empty for the outermost object.
     """
     if not isinstance(values, dict):
         raise UserError(f"{where or cls.__name__} must be an object, got {values!r}")
@@ -40,7 +40,7 @@ def _check_names(cls: type, values: Mapping[str, Any], hints: Mapping[str, Any],
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:
-    """Check that a JSON value has the type ``kind`` of a field, and return it with lists turned into tuples."""
+    """Convert a JSON value to the type ``kind`` of a field; raises a UserError if the value has a different type."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:

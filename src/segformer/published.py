@@ -1,4 +1,4 @@
-"""Sizes and results as printed in the paper, each written down once for recipes and tables."""
+"""Sizes and results as printed in the paper.  The recipes and the paper's tables take them from here."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,7 +30,7 @@ MIT_SIZES = {
 
 
 class Table1a(NamedTuple):
-    """Size, cost and accuracy of an encoder; mIoU is single-scale unless the name says multiscale."""
+    """Size, cost and accuracy of an encoder; mIoU is from single-scale tests unless the name says multiscale."""
 
     encoder_params: str
     decoder_params: str
@@ -72,7 +72,7 @@ TABLE_1B = {
 
 
 class Table1d(NamedTuple):
-    """An encoder with the All-MLP decoder, on ADE20K after 40,000 steps; S1-4 or S4: the stages the decoder uses."""
+    """An encoder with the All-MLP decoder, on ADE20K after 40,000 steps; S1-4 or S4: stages that the decoder uses."""
 
     flops: str
     params: str

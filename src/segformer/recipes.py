@@ -14,11 +14,11 @@ from segformer.validation import closest
 RECIPES: dict[str, Recipe] = {}
 """All recipes by name."""
 GROUPS: dict[str, list[str]] = {}
-"""Recipe names under each heading of ``segformer train --list``."""
+"""Names of the recipes in each group; the groups are the headings of ``segformer train --list``."""
 
 
 def add(group: str, recipe: Recipe) -> Recipe:
-    """Add a recipe to RECIPES and to a group in GROUPS, and return it."""
+    """Add a recipe to RECIPES and to a group in GROUPS, and return the recipe."""
     assert recipe.name not in RECIPES
     RECIPES[recipe.name] = recipe
     GROUPS.setdefault(group, []).append(recipe.name)
@@ -151,7 +151,10 @@ COCO_STUFF_B0 = replace(
 
 
 def table_1a(recipe: Recipe, encoder: str, miou: str, multiscale: str = "") -> Recipe:
-    """Derive a recipe from one for MiT-B0 by replacing the encoder, the decoder width and the paper's mIoU."""
+    """Derive the recipe for an encoder from a recipe for MiT-B0.
+
+    ``miou`` and ``multiscale`` are the paper's single-scale and multi-scale mIoU.
+    """
     size = encoder.removeprefix("mit_")
     figures = f"mIoU {miou}, {multiscale} multi-scale" if multiscale else f"mIoU {miou}"
     return replace(
@@ -178,7 +181,7 @@ for encoder, row in TABLE_1A.items():
 
 
 def table_2(crop: tuple[int, int], eval_config: EvalConfig) -> Recipe:
-    """Return the recipe for MiT-B0 on Cityscapes with a smaller short side, the height of ``crop`` (Table 2)."""
+    """Return a recipe of Table 2: MiT-B0 on Cityscapes at a smaller size.  The short side is the height of ``crop``."""
     short_side = crop[0]
     miou = next(row.cityscapes_miou for row in TABLE_2 if row.method == f"SegFormer @ {short_side}")
     return replace(
@@ -232,7 +235,10 @@ add(
 
 
 def ablation(recipe: Recipe, figure: str, channels: int | None = None) -> Recipe:
-    """Derive the recipe of an ablation: 40,000 steps, and a decoder of ``channels`` channels if given."""
+    """Derive the recipe of an ablation: 40,000 steps and, if given, a different number of decoder channels.
+
+    ``figure`` is the paper's mIoU.
+    """
     width = f", decoder width {channels}" if channels else ""
     return replace(
         recipe,
@@ -254,7 +260,10 @@ add(ABLATIONS, ablation(RECIPES["ade20k_b3"], f"{TABLE_1D['MiT-B3 (S1-4)'].miou}
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of this name or file (``.json``); raises a UserError that suggests the most similar name."""
+    """Return the recipe of this name, or the recipe in this ``.json`` file.
+
+    For an unknown name, raises a UserError that suggests the most similar one.
+    """
     if name.endswith(".json"):
         return read_recipe(Path(name))
     if name not in RECIPES:

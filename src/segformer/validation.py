@@ -1,4 +1,4 @@
-"""Checks of user input: names that must be among known ones, and values that must be in a range."""
+"""Checks of user input: whether a name is among the known names, and whether a value is in its range."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ class OneOf:
     """
 
     table: str
-    """Location of the table, or of a function that returns its names: module in this package and variable."""
+    """Name of the table, or of a function that returns the allowed names, with its module in this package before it."""
     lead: str = "One of"
     """Words before the list of names in the help text."""
 
@@ -37,7 +37,10 @@ def optional(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def check_fields(config: Any, rules: Iterable[Rule], section: str = "") -> None:
-    """Raise a UserError for the first field of a config that breaks a rule; ``section`` is the prefix of its name."""
+    """Raise a UserError for the first field of a config that breaks a rule.
+
+    ``section``, such as "train", is written before the name of the field in the message.
+    """
     prefix = f"{section}." if section else ""
     for rule in rules:
         for name in rule.fields:
@@ -47,7 +50,7 @@ def check_fields(config: Any, rules: Iterable[Rule], section: str = "") -> None:
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise a UserError that suggests the most similar choice if ``value`` is not among the choices."""
+    """Raise a UserError that lists the choices and suggests the most similar one, unless ``value`` is a choice."""
     known = list(choices)
     if value not in known:
         raise UserError(f"{name} must be one of {', '.join(known)}; got '{value}'{closest(value, known)}")

@@ -30,7 +30,10 @@ def boundary(mask: Tensor) -> Tensor:
 
 
 def _over_square(values: Tensor, distance: int, choose: Callable[[Tensor, Tensor], Tensor], outside: int) -> Tensor:
-    """Return the smallest or largest value in the square of side 2 * distance + 1 around each pixel."""
+    """Return the smallest or largest value in the square of side 2 * distance + 1 around each pixel.
+
+    ``choose`` is torch.minimum or torch.maximum; pixels outside the image have the value ``outside``.  (H, W) -> (H, W)
+    """
     values = F.pad(values, (distance,) * 4, value=outside)
     for axis in (0, 1):
         reach = 0  # value i covers [i, i + reach] along the axis; the reach doubles until it spans the square

@@ -1,6 +1,7 @@
 """The expected calibration error of predicted probabilities, and the temperature that lowers it (Guo et al. 2017).
 
-Both are computed from counts, which can be added over images and processes, so that no scores have to be stored.
+The error and the temperature are computed from counts.  Counts can be added over images and processes, so the logits
+of the model need not be stored.
 """
 
 from collections.abc import Mapping
@@ -19,9 +20,10 @@ BINS = 15  # ranges of confidence of equal width, as in the publication
 
 
 def count(scores: Tensor, labels: Tensor) -> tuple[Array, Array]:
-    """Return the summed negative log-likelihood of pixels and their bins of confidence, at every temperature.
+    """Return (summed negative log-likelihood, bins of confidence) of pixels, for each of the T temperatures.
 
-    A bin contains the number of pixels, their summed confidence, and the number of correct pixels.
+    A pixel's confidence is the probability of its predicted class.  Each bin contains the number of pixels whose
+    confidence is in a certain range, their summed confidence, and the number of those that are predicted correctly.
     Logits (N, K), labels (N,) -> (T,), (T, BINS, 3)
     """
     temperatures = torch.from_numpy(TEMPERATURES).to(scores)[:, None]
@@ -42,8 +44,9 @@ def count(scores: Tensor, labels: Tensor) -> tuple[Array, Array]:
 class Calibration:
     """Calibration of a model before and after its logits are divided by a temperature.
 
-    The temperature is fitted on one half of the images; all errors are measured on the other half.  ``ece`` is the
-    expected calibration error, ``nll`` the mean negative log-likelihood; the ending ``_after`` means after division.
+    The temperature is fitted on one half of the images; all other fields are measured on the other half.  ``ece`` is
+    the expected calibration error, and ``nll`` is the mean negative log-likelihood.  Fields whose names end in
+    ``_after`` are measured after the division.
     """
 
     temperature: float
@@ -52,14 +55,15 @@ class Calibration:
     nll: float
     nll_after: float
     reliability: Array
-    """Number of pixels, mean confidence and accuracy of each bin; the means of an empty bin are NaN.  (BINS, 3)"""
+    """Number of pixels, mean confidence and accuracy of each bin.  An empty bin has 0, NaN and NaN.  (BINS, 3)"""
     reliability_after: Array
 
     @classmethod
     def from_counts(cls, nll: Array, bins: Array) -> "Calibration":
-        """Fit the temperature on the first half of the counts and measure on the second.  (2, T), (2, T, BINS, 3)
+        """Fit the temperature on one half of the images and measure on the other half.  (2, T), (2, T, BINS, 3)
 
-        If one half has no pixels, the other half is used for both.
+        Index 0 of the first axis is the half for the fit, index 1 the half for the measurement.  If one half has no
+        pixels, the half with pixels is used for the fit and for the measurement.
         """
         pixels = bins[..., 0].sum(axis=(1, 2))
         fit, seen = (0, 1) if pixels.all() else (int(pixels[0] == 0), int(pixels[0] == 0))
@@ -87,14 +91,15 @@ class Calibration:
 
 
 def expected_error(bins: Array) -> float:
-    """Return the mean over all pixels of the absolute difference between the confidence and accuracy of their bin.
+    """Return the expected calibration error, from 0 to 1.
 
-    It is between 0 and 1.  ``bins`` contains sums as from ``count``.  (BINS, 3)
+    It is the mean over all pixels of the absolute difference between the mean confidence and the accuracy of the
+    pixel's bin.  ``bins`` contains the sums that ``count`` returns for one temperature.  (BINS, 3)
     """
     return float(np.abs(bins[:, 1] - bins[:, 2]).sum() / max(bins[:, 0].sum(), 1.0))
 
 
 def reliability(bins: Array) -> Array:
-    """Turn the sums of each bin into its number of pixels, mean confidence and accuracy.  (BINS, 3) -> (BINS, 3)"""
+    """Compute number of pixels, mean confidence and accuracy of each bin from its sums.  (BINS, 3) -> (BINS, 3)"""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.column_stack([bins[:, 0], bins[:, 1:] / bins[:, :1]])

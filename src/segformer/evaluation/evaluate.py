@@ -1,4 +1,4 @@
-"""Evaluation of a model on a split of a data set; predictions are compared with labels at their original size."""
+"""Evaluation of a model on a split of a data set; predictions are compared with labels at the labels' original size."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ def evaluate(
 
     ``config`` replaces the model's own test protocol.  ``progress`` is called after each image.  ``keep`` is a folder
     for intermediate results, from which an interrupted evaluation is resumed.  Raises a UserError if the classes of
-    the model and the data set differ, or if the folder belongs to a different evaluation that is unfinished.
+    the model and the data set differ, or if ``keep`` contains other files or a different, unfinished evaluation.
     """
     predictor = Predictor(model, config=config)
     samples = samples_of(model, source, split, limit)
@@ -74,10 +74,13 @@ def score(
     progress: OnProgress | None = None,
     part: tuple[int, int] = (0, 1),
 ) -> Scores:
-    """Return only the scores of a model on a split; faster than ``evaluate``, and used by training for validation.
+    """Return only IoU and accuracy of a model on a split.
 
-    ``part`` is (rank, number of processes) of a torch.distributed group.  Its processes share the images, and each of
-    them returns the scores of the whole split.  For the other arguments and the errors see ``evaluate``.
+    This is faster than ``evaluate``; training uses it to measure the model at intervals.
+
+    ``part`` is (rank, number of processes) of a torch.distributed group.  The images are
+    divided among the processes, and each process returns the scores of the whole split.  The other arguments and the
+    errors are as for ``evaluate``.
     """
     predictor = Predictor(model, config=config)
     samples = samples_of(model, source, split, limit)
@@ -95,7 +98,7 @@ def score(
 
 
 def identity_of(model: Network, source: DataSource, split: str, num_images: int, config: EvalConfig) -> dict[str, Any]:
-    """Return everything that the counts depend on; an evaluation is resumed only if none of it has changed."""
+    """Return all inputs that the pixel counts depend on; an evaluation is resumed only if all of them are unchanged."""
     return {
         "weights": model.fingerprint(),
         "model": to_json(model.card.model),
@@ -108,10 +111,11 @@ def identity_of(model: Network, source: DataSource, split: str, num_images: int,
 
 
 def with_protocol(config: EvalConfig, protocol: str, short_side: int) -> EvalConfig:
-    """Return the test protocol that is named whole, slide or multiscale (which also mirrors the images).
+    """Return the test protocol of a name: whole (image at once), slide (sliding window) or multiscale.
 
-    Windows and scales of ``config`` are used if it has them.  Otherwise a window is a square with sides of
-    ``short_side`` pixels, and the scales are those of the paper.
+    slide uses the window of ``config`` or, if there is none, a square window with sides of ``short_side`` pixels.
+    multiscale mirrors the images and uses the scales of ``config`` if there are several, otherwise the paper's scales;
+    the window of ``config`` is kept.
     """
     check_choice("protocol", protocol, ("whole", "slide", "multiscale"))
     if protocol == "whole":

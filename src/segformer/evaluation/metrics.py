@@ -19,7 +19,7 @@ class Scores:
 
     @cached_property
     def iou(self) -> Array:
-        """Intersection over union of each class over the whole data set, (K,); NaN for a class that does not occur."""
+        """IoU of each class over the whole data set, (K,); NaN for a class that is in no label and no prediction."""
         union = self.confusion.sum(0) + self.confusion.sum(1) - np.diag(self.confusion)
         return _divide(np.diag(self.confusion), union)
 
@@ -45,11 +45,11 @@ class Scores:
 
     @cached_property
     def frequency(self) -> Array:
-        """Share of the labeled pixels that belongs to each class, (K,)."""
+        """Each class's share of all labeled pixels, (K,)."""
         return _divide(self.confusion.sum(1), self.confusion.sum())
 
     def summary(self) -> dict[str, float]:
-        """Return mIoU, mAcc and aAcc by name."""
+        """Return the three means by name: mIoU, mAcc and aAcc."""
         return {"mIoU": self.miou, "mAcc": self.macc, "aAcc": self.aacc}
 
     def to_json(self) -> Mapping[str, Any]:

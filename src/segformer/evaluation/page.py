@@ -28,7 +28,7 @@ FEWEST_SHARE = 1e-4  # a bin with a smaller share of all pixels is not drawn
 def write_evaluation_page(
     folder: Path, title: str, predictor: Predictor, source: DataSource, split: str, evaluation: Evaluation
 ) -> Path:
-    """Write report.html and return its path.  It shows the worst images, which are segmented again for this."""
+    """Write report.html and return its path.  The worst images are segmented again, to show their predictions."""
     samples = source.samples(split)
     card = predictor.model.card
     rows = draw_samples(predictor, source, [samples[k] for k in evaluation.worst(NUM_WORST)])
@@ -46,7 +46,7 @@ def write_evaluation_page(
 
 
 def key_figures(evaluation: Evaluation) -> dict[str, str]:
-    """Return the most important scores, which are shown at the top of the page, by heading."""
+    """Return the most important scores as texts, by heading; they are shown at the top of the page."""
     low, high = evaluation.interval
     means = {name: f"{value:.3f}" for name, value in evaluation.scores.summary().items()}
     return {
@@ -58,7 +58,7 @@ def key_figures(evaluation: Evaluation) -> dict[str, str]:
 
 
 def explained(evaluation: Evaluation) -> str:
-    """Return a text that explains the interval and the boundary IoU."""
+    """Return a text that explains the 95 % interval of the mIoU and the boundary IoU."""
     return (
         f"The interval comes from a bootstrap over {evaluation.unit}. Boundary IoU counts only pixels whose distance "
         f"from a border is at most 2 % of the image's diagonal."
@@ -78,7 +78,7 @@ def class_figures(evaluation: Evaluation, card: ModelCard) -> str:
 
 
 def calibration_figures(calibration: Calibration) -> list[str]:
-    """Return the reliability diagram and a text about the effect of a temperature, as HTML."""
+    """Return HTML: the reliability diagram, and a text about the errors with and without the temperature."""
     curves = {
         "measured": reliable_bins(calibration.reliability),
         f"with temperature {calibration.temperature:.2f}": reliable_bins(calibration.reliability_after),
@@ -102,7 +102,7 @@ def reliable_bins(reliability: Array) -> list[tuple[float, float]]:
 
 
 def image_figures(evaluation: Evaluation, rows: Sequence[PictureRow], card: ModelCard) -> list[str]:
-    """Return a curve of the mIoU of all images, and pictures of the worst images, as HTML."""
+    """Return HTML: a curve of the mIoU of the images, from worst to best, and ``rows``, the pictures of the worst."""
     ordered = np.sort(evaluation.image_miou[~np.isnan(evaluation.image_miou)])
     curve = [(float(rank), float(miou)) for rank, miou in enumerate(ordered, start=1)]
     intro = f"The {len(rows)} images with the lowest mIoU, worst first. Errors are red; ignored pixels are black."
@@ -113,7 +113,10 @@ def image_figures(evaluation: Evaluation, rows: Sequence[PictureRow], card: Mode
 
 
 def write_comparison_page(folder: Path, names: Sequence[str], evaluation: Evaluation, comparison: Comparison) -> Path:
-    """Write comparison.html and return its path.  It shows which differences between two models are significant."""
+    """Write comparison.html and return its path.  It shows which differences between two models are significant.
+
+    ``names`` are the names of the two models; ``evaluation`` is the evaluation of either model.
+    """
     columns = (comparison.first, comparison.second, comparison.difference, comparison.low, comparison.high)
     rows = [
         [name, *values, p, verdict(values[2], p)]
@@ -140,7 +143,7 @@ def write_comparison_page(folder: Path, names: Sequence[str], evaluation: Evalua
 
 
 def verdict(change: float, p: float) -> str:
-    """Return a few words that say whether a change is significant: better, worse, no significant change, unknown."""
+    """Return "better", "worse" or "no significant change" for a change and its p-value; "unknown" if one is NaN."""
     if math.isnan(change) or math.isnan(p):
         return "unknown"
     if p >= SIGNIFICANT:

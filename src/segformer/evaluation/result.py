@@ -30,7 +30,7 @@ class Evaluation:
     names: Sequence[str]
     """Name of each image."""
     groups: Sequence[str]
-    """Name of the video sequence of each image; if it belongs to none, the name of the image."""
+    """For each image, the name of its video sequence, or the image's own name if it belongs to no sequence."""
 
     @cached_property
     def scores(self) -> Scores:
@@ -44,7 +44,7 @@ class Evaluation:
 
     @cached_property
     def boundary_iou(self) -> Array:
-        """IoU of each class over pixels near borders, (K,); NaN for a class that does not occur there."""
+        """IoU of each class over pixels near borders, (K,); NaN for a class without pixels near borders."""
         return iou_of(self.tally.borders.sum(axis=0))
 
     @property
@@ -64,12 +64,12 @@ class Evaluation:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Calibration of the predicted probabilities, on a sample of the labeled pixels."""
+        """Calibration of the predicted probabilities, measured on a sample of the labeled pixels."""
         return Calibration.from_counts(self.tally.nll, self.tally.bins)
 
     @cached_property
     def drawn(self) -> Sequence[str]:
-        """Group of each image for the bootstrap: its sequence, or the image alone with fewer than 5 sequences."""
+        """Bootstrap group of each image: its sequence, or the image itself if there are fewer than 5 sequences."""
         return self.groups if len(set(self.groups)) >= FEWEST_SEQUENCES else self.names
 
     @property
@@ -84,12 +84,15 @@ class Evaluation:
         return f"{images} images of only {sequences} sequences, so the interval is too narrow"
 
     def worst(self, count: int) -> list[int]:
-        """Return the indices of the images with the lowest mIoU, worst first."""
+        """Return the indices of the ``count`` images with the lowest mIoU, worst first; fewer if fewer have an mIoU."""
         order = np.argsort(self.image_miou, kind="stable")  # argsort puts NaN last
         return [int(k) for k in order[:count] if not np.isnan(self.image_miou[k])]
 
     def compare(self, other: "Evaluation") -> Comparison:
-        """Compare the model of ``other`` with this one; raises a UserError if the images or classes differ."""
+        """Compare two models: this evaluation is of the first model, ``other`` is of the second.
+
+        Raises a UserError if the images or the classes of the two evaluations differ.
+        """
         if list(self.names) != list(other.names) or self.classes != other.classes:
             raise UserError(
                 "two models can be compared only on the same images and classes; evaluate both on one data set"

@@ -12,9 +12,9 @@ LEVEL = 0.95  # confidence level of all intervals
 
 
 def iou_of(counts: Array) -> Array:
-    """Compute the IoU of each class from its pixels in intersection, label and prediction.  (..., 3, K) -> (..., K)
+    """Compute each class's IoU from its pixel counts in intersection, label and prediction.  (..., 3, K) -> (..., K)
 
-    It is NaN for a class that occurs neither in the label nor in the prediction.
+    The IoU is NaN for a class that occurs neither in the label nor in the prediction.
     """
     intersection, label, prediction = (counts[..., row, :].astype(np.float64) for row in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -22,14 +22,14 @@ def iou_of(counts: Array) -> Array:
 
 
 def mean_of(values: Array) -> Array:
-    """Return the mean over the last axis, ignoring NaN; it is NaN if all values are NaN."""
+    """Return the mean over the last axis, ignoring NaN; if all values are NaN, the mean is NaN."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1))
 
 
 def by_group(counts: Array, groups: Sequence[str]) -> Array:
-    """Sum counts over the images of each group; ``groups`` names the group of each image.  (N, 3, K) -> (G, 3, K)"""
+    """Sum pixel counts over each group of images; ``groups`` names the group of each image.  (N, 3, K) -> (G, 3, K)"""
     indices = {name: index for index, name in enumerate(dict.fromkeys(groups))}
     total = np.zeros((len(indices), *counts.shape[1:]))
     np.add.at(total, [indices[name] for name in groups], counts)
@@ -49,11 +49,12 @@ def interval(counts: Array, groups: Sequence[str], seed: int = 0) -> tuple[float
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Comparison of the IoU of two models on the same images.  Each array has one value per class and the mean last.
+    """Comparison of the IoU of two models on the same images.
 
-    ``first`` and ``second`` are the IoU of the models.  ``low`` and ``high`` are the limits of the 95 % bootstrap
-    interval of their difference.  ``p`` is the probability of a difference at least as large if the two models were
-    equally good, from a permutation test.  The p-values of the classes are corrected by Holm's method.  (K + 1,)
+    Each array has one value for each class and, at the end, one for the mean IoU.  ``first`` and ``second`` are the IoU
+    of the first and the second model.  ``low`` and ``high`` are the limits of the 95 % bootstrap interval of the
+    difference, second minus first.  ``p`` comes from a permutation test: the probability of a difference at least as
+    large if the two models were equally good.  The p-values of the classes are corrected by Holm's method.  (K + 1,)
     """
 
     first: Array
@@ -69,7 +70,11 @@ class Comparison:
 
 
 def compare(first: Array, second: Array, groups: Sequence[str], seed: int = 0) -> Comparison:
-    """Compare two models by their counts on the same images; p is NaN for fewer than two groups.  (N, 3, K) each"""
+    """Compare two models by their pixel counts on the same images.  (N, 3, K), (N, 3, K)
+
+    ``groups`` names the group of each image; whole groups are drawn and exchanged.  With fewer than two groups,
+    ``low``, ``high`` and ``p`` of the result are NaN.
+    """
     a = by_group(first, groups)
     b = by_group(second, groups)
     one = _with_mean(iou_of(a.sum(axis=0)))
@@ -104,7 +109,7 @@ def holm(p: Array) -> Array:
 
 
 def _resampled(summed: Array, seed: int) -> Array:
-    """Draw bootstrap samples of the groups and return the summed counts of each.  (G, 3, K) -> (SAMPLES, 3, K)"""
+    """Draw bootstrap samples of the groups; returns the summed counts of each sample.  (G, 3, K) -> (SAMPLES, 3, K)"""
     count = len(summed)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=SAMPLES)
     return np.tensordot(drawn.astype(np.float64), summed, axes=1)

@@ -24,7 +24,7 @@ class Server:
     """Format of the masks that a test server expects."""
 
     ids: Sequence[int]
-    """For each class of the data set, the value of its pixels in the PNG files."""
+    """For each class of the data set, the value of the class's pixels in the PNG files."""
     image_ending: str
     """Ending of the file names of the test images."""
 
@@ -45,11 +45,11 @@ def write_submission(
     config: EvalConfig | None = None,
     progress: OnProgress | None = None,
 ) -> int:
-    """Segment every image below a folder and write its mask as a PNG file into the folder ``out``.
+    """Segment every image below the folder ``images`` and write each mask as a PNG file into the folder ``out``.
 
-    The masks contain the class ids of the test server that ``to`` names.  An existing mask is not computed again, so
-    an interrupted submission can be resumed.  Returns the number of images.  Raises a UserError if the model's classes
-    are not those of the data set, if there are no images, or if two images have the same name.
+    The masks contain the class ids that the test server of the data set ``to`` expects.  An existing mask is not
+    computed again, so an interrupted submission can be resumed.  Returns the number of images.  Raises a UserError if
+    the model's classes are not those of the data set, if there are no images, or if two images have the same name.
     """
     check_choice("--to", to, SERVERS)
     server = SERVERS[to]
@@ -78,9 +78,9 @@ def check_server_classes(model: Network, to: str) -> None:
 
 
 def plan_masks(images: Path, out: Path, server: Server) -> dict[Path, Path]:
-    """Return the path of the mask to write for each test image below a folder.
+    """Return a dict from the path of each test image below ``images`` to the path of its mask in ``out``.
 
-    Raises a UserError if there are no images, or if two of them would have the same mask.
+    Raises a UserError if there are no images, or if two masks would have the same path.
     """
     if not images.is_dir():
         raise UserError(f"{images}: expected a folder of images, found no folder")

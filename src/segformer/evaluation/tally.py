@@ -1,4 +1,4 @@
-"""Pixel counts of an evaluation.  They depend neither on the order of the images nor on processes or interruptions."""
+"""Pixel counts of an evaluation.  They do not depend on image order, number of processes or interruptions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,22 +21,23 @@ FEWEST, MOST = 64, 4096  # limits of the number of pixels per image that are dra
 
 @dataclass(eq=False)
 class Tally:
-    """Pixel counts of N images with K classes at T temperatures; tallies of different images can be added.
+    """Pixel counts of N images with K classes; for the calibration, also sums at each of T temperatures.
 
-    The middle axis of ``images`` and ``borders`` is intersection, label, prediction.  The first axis of ``nll`` and
-    ``bins`` is the half of the images: those with even indices, then those with odd indices.
+    Images that have not been counted contribute 0, so tallies of different images can be added.  The middle axis of
+    ``images`` and ``borders`` is (intersection, label, prediction).  The first axis of ``nll`` and ``bins`` is
+    (images with even indices, images with odd indices); these two halves are for fitting and measuring.
     """
 
     confusion: Array
-    """Number of pixels of each label (row) and prediction (column).  (K, K)"""
+    """Number of pixels of each pair of label (row) and prediction (column).  (K, K)"""
     images: Array
-    """Number of pixels of each image and class.  (N, 3, K)"""
+    """For each image and class, the number of pixels in intersection, label and prediction.  (N, 3, K)"""
     borders: Array
-    """Number of pixels near a class border, of each image and class.  (N, 3, K)"""
+    """Like ``images``, but only pixels near a border between classes are counted.  (N, 3, K)"""
     nll: Array
-    """Summed negative log-likelihood at each temperature.  (2, T)"""
+    """Negative log-likelihood at each temperature, summed over the sampled pixels.  (2, T)"""
     bins: Array
-    """Number of pixels, summed confidence and number of correct pixels of each bin.  (2, T, BINS, 3)"""
+    """Number of sampled pixels, summed confidence and number of correct pixels of each bin.  (2, T, BINS, 3)"""
     done: Array
     """1 for each image that has been counted, otherwise 0.  (N,)"""
 
@@ -55,9 +56,9 @@ class Tally:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], path: Path, like: "Tally") -> "Tally":
-        """Build a tally from what ``to_arrays`` returned and a file stored.
+        """Build a tally from stored arrays that ``to_arrays`` returned; ``path`` is the file that they were read from.
 
-        Raises a UserError that names the file ``path`` unless all arrays have the shapes of those in ``like``.
+        Raises a UserError that names this file if an array is missing or differs in shape from the tally ``like``.
         """
         for name, expected in like.to_arrays().items():
             if name not in arrays or arrays[name].shape != expected.shape:
@@ -65,9 +66,9 @@ class Tally:
         return cls(**{name: arrays[name] for name in like.to_arrays()})
 
     def add(self, index: int, prediction: Tensor, label: Tensor, sampled: tuple[Tensor, Tensor] | None = None) -> None:
-        """Count the pixels of image number ``index``: its prediction (H, W) and its label (H, W) uint8.
+        """Count the pixels of image number ``index``, given its prediction and label.  (H, W), (H, W) uint8
 
-        ``sampled`` is the pair (logits, labels) of some of its pixels, for the calibration.  (n, K), (n,)
+        ``sampled`` is (logits, labels) of a sample of the image's pixels, for the calibration.  (n, K), (n,)
         """
         num_classes = len(self.confusion)
         counts = count_pixels(prediction, label, num_classes).cpu().numpy()
@@ -97,19 +98,19 @@ class Tally:
             setattr(self, field.name, total.cpu().numpy())
 
     def to_arrays(self) -> dict[str, Array]:
-        """Return all arrays of counts by name, to be stored."""
+        """Return all arrays of counts by field name, so that they can be stored."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def count_pixels(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Count the pixels of each prediction (column) and label (row), except ignored ones.  2 x (H, W) -> (K, K)"""
+    """Count the labeled pixels of each pair of label (row) and prediction (column).  2 x (H, W) -> (K, K)"""
     pairs = torch.add(prediction, label, alpha=num_classes)  # ignored pixels get the largest numbers, which are cut off
     counts = torch.bincount(pairs.flatten(), minlength=num_classes**2)
     return counts[: num_classes**2].view(num_classes, num_classes)
 
 
 def count_borders(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Count the pixels of each class near borders: in intersection, label, prediction.  2 x (H, W) uint8 -> (3, K)"""
+    """Count each class's pixels near borders in intersection, label and prediction.  2 x (H, W) uint8 -> (3, K)"""
     of_label = boundary(label)
     of_prediction = boundary(prediction)
     both = of_label & of_prediction & (label == prediction)
@@ -119,9 +120,10 @@ def count_borders(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor
 
 
 def sampled_pixels(label: Tensor, num_images: int, generator: torch.Generator) -> Tensor:
-    """Draw labeled pixels of an image for the calibration, so that a split has about 65,000 in total.
+    """Draw random labeled pixels of an image for the calibration.
 
-    Returns their indices in the flattened image.  (H, W) -> (n,)
+    The number is the same for each image, from 64 to 4096, and within these limits such that a split has about 65,000
+    pixels in total.  Returns the indices of the pixels in the flattened image.  (H, W) -> (n,)
     """
     labeled = (label.flatten() != IGNORE_INDEX).nonzero()[:, 0]
     count = min(max(SAMPLED // num_images, FEWEST), MOST)

@@ -28,7 +28,7 @@ class StageComplexity:
     macs: int
     """Multiply-accumulates of the whole stage for one image."""
     attention_macs: int
-    """Part of ``macs`` spent in self-attention; in MiT: reduction, projections and two products (Eq. 1 and 2)."""
+    """The part of ``macs`` in self-attention; in MiT: reduction, projections and two products (Eq. 1 and 2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +44,18 @@ class Complexity:
     encoder_macs: int
     decoder_parameters: int
     decoder_macs_literal: int
-    """MACs of the decoder as its paper prints it; for All-MLP: Equation 4, with its fusion from 4C to C channels."""
+    """MACs of the decoder as printed in its own paper; for All-MLP: Equation 4, fusing 4C channels into C."""
     decoder_macs: int
     """MACs of the decoder as computed at inference; for All-MLP: with the projections merged into the fusion layer."""
 
     @property
     def parameters(self) -> int:
-        """Parameters of encoder and decoder together; they are the same for both ways of computing the decoder."""
+        """Number of parameters of encoder and decoder together, before any are merged for inference."""
         return self.encoder_parameters + self.decoder_parameters
 
     @property
     def macs_literal(self) -> int:
-        """MACs of the whole model as the paper counts them; comparable with its "Flops"."""
+        """MACs of the whole model as the paper counts them; comparable with the "Flops" in its tables."""
         return self.encoder_macs + self.decoder_macs_literal
 
     @property
@@ -130,10 +130,10 @@ def count_encoder(config: ModelConfig, size: Size) -> EncoderComplexity:
 
 
 def count_macs(function: Callable[[Any], T], inputs: Any) -> tuple[T, Counter[str]]:
-    """Call ``function(inputs)``; return its result and the multiply-accumulates by module name.
+    """Call ``function(inputs)``; return (its result, multiply-accumulates by module name).
 
     The name WHOLE stands for the sum over all modules.  Attention is computed as two matrix products, because some
-    versions of torch's counter do not count it if it is one fused operation.
+    versions of torch's counter do not count a fused attention operation.
     """
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         output = function(inputs)

@@ -1,7 +1,7 @@
-"""The paper's tables: its printed values, our own counts beside them, and commands that measure the rest.
+"""The paper's tables: printed values, our own counts beside them, and commands to measure what cannot be counted.
 
 Parameters (in M) and multiply-accumulates (the paper's "Flops", in G) can be counted without data; the decoder is
-counted as Equation 4 is printed.  mIoU and FPS are the paper's.
+counted as printed in Equation 4.  All values of mIoU and FPS are taken from the paper.
 """
 
 from collections.abc import Callable
@@ -32,9 +32,9 @@ class Row:
 
     name: str
     paper: tuple[str, ...]
-    """Values as printed in the paper; empty or "-" if it prints none."""
+    """Value of each column as printed in the paper; "" or "-" if the paper prints none."""
     counted: tuple[float | None, ...] | None
-    """Our counts, in M or G, and None for a column that needs data; None if this package does not have the model."""
+    """Our count for each column, in M or G, or None if it is not counted; None for a row without any counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,14 @@ class PaperTable:
 
     title: str
     columns: tuple[tuple[str, str | None], ...]
-    """Heading of each column, and how to measure the column if it needs data; otherwise None."""
+    """For each column, its heading and a text that says how to measure it; the text is None if it can be counted."""
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """Multiply-accumulates of a whole model, with the decoder as printed and with the decoder as computed here."""
+    """Multiply-accumulates of a whole model, with the decoder as printed and as computed by this package."""
 
     encoder: str
     literal: float
@@ -225,7 +225,7 @@ COUNTED_TABLES: dict[str, Callable[[], PaperTable]] = {
 
 
 def savings(size: Size, num_classes: int) -> list[Saving]:
-    """Return how many multiply-accumulates the merged decoder saves in each of the six models."""
+    """Return, for each of the paper's six encoders, how many multiply-accumulates the merged decoder saves."""
     return [
         Saving(encoder=encoder, literal=flops(found), computed=found.macs / 1e9, share_removed=found.share_removed)
         for encoder in MIT_SIZES
@@ -234,12 +234,15 @@ def savings(size: Size, num_classes: int) -> list[Saving]:
 
 
 def count(encoder: str, num_classes: int = ADE20K_CLASSES, *, size: Size, **options: Any) -> Complexity:
-    """Count the paper's model with this encoder; ``options`` sets further fields of the ModelConfig."""
+    """Return the complexity of the paper's model with this encoder.
+
+    ``options`` sets further fields of the ModelConfig.
+    """
     return count_model(model_config(encoder, **options), num_classes, size)
 
 
 def flops(found: Complexity) -> float:
-    """Return the multiply-accumulates in G, which the paper calls Flops."""
+    """Return what the paper calls Flops, in G: multiply-accumulates with the decoder as printed."""
     return found.macs_literal / 1e9
 
 

@@ -12,16 +12,18 @@ from segformer.arrays import Array
 from segformer.report.html import css_legend
 
 NUM_LINE_COLORS = 6  # --c0 to --c5 in style.py
-NUM_BUCKETS = 600  # into which long curves are divided; each is one or two pixels wide on the page
+NUM_BUCKETS = 600  # parts into which a long curve is divided; each part is one or two pixels wide on the page
 MAX_DOTTED = 30  # a curve with more points is drawn without dots
 
 
 def line_chart(
     series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str, smooth: bool = False
 ) -> str:
-    """Return a chart with one curve for each name, through its points (x, y); points that are not finite are left out.
+    """Return a chart with one curve for each name in ``series``, drawn through the points (x, y) of that name.
 
-    With ``smooth``, the moving average of each curve is drawn over a faint line through the points themselves.
+    Points with NaN or an infinite value are left out.
+
+    With ``smooth``, each curve is the moving average of its points; a faint line goes through the points themselves.
     """
     curves = {name: points for name in series if len(points := _finite(series[name]))}
     if not curves:
@@ -75,7 +77,7 @@ def _moving_average(points: Array) -> Array:
 
 
 def _thin(points: Array) -> Array:
-    """Reduce a long curve to its two ends and the lowest and highest point of each bucket, so that no spike is lost."""
+    """Reduce a long curve to its ends and the lowest and highest point of each of 600 parts, so no spike is lost."""
     if len(points) <= 2 * NUM_BUCKETS:
         return points
     keep = {0, len(points) - 1}

@@ -1,4 +1,4 @@
-"""Maps of numbers drawn as color images, and several of them arranged like Figure 3 of the paper."""
+"""Drawing of maps of numbers in color, and a figure of several maps, arranged like Figure 3 of the paper."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,14 +23,14 @@ TEXT_SIZE = 14  # font size of all other texts, in pixels
 
 
 def colored(values: Array) -> Array:
-    """Turn values into colors, from violet for 0 to yellow for 1.  (H, W) -> (H, W, 3) uint8"""
+    """Convert values to colors, from violet for 0 to yellow for 1.  (H, W) -> (H, W, 3) uint8"""
     positions = np.linspace(0, 1, len(VIRIDIS))
     channels = [np.interp(values.clip(0, 1), positions, VIRIDIS[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=2).round().astype(np.uint8)
 
 
 def log_scaled(values: Array) -> Array:
-    """Scale non-negative values logarithmically: the maximum becomes 1, and 1/10,000 of it or less becomes 0."""
+    """Scale non-negative values logarithmically: the maximum becomes 1; 1/10,000 of the maximum or less becomes 0."""
     peak = values.max()
     if peak == 0:
         return np.zeros_like(values)
@@ -38,9 +38,10 @@ def log_scaled(values: Array) -> Array:
 
 
 def pooled(values: Array, side: int) -> Array:
-    """Shrink a map to at most ``side`` values per side.
+    """Shrink a map to at most ``side`` values in height and width.
 
-    Blocks are averaged, because picking single values could miss small peaks.
+    Square blocks of values are averaged, because picking single values could miss small peaks.  Rows and columns at
+    the edges that do not fill a block are cut off.
     """
     block = -(-max(values.shape) // side)
     height, width = (length // block * block for length in values.shape)
@@ -55,14 +56,17 @@ def field_picture(values: Array, side: int = TILE) -> Array:
 
 
 def central(values: Array) -> Array:
-    """Cut out the center of a map: a quarter of its height and of its width."""
+    """Cut out the center of a map: a quarter of the height and a quarter of the width."""
     height, width = values.shape
     rows, columns = (slice(side // 2 - side // 8, side // 2 + side // 8) for side in (height, width))
     return values[rows, columns]
 
 
 def over_image(values: Array, image: Array) -> Array:
-    """Draw a map over the image in gray; its colors span its values.  (h, w), (H, W, 3) uint8 -> (H, W, 3) uint8"""
+    """Draw a map in color over the grayscale image.  (h, w), (H, W, 3) uint8 -> (H, W, 3) uint8
+
+    The lowest value of the map is violet, the highest is yellow.
+    """
     height, width = image.shape[:2]
     span = (values.max() - values.min()) or 1.0
     scaled = Image.fromarray(((values - values.min()) / span).astype(np.float32))
@@ -110,7 +114,7 @@ def figure(rows: Mapping[str, Mapping[str, Array]], columns: Sequence[str]) -> I
 
 
 def draw_scale(picture: Image.Image, top: int, font: Any) -> None:
-    """Draw the color scale at the height ``top``: a bar of colors, with powers of ten below it."""
+    """Draw the color scale, ``top`` pixels below the upper edge: a bar of colors, with powers of ten below the bar."""
     draw = ImageDraw.Draw(picture)
     width = picture.width - 2 * MARGIN
     bar = colored(np.linspace(0, 1, width)[None].repeat(TEXT_SIZE // 2, axis=0))

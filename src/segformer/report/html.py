@@ -10,7 +10,7 @@ from segformer.report.style import STYLE
 
 
 def page(title: str, subtitle: str, *sections: str) -> str:
-    """Return the whole HTML document; its content security policy forbids scripts and requests."""
+    """Return a whole HTML document; its content security policy forbids scripts and requests to the network."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -44,7 +44,7 @@ def facts(pairs: Mapping[str, str]) -> str:
 
 
 def key_values(pairs: Mapping[str, str], notes: Mapping[str, str] | None = None) -> str:
-    """Return one line per pair.  A pair whose key is in ``notes`` is marked, and the note follows its value."""
+    """Return one line for each key and value.  If ``notes`` has the key, the line is marked and the note is added."""
     lines = "".join(_pair(key, value, (notes or {}).get(key)) for key, value in pairs.items())
     return f'<dl class="pairs">{lines}</dl>'
 
@@ -83,5 +83,5 @@ def css_color(color: Color) -> str:
 
 
 def swatch(color: str) -> str:
-    """Return a small square of a CSS color."""
+    """Return a small square that is filled with a CSS color."""
     return f'<span class="swatch" style="background:{color}"></span>'

@@ -21,8 +21,8 @@ PictureRow = tuple[str, Sequence[Picture]]
 def pictures(rows: Sequence[PictureRow], *, column_width: int | None = None) -> str:
     """Return rows of pictures, each shrunk to at most 640 pixels in height and width.
 
-    The pictures of a row share the width of the page.  With ``column_width``, they are arranged in columns that are
-    at least so many pixels wide.
+    The pictures of a row share the width of the page.  With ``column_width``, the pictures of a row are arranged in
+    columns that are at least this many pixels wide, on several lines if necessary.
     """
     columns = f"repeat(auto-fill, minmax(min(100%, {column_width}px), 1fr))"
     style = f' style="grid-template-columns: {columns}"' if column_width else ""
@@ -34,7 +34,7 @@ def pictures(rows: Sequence[PictureRow], *, column_width: int | None = None) -> 
 
 
 def thumbnail(pixels: Array, width: int, height: int) -> Image.Image:
-    """Shrink an image to at most this width and height; an image that is smaller already is not enlarged.  (H, W, 3)"""
+    """Shrink an image to at most this width and height, in pixels; a smaller image is not enlarged.  (H, W, 3)"""
     image = Image.fromarray(pixels).convert("RGB")
     # Masks keep their exact colors, because averaging would create colors of other classes at the edges.
     is_flat = image.getcolors(256) is not None

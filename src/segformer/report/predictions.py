@@ -87,7 +87,7 @@ def share_right(prediction: Array, label: Array) -> str:
 
 
 def picture_grid(rows: Sequence[PictureRow]) -> Array:
-    """Arrange rows of pictures, each at most 320 pixels wide, in one image without captions.  -> (H, W, 3) uint8"""
+    """Arrange pictures in rows in one image, without captions, each at most 320 pixels wide.  -> (H, W, 3) uint8"""
     lines = [[thumbnail(pixels, GRID_WIDTH, LONG_SIDE) for _, pixels in images] for _, images in rows]
     width = GAP + max(image.width for line in lines for image in line)
     heights = [GAP + max(image.height for image in line) for line in lines]

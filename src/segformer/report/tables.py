@@ -24,7 +24,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str | float | None]]) 
 
 
 def class_table(classes: Sequence[str], palette: Sequence[Color], columns: Mapping[str, Sequence[float]]) -> str:
-    """Return an HTML table with one row per class.  A score from 0 to 1 is shown as bar and number, NaN as a dash."""
+    """Return an HTML table with one row per class.  Scores (0 to 1) are shown as a bar and a number, NaN as a dash."""
     head = "<th>class</th>" + "".join(f'<th class="number">{escape(name)}</th>' for name in columns)
     body = [
         f'<td class="name">{swatch(css_color(color))}{escape(name)}</td>' + "".join(_score(score) for score in scores)
@@ -36,8 +36,8 @@ def class_table(classes: Sequence[str], palette: Sequence[Color], columns: Mappi
 def confusion(counts: Array, classes: Sequence[str]) -> str:
     """Return a confusion matrix of pixel counts as an HTML table: rows are labels, columns are predictions.  (K, K)
 
-    The color and number of a cell are its share of the row's pixels.  With more than 30 classes, the numbers are left
-    out; with more than 60, the result is a sentence instead of the table.
+    The color and the number of a cell show its share of the row's pixels.  With more than 30 classes, the numbers are
+    left out; with more than 60, the result is a sentence instead of the table.
     """
     if len(classes) > MAX_CONFUSED:
         return paragraph(
