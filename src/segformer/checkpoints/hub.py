@@ -67,7 +67,7 @@ def download(source: str, options: HubOptions) -> Path:
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         raise UserError(
             f"no file or folder '{source}', and it could not be downloaded from the hub ({reason}); "
-            f"correct the name, or without a network give a local folder"
+            f"correct the name, or give a local folder if there is no internet connection"
         ) from error
     return Path(path)
 

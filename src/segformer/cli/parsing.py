@@ -145,7 +145,7 @@ def row_name_registry() -> ConstructorRegistry:
 
 
 def field_with_row_names(field: StructFieldSpec) -> StructFieldSpec:
-    """Return the field of a config; if it is marked OneOf, its help lists the names in the table."""
+    """Return a config field; if it is marked OneOf, its help then lists the names that OneOf refers to."""
     if not any(isinstance(mark, OneOf) for mark in getattr(field.type, "__metadata__", ())):
         return field
     text = field.helptext() if callable(field.helptext) else field.helptext

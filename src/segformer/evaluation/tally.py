@@ -35,7 +35,7 @@ class Tally:
     borders: Array
     """Like ``images``, but only pixels near a border between classes are counted.  (N, 3, K)"""
     nll: Array
-    """Negative log-likelihood at each temperature, summed over the sampled pixels.  (2, T)"""
+    """Negative log-likelihood in each half at each temperature, summed over the sampled pixels.  (2, T)"""
     bins: Array
     """Number of sampled pixels, summed confidence and number of correct pixels of each bin.  (2, T, BINS, 3)"""
     done: Array

@@ -40,7 +40,7 @@ class LossRow:
 
 
 def resolve_loss(name: str, options: Iterable[tuple[str, float]] = ()) -> LossRow:
-    """Return a row of the table whose ``function`` already has its options set.
+    """Return the row of the loss called ``name``, with the options already set in its ``function``.
 
     Raises a UserError if the loss or an option is unknown; the message suggests the closest known name.
     """

@@ -85,7 +85,7 @@ def share_text(share: float) -> str:
 
 
 def beside_the_paper(result: Robustness) -> list[str]:
-    """Return an introduction and a table, in two halves, with the model's row above the paper's rows of Table 5."""
+    """Return an introduction and two tables, each with the model's row above the paper's rows of Table 5."""
     intro = (
         f"mIoU in %. {RULE} The first row is this model, measured by this command on {result.setting['data']}. All "
         f"other rows are {REPORTED}; only a model measured on the val split of Cityscapes can be compared with them. "

@@ -39,7 +39,7 @@ class SampleFacts:
     channels: str = ""
     """Kind of channels, such as RGB or gray."""
     fits_unrotated: bool = False
-    """Whether the mask's borders fit the edges of the image as stored better than the edges after rotation by EXIF."""
+    """Whether the mask's class borders match the image better without its EXIF rotation than with it."""
     jpeg: bool = False
     """Whether the mask is a JPEG file."""
     mask_mode: str = ""

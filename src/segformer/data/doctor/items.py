@@ -12,7 +12,7 @@ from segformer.data.label_table import LabelTable
 
 @dataclass(frozen=True)
 class Item:
-    """A listed sample: either its files, or ``drawn`` if it is not a pair of image and mask file."""
+    """A listed sample: the paths of its two files, or, if it has no such files, the sample itself as ``drawn``."""
 
     split: str
     name: str

@@ -105,7 +105,7 @@ def missing_mask(mask: Path, image: Path, suffixes: Sequence[str], unfit: Path |
 
 
 def find_masks(masks: Path, suffixes: tuple[str, ...] = MASK_SUFFIXES) -> dict[str, Path]:
-    """Masks below a folder by name; of several masks with one name, the one whose ending is first in ``suffixes``."""
+    """Masks below a folder, by name; of several with the same name, the first one in the order of ``suffixes``."""
     files = sorted(list_masks(masks, suffixes), key=lambda path: (-suffixes.index(path.suffix.lower()), path.name))
     return {shared_name(path, masks): path for path in files}  # of several files with one name, the last stays
 
