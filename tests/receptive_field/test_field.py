@@ -150,7 +150,9 @@ def test_an_image_can_be_added_to_what_was_kept() -> None:
 
 
 def test_sizes_without_a_common_center_are_refused() -> None:
-    with pytest.raises(UserError, match=r"central position of out \(3 x 4\).*got 96 x 128; give multiples of 64"):
+    with pytest.raises(
+        UserError, match=r"at the size 96 x 128, the center of out \(3 x 4\) is not .*; give multiples of 64"
+    ):
         receptive_fields(of(nn.AvgPool2d(32)), [torch.ones(1, 1, 96, 128)])
 
 

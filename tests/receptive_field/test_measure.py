@@ -158,7 +158,7 @@ def test_a_network_without_a_gradient_is_named(model: Segmenter, tmp_path: Path)
 
 
 def test_an_error_names_the_network(model: Segmenter, probes: list[Probe], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"first: the size must put the central position of stage 4 \(3 x 3\)"):
+    with pytest.raises(UserError, match=r"first: at the size .*, the center of stage 4 \(3 x 3\) is not at the center"):
         run(model, probes, tmp_path, size=(96, 96))
     assert not list(tmp_path.iterdir())
 

@@ -187,7 +187,7 @@ def nominal_stride(name: str, features: Tensor, image: Tensor) -> int:
     stride = height // h
     if (h * stride, w * stride) != (height, width) or (h // 2 * stride, w // 2 * stride) != (height // 2, width // 2):
         raise UserError(
-            f"the size must put the central position of {name} ({h} x {w}) over the central pixel, got {height} x "
-            f"{width}; give multiples of {2 * stride}, or leave out a network that does not pad its input"
+            f"at the size {height} x {width}, the center of {name} ({h} x {w}) is not at the center of the image; "
+            f"give multiples of {2 * stride}, or leave this network out if it does not pad its input"
         )
     return stride

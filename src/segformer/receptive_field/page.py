@@ -97,9 +97,10 @@ def columns_of(fields: Fields) -> list[str]:
 
 
 def covered_shares(fields: Fields, about: Mapping[str, str]) -> dict[str, str]:
-    """Return the entries of "At a glance": number of images, size, and share of the image with 95 % of the mass.
+    """Return the entries of "At a glance": the number of images, their size, and the share that the field covers.
 
-    The share is given for each network's deepest stage and decoder.
+    That is the share of the image that holds 95 % of the receptive field's mass, for the deepest stage and the decoder
+    of each network.
     """
     shown = {
         f"{label}: {name}": f"{100 * total[name].covered(0.95):.1f} %"

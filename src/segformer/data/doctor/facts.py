@@ -85,7 +85,7 @@ def channel_moments(pixels: Array) -> dict[str, Any]:
 
 
 def label_facts(mask: Array) -> dict[str, Any]:
-    """Return a mask's size, its label ids, and the pixels of each id as fields of SampleFacts.  (H, W)"""
+    """Return fields of SampleFacts for a mask: its size, its label ids and the number of pixels of each id.  (H, W)"""
     if mask.dtype in (np.uint8, bool):
         counts = np.bincount(mask.ravel().astype(np.uint8), minlength=256)
         ids = np.flatnonzero(counts)

@@ -34,8 +34,8 @@ def decompress(text: str) -> list[int]:
     """Decode run lengths in COCO's compressed form.
 
     A number is stored in two's complement as groups of 5 bits, lowest group first.  Each group is one character, whose
-    code is 48 plus the value of the group, plus 32 if the number has another group.  From the fourth number on, not the
-    number itself is stored but its difference from the number two places before.
+    code is 48 plus the value of the group, plus 32 if the number has another group.  From the fourth number on,
+    what is stored is the difference from the number two places before.
 
     >>> decompress("0141N0003")
     [0, 1, 4, 2, 2, 2, 2, 2, 5]

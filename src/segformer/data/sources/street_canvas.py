@@ -161,6 +161,6 @@ def ring(x: float, y: float, rx: float, ry: float, corners: int = 12, turn: floa
 
 
 def patch(quad: Sequence[Point], u0: float, u1: float, v0: float, v1: float) -> list[Point]:
-    """Corners of a part of a quadrilateral: u0 to u1 along its first side, v0 to v1 along its second, as shares."""
+    """Corners of a part of a quadrilateral, from u0 to u1 and from v0 to v1 along its sides, which run from 0 to 1."""
     a, b, c, d = quad
     return [mix(mix(a, b, u), mix(d, c, u), v) for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))]
