@@ -23,6 +23,8 @@ class RecipeChoice:
     """Name of the recipe or path of a recipe.json; None if it was not given."""
     resumed: Path | None
     """Folder of the run to resume; None if --resume or --run-dir was not given."""
+    encoder: str | None = None
+    """Encoder that replaces that of the recipe; None if --model.encoder was not given."""
 
     def recipe_of(self, default: str) -> str:
         """Return ``name`` if it was given, else the recipe.json of the run to resume, else the default."""
@@ -30,13 +32,14 @@ class RecipeChoice:
 
 
 def choose_recipe(arguments: Sequence[str]) -> RecipeChoice:
-    """Read only RECIPE, --run-dir and --resume; the other options depend on the recipe and are parsed later."""
+    """Read RECIPE, --run-dir, --resume and --model.encoder alone: the defaults of all other options depend on them."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--run-dir", "--run_dir", type=Path, nargs="?")
+    parser.add_argument("--model.encoder", dest="encoder", nargs="?")
     parser.add_argument("--resume", action=BooleanOptionalAction)
     known, _ = parser.parse_known_args(list(arguments))
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
-    return RecipeChoice(name, known.run_dir if known.resume else None)
+    return RecipeChoice(name, known.run_dir if known.resume else None, known.encoder)
 
 
 def launch_devices(arguments: Sequence[str], devices: int) -> None:

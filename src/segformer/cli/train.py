@@ -1,6 +1,5 @@
 """``segformer train``: train a model with a recipe; every field of the recipe is an option."""
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -100,7 +99,7 @@ class Train:
 def run(arguments: Sequence[str]) -> None:
     """Train a model with a recipe, or list the recipes."""
     choice = choose_recipe(arguments)
-    base = find_recipe(choice.recipe_of(DEFAULT_RECIPE))
+    base = with_encoder(find_recipe(choice.recipe_of(DEFAULT_RECIPE)), choice.encoder)
     name = choice.name or DEFAULT_RECIPE
     command = parse(Train, arguments, "train", default=Train.from_recipe(base, name))
     if command.recipe != name:
@@ -114,25 +113,20 @@ def run(arguments: Sequence[str]) -> None:
     elif choice.name or command.data or command.resume:
         launch_devices(["train", *arguments], command.devices)
         set_threads(command.threads)
-        recipe = command.to_recipe(base)
-        run_training(command, replace(recipe, model=with_width(recipe.model, base.model, arguments)))
+        run_training(command, command.to_recipe(base))
     else:
         raise UserError("train needs a RECIPE (see segformer train --list) or --data FOLDER")
 
 
-def with_width(model: ModelConfig, base: ModelConfig, arguments: Sequence[str]) -> ModelConfig:
-    """Return the model config with the default decoder width for its encoder.
-
-    The width is not changed if the encoder is the same as in ``base``, the model config of the recipe, or if the
-    command line contains --model.decoder-channels.
-    """
+def with_encoder(recipe: Recipe, encoder: str | None) -> Recipe:
+    """Return the recipe with another encoder and the decoder width that goes with it; None keeps the recipe's own."""
+    if encoder is None or encoder == recipe.model.encoder:
+        return recipe
     from segformer.models.encoders import ENCODERS
 
-    is_given = any(re.match(r"--model\.decoder[-_]channels(=|$)", argument) for argument in arguments)
-    if is_given or model.encoder == base.encoder:
-        return model
-    check_choice("model.encoder", model.encoder, ENCODERS)
-    return replace(model, decoder_channels=ENCODERS[model.encoder].decoder_channels)
+    check_choice("model.encoder", encoder, ENCODERS)
+    width = ENCODERS[encoder].decoder_channels
+    return replace(recipe, model=replace(recipe.model, encoder=encoder, decoder_channels=width))
 
 
 def run_training(command: Train, recipe: Recipe) -> None:
