@@ -1,42 +1,17 @@
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segformer.data.dataset import DataSource, Pair
+from folder_trees import names, pairs, write_description, write_pair
+from segformer.data.dataset import Pair
 from segformer.data.sources.folder import open_source
 from segformer.data.sources.folder_pairs import find_pairs, hash_splits
 from segformer.errors import UserError
-
-CLASSES = ["road", "tree", "sky"]
-
-
-PALETTE = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-
-
-def write_pair(folder: Path, place: str, ids: Sequence[int] = (0, 1, 2), suffix: str = ".jpg") -> None:
-    """An image (2, N) at images/<place> and its mask, whose columns have the ids."""
-    for part in ("images", "masks"):
-        (folder / part / place).parent.mkdir(parents=True, exist_ok=True)
-    mask = np.array([ids, ids])
-    Image.new("RGB", (len(ids), 2)).save(folder / "images" / f"{place}{suffix}")
-    Image.fromarray(mask.astype(np.uint8 if mask.max() < 256 else np.uint16)).save(folder / "masks" / f"{place}.png")
-
-
-def write_description(folder: Path, **changes: Any) -> None:
-    values = {"classes": CLASSES, "palette": PALETTE, "ignore_index": 255} | changes
-    (folder / "dataset.json").write_text(json.dumps(values))
-
-
-def names(source: DataSource) -> dict[str, list[str]]:
-    return {split: [sample.name for sample in samples] for split, samples in source.splits.items()}
 
 
 def test_nested_dotted_and_upper_case_names_find_their_masks(tmp_path: Path) -> None:
@@ -101,10 +76,6 @@ def test_the_split_of_a_name_never_changes() -> None:
     held_out = [name for name, split in split_of(stems).items() if split == "val"]  # as of 0.1: crc32 of the UTF-8
     assert held_out == [stem for stem in stems if zlib.crc32(stem.encode()) % 100 < 20]
     assert held_out
-
-
-def pairs(stems: Sequence[str]) -> list[Pair]:
-    return [Pair(stem, Path(f"images/{stem}.jpg"), Path(f"masks/{stem}.png")) for stem in stems]
 
 
 def split_of(stems: Sequence[str]) -> dict[str, str]:

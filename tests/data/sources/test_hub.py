@@ -15,7 +15,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from segformer.data.dataset import DataSource
+from folder_trees import names
 from segformer.data.images import Decoding
 from segformer.data.loading import SegmentationDataset
 from segformer.data.sources.hub import HubSamples, open_source
@@ -71,10 +71,6 @@ def small(root: Path) -> Path:
     """Two images to train on, one to validate on, three classes."""
     splits = {"train": rows([mask_of(0, 1, 2), mask_of(2, 255, 0)]), "validation": rows([mask_of(1, 1, 0)])}
     return saved(root, splits, {"0": "road", "1": "tree", "2": "sky"})
-
-
-def names(source: DataSource) -> dict[str, list[str]]:
-    return {split: [sample.name for sample in samples] for split, samples in source.splits.items()}
 
 
 def test_a_copy_of_save_to_disk(tmp_path: Path) -> None:

@@ -8,30 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drawn_shapes import SMALL, SQUARE, labelme, mask_of, write_image
 from segformer.data.sources.folder import open_source
 from segformer.errors import UserError
-
-SQUARE = [[10, 5], [29, 5], [29, 24], [10, 24]]
-
-
-SMALL = [[15, 10], [19, 10], [19, 14], [15, 14]]
-
-
-def write_image(path: Path, size: tuple[int, int] = (40, 50)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size[::-1]).save(path)
-
-
-def labelme(*shapes: tuple[str, Any], size: tuple[int, int] = (40, 50), kind: str = "polygon") -> str:
-    rows = [{"label": label, "points": points, "shape_type": kind} for label, points in shapes]
-    return json.dumps({"version": "5.4.1", "shapes": rows, "imageHeight": size[0], "imageWidth": size[1]})
-
-
-def mask_of(root: Path, split: str = "train") -> tuple[tuple[str, ...], np.ndarray]:
-    source = open_source(str(root))
-    image, mask = source.samples(split)[0].read()
-    assert image.shape[:2] == mask.shape
-    return source.classes, source.table.apply(mask, "mask")
 
 
 @pytest.mark.parametrize("folder", ["images", "masks"])

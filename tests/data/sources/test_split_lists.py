@@ -1,28 +1,12 @@
 import os
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from segformer.data.dataset import DataSource, Pair
+from folder_trees import names, write_pair
 from segformer.data.sources.folder import open_source
 from segformer.errors import UserError
-
-
-def write_pair(folder: Path, place: str, ids: Sequence[int] = (0, 1, 2), suffix: str = ".jpg") -> None:
-    """An image (2, N) at images/<place> and its mask, whose columns have the ids."""
-    for part in ("images", "masks"):
-        (folder / part / place).parent.mkdir(parents=True, exist_ok=True)
-    mask = np.array([ids, ids])
-    Image.new("RGB", (len(ids), 2)).save(folder / "images" / f"{place}{suffix}")
-    Image.fromarray(mask.astype(np.uint8 if mask.max() < 256 else np.uint16)).save(folder / "masks" / f"{place}.png")
-
-
-def names(source: DataSource) -> dict[str, list[str]]:
-    return {split: [sample.name for sample in samples] for split, samples in source.splits.items()}
 
 
 def test_a_list_names_the_images_of_its_split(tmp_path: Path) -> None:
@@ -86,10 +70,6 @@ def test_a_line_that_means_none_or_two_is_refused(line: str, tmp_path: Path) -> 
     (tmp_path / "train.txt").write_text(line)
     with pytest.raises(UserError, match=rf"train\.txt: names '{line}', but there is no such image"):
         open_source(str(tmp_path))
-
-
-def pairs(stems: Sequence[str]) -> list[Pair]:
-    return [Pair(stem, Path(f"images/{stem}.jpg"), Path(f"masks/{stem}.png")) for stem in stems]
 
 
 def test_a_listed_name_without_an_image_is_named(tmp_path: Path) -> None:
