@@ -2,45 +2,22 @@ import random
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
-from segformer.arrays import to_tensor_view
+from sample_kinds import Noise, samples, save_pair
+from segformer.arrays import Array, to_tensor_view
 from segformer.config import DataConfig, Preprocessing
-from segformer.data.cache import CachedSample
-from segformer.data.dataset import Pair, Sample
 from segformer.data.images import RGB, Decoding
 from segformer.data.label_table import LabelTable
 from segformer.data.loading import SegmentationDataset, Transform, generator_of, seed_of
-from segformer.data.sources.toytown import Scene
 from segformer.data.transforms import SegmentationTransform, resize_image, stack
-
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Noise:
-    """A drawn image with a mask of the classes 0-3."""
-
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"noise_{self.seed}"
-
-    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        rng = np.random.default_rng(self.seed)
-        image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
-        return image, rng.integers(0, 4, (4, 6), dtype=np.uint8).repeat(10, axis=0).repeat(10, axis=1)
 
 
 @dataclass(frozen=True)
@@ -64,14 +41,6 @@ def dataset(transform: Transform | None, seed: int = 0) -> SegmentationDataset:
 
 def same(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> bool:
     return torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
-
-
-def save_pair(folder: Path, image_size: tuple[int, int], mask_size: tuple[int, int]) -> Pair:
-    """Files of the (height, width) given."""
-    pair = Pair("a", folder / "a.jpg", folder / "a.png")
-    Image.new("RGB", image_size[::-1]).save(pair.image)
-    Image.new("L", mask_size[::-1], 2).save(pair.mask)
-    return pair
 
 
 def test_without_a_transform_items_are_the_samples_as_tensors() -> None:
@@ -185,31 +154,6 @@ def test_an_image_resizes_as_its_planes_do_bit_for_bit(
     for lying in (pixels, np.asfortranarray(pixels), pixels[::-1, ::-1].copy()[::-1, ::-1]):
         assert torch.equal(to_tensor_view(lying), planes)
         assert torch.equal(resize_image(to_tensor_view(lying), (sides[2], sides[3])), expected)
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Channels and a mask that are read-only and stay in memory."""
-
-    channels: int
-    name: str = "raw"
-
-    def read(self, decoding: Decoding = RGB) -> tuple[Array, Array]:
-        zeros = np.frombuffer(ZEROS, np.uint8)
-        return zeros[: 2400 * self.channels].reshape(40, 60, self.channels), zeros[:2400].reshape(40, 60)
-
-
-ZEROS = bytes(2400 * 5)
-
-
-def samples(folder: Path) -> dict[str, Sample]:
-    pair = Pair("a", folder / "a.png", folder / "a_mask.png")
-    image, mask = Noise(0).read()
-    Image.fromarray(image).save(pair.image)
-    Image.fromarray(mask).save(pair.mask)
-    kept = CachedSample(pair, folder / "cache")
-    kept.read()
-    return {"file": pair, "cached": kept, "drawn": Scene(3), "gray": Raw(1), "rgb": Raw(3), "raw": Raw(5)}
 
 
 @pytest.mark.filterwarnings("error")
