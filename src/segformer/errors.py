@@ -1,4 +1,4 @@
-"""The exception for mistakes that a user can correct; any other exception is a bug of this package."""
+"""The exception for mistakes that a user can correct, and a check for exhausted memory; all else is a bug."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,9 @@ class UserError(ValueError):
 
     The command line prints the message and exits with status 2.
     """
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that the memory of a device or the main memory is full.  Does not import torch."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool({"OutOfMemoryError", "MemoryError"} & names) or "can't allocate memory" in str(error)

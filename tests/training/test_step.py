@@ -8,7 +8,7 @@ from segformer.data.sources.catalog import open_data
 from segformer.errors import UserError
 from segformer.models.build import build_model
 from segformer.training.segmentation import SegmentationTask
-from segformer.training.step import check_finite, is_out_of_memory, optimizer_step
+from segformer.training.step import check_finite, optimizer_step
 from small_runs import recipe_for
 
 CPU = Fabric(accelerator="cpu", devices=1)
@@ -42,9 +42,3 @@ def test_a_finite_loss_is_returned_and_another_is_refused(tmp_path: Path) -> Non
     (tmp_path / "last").mkdir()
     with pytest.raises(UserError, match=r"became inf .*the last saved state is in .*last"):
         check_finite(float("inf"), 3, tmp_path / "last", "lower the rate")
-
-
-def test_memory_errors_of_both_kinds() -> None:
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"))
-    assert not is_out_of_memory(RuntimeError("shapes do not match"))

@@ -16,7 +16,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
 
-from segformer.errors import UserError
+from segformer.errors import UserError, is_out_of_memory
 from segformer.validation import check_choice
 
 PROGRAM = "segformer"
@@ -127,12 +127,6 @@ def user_message(error: Exception) -> str | None:
     if is_out_of_memory(error):
         return OUT_OF_MEMORY
     return None
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that the memory of a device or the main memory is full.  Does not import torch."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool({"OutOfMemoryError", "MemoryError"} & names) or "can't allocate memory" in str(error)
 
 
 def reader_is_gone() -> bool:

@@ -149,15 +149,9 @@ class ImageNetTask(Task[Classifier]):
     def batches(self, start: int, *, rank: int, world_size: int) -> DataLoader[Batch]:
         """Return a loader of (normalized images, labels).  (b, C, size, size), (b,)"""
         samples = self.images.samples("train")
-        batches = StepBatches(
-            len(samples),
-            steps=self.plan.steps,
-            batch_size=self.plan.batch_size,
-            seed=self.plan.seed,
-            repeats=self.recipe.repeats,
-            start=start,
-            rank=rank,
-            world_size=world_size,
+        repeats = self.recipe.repeats
+        batches = StepBatches.from_plan(
+            len(samples), self.plan, start=start, rank=rank, world_size=world_size, repeats=repeats
         )
         dataset = ClassificationDataset(samples, RandomAugmentation(self.recipe), self.recipe.seed)
         return build_loader(dataset, workers=self.recipe.workers, batch_sampler=batches)

@@ -13,14 +13,14 @@ from segformer.config import Recipe
 from segformer.data.dataset import DataSource
 from segformer.data.loading import iterate
 from segformer.data.sources.catalog import open_data
-from segformer.errors import UserError
+from segformer.errors import UserError, is_out_of_memory
 from segformer.resumable import OnProgress
 from segformer.training.cost import random_batch
 from segformer.training.optim import set_learning_rate
 from segformer.training.preparation import build_random
 from segformer.training.processes import build_fabric
 from segformer.training.segmentation import SegmentationTask
-from segformer.training.step import is_out_of_memory, optimizer_step
+from segformer.training.step import optimizer_step
 
 RATES = (1e-7, 1e-1)  # lowest and highest
 TRIED = 100  # number of learning rates, one for each step

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segformer.data.loading import generator_of, leave_signals_to_the_parent
+from segformer.training.task import Plan
 
 PREFETCHED = 4  # number of batches that each worker loads in advance
 
@@ -40,6 +41,22 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
         self.rank = rank
         self.world_size = world_size
         self._shuffle: tuple[int, list[int]] = (-1, [])
+
+    @classmethod
+    def from_plan(
+        cls, num_samples: int, plan: Plan, *, start: int, rank: int, world_size: int, repeats: int = 1
+    ) -> "StepBatches":
+        """Return the batches of a run from step ``start`` on."""
+        return cls(
+            num_samples,
+            steps=plan.steps,
+            batch_size=plan.batch_size,
+            seed=plan.seed,
+            repeats=repeats,
+            start=start,
+            rank=rank,
+            world_size=world_size,
+        )
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -12,14 +12,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segformer.data.loading import iterate
-from segformer.errors import UserError
+from segformer.errors import UserError, is_out_of_memory
 from segformer.training.journal import Journal, NullJournal
 from segformer.training.optim import averaged, set_learning_rate
 from segformer.training.processes import agree_to_stop, device_name, lost_processes, on_rank_zero, stop_signals
 from segformer.training.progress import Progress
 from segformer.training.reporter import RunReporter, SilentReporter
 from segformer.training.run_folder import RunFolder
-from segformer.training.step import check_finite, is_out_of_memory, optimizer_step
+from segformer.training.step import check_finite, optimizer_step
 from segformer.training.task import Batch, Note, Task, Validation
 
 

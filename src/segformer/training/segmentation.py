@@ -164,16 +164,7 @@ class SegmentationTask(Task[Segmenter]):
 
     def batches(self, start: int, *, rank: int, world_size: int) -> DataLoader[Batch]:
         """Return a loader of (normalized images, masks).  (b, C, H, W) float, (b, H, W) uint8"""
-        plan = self.plan
-        batches = StepBatches(
-            len(self.dataset),
-            steps=plan.steps,
-            batch_size=plan.batch_size,
-            seed=plan.seed,
-            start=start,
-            rank=rank,
-            world_size=world_size,
-        )
+        batches = StepBatches.from_plan(len(self.dataset), self.plan, start=start, rank=rank, world_size=world_size)
         return build_loader(self.dataset, workers=self.recipe.train.workers, batch_sampler=batches, collate_fn=stack)
 
     def learning_rate(self, step: int) -> float:

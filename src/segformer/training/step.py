@@ -45,8 +45,3 @@ def check_finite(loss: float, step: int, last: Path, advice: str) -> float:
             + (f"; the last saved state is in {last}" if last.exists() else "")
         )
     return loss
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether torch raised this error because memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
