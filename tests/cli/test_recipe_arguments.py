@@ -51,3 +51,9 @@ def test_one_device_and_a_process_among_several_launch_nothing(monkeypatch: pyte
     with pytest.raises(SystemExit) as ended:
         recipe_arguments.launch_devices(["train", "x"], 2)
     assert (ended.value.code, launched) == (5, [(["train", "x"], 2)])
+
+
+@pytest.mark.parametrize("arguments", [["b0", "--model.encoder", "mit_b2"], ["b0", "--model.encoder=mit_b2", "--list"]])
+def test_another_encoder_is_read_before_the_other_options(arguments: list[str]) -> None:
+    assert choose_recipe(arguments).encoder == "mit_b2"
+    assert choose_recipe(arguments[:1]).encoder is None

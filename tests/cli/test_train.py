@@ -99,3 +99,21 @@ def test_a_signal_ends_a_series_of_seeds(
     monkeypatch.setattr("segformer.training.seeds.train", train)
     assert run("toytown_b0", "--seeds", "3", "--run-dir", tmp_path, "--device", "cpu") == 128 + signal.SIGINT
     assert capsys.readouterr().out.strip() == "stopped after 1 of 3 seeds; resume with the same command and --resume"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "width"),
+    [
+        ([], 256),
+        (["--model.encoder", "mit_b2"], 768),
+        (["--model.encoder=mit_b2", "--model.decoder_channels=256"], 256),  # a given width wins
+        (["--model.encoder", "mit_b0"], 256),
+    ],
+)
+def test_an_encoder_brings_its_decoder_width(
+    chosen: list[str], width: int, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr("segformer.cli.train.run_training", lambda command, recipe: started.append(recipe))
+    assert run("folder_b0", "--data", small_data, "--run-dir", tmp_path / "run", *chosen) == 0
+    assert [recipe.model.decoder_channels for recipe in started] == [width]
